@@ -1,0 +1,130 @@
+"""``gls-es``: a group of commands that are imported only when they run."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import importlib
+import io
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem
+
+import gls_es
+
+from .session import Session
+
+COMMANDS = {
+    "certify": ("gls_es.cli.certify:certify", "Certify a trained network on held-out images."),
+    "problems": ("gls_es.cli.problems:problems", "List the problems that can be trained by name."),
+    "train": ("gls_es.cli.train:train", "Train a network, or continue a run."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands by name and imports them one by one.
+
+    Args:
+        lazy: {name: ("module:attribute", "one-line help")}.
+        arguments: what click.Group takes.
+    """
+
+    def __init__(self, *, lazy: Mapping[str, tuple[str, str]], **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.lazy = dict(lazy)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names, sorted."""
+        return sorted({*super().list_commands(ctx), *self.lazy})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the command called ``cmd_name``."""
+        if cmd_name not in self.lazy:
+            return super().get_command(ctx, cmd_name)
+        module, attribute = self.lazy[cmd_name][0].split(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command the arguments begin with, and say which one may have been meant."""
+        if not ctx.resilient_parsing and args and not args[0].startswith("-") and args[0] not in self.lazy:
+            close = difflib.get_close_matches(args[0], self.list_commands(ctx), 1)
+            hint = f" did you mean {close[0]!r}?" if close else f" choose from {', '.join(self.list_commands(ctx))}."
+            raise click.UsageError(f"there is no command {args[0]!r};{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands in the help without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, self.lazy[name][1]) for name in self.list_commands(ctx)])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete a command's name, or the group's options, without importing anything."""
+        if incomplete.startswith("-"):
+            return click.Command.shell_complete(self, ctx, incomplete)
+        names = [name for name in self.list_commands(ctx) if name.startswith(incomplete)]
+        return [CompletionItem(name, help=self.lazy[name][1]) for name in names]
+
+
+class App(LazyGroup):
+    """The top of the command line: whatever happens below becomes one message and an exit code."""
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """Run the command line; see click.Command.main. Standalone, it ends the process with the exit code."""
+        arguments = sys.argv[1:] if args is None else list(args)
+        if not standalone_mode:
+            return super().main(arguments, prog_name, complete_var, standalone_mode=False, **extra)
+        session = Session.of_arguments(arguments)
+        extra["obj"] = session
+
+        def command() -> Any:
+            return super(App, self).main(arguments, prog_name, complete_var, standalone_mode=False, **extra)
+
+        sys.exit(session.run(command))
+
+
+def _set_debug(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    ctx.ensure_object(Session).debug = value
+
+
+@click.group(
+    cls=App,
+    lazy=COMMANDS,
+    name="gls-es",
+    context_settings={"auto_envvar_prefix": "GLS_ES", "help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(gls_es.__version__, package_name="gls-es", message="%(prog)s %(version)s")
+@click.option(
+    "--debug", is_flag=True, expose_value=False, is_eager=True, callback=_set_debug, help="Show tracebacks of errors."
+)
+def app() -> None:
+    """Train neural networks whose robustness is provable, by evolution strategies, and certify them.
+
+    A first run: gls-es train --problem digits-cnn3 --out run, then gls-es certify run/checkpoint.pt
+    """
+
+
+def main(args: Sequence[str] | None = None, *, prog_name: str = "gls-es") -> None:
+    """Run ``gls-es`` and end the process: status 0 done, 1 failed or stopped, 2 wrong usage.
+
+    Args:
+        args: the arguments; None means those of the process.
+        prog_name: the name in messages.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            with contextlib.suppress(ValueError, OSError):  # a terminal that lacks a letter must not end a run
+                stream.reconfigure(errors="backslashreplace")
+    app.main(args=args, prog_name=prog_name)

@@ -1,0 +1,156 @@
+"""Options that several commands share, and the types of their values."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from .session import Session
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_NUMBER = re.compile(
+    r"[+-]?(\d{1,30}/\d{1,30}|(\d{1,30}\.?\d{0,30}|\.\d{1,30})(e[+-]?\d{1,3})?)", re.IGNORECASE | re.ASCII
+)
+_TABLES = "gls_es.tables"  # key in the context's meta: nested tables of the configuration file
+_NOT_IN_FILES = frozenset({"config", "help", "resume"})
+_NOTES = frozenset({"versions"})  # what a run's own config.toml says besides its settings
+
+
+class EpsType(click.ParamType):  # type: ignore[type-arg]  # generic in newer click only
+    """A radius in [0, 1], in units of the pixels before normalisation: 0.1, 1e-2, or exactly 8/255."""
+
+    name = "eps"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The radius as the float nearest to what was written."""
+        text = str(value).strip()
+        if not _NUMBER.fullmatch(text):
+            self.fail(f"{text[:40]!r} is not a number; write 0.1 or 8/255.", param, ctx)
+        try:
+            eps = Fraction(text)
+        except ZeroDivisionError:
+            self.fail(f"{text!r} divides by zero; write 0.1 or 8/255.", param, ctx)
+        if eps < 0:
+            self.fail(f"{text} is negative; the radius lies in [0, 1].", param, ctx)
+        if eps > 1:
+            hint = f"; did you mean {text}/255?" if eps <= 255 and "/" not in text else "."
+            self.fail(f"{text} is more than 1, and pixels lie in [0, 1]{hint}", param, ctx)
+        return float(eps)
+
+
+class SettingType(click.ParamType):  # type: ignore[type-arg]  # as above
+    """A hyper-parameter and its value, KEY=VALUE; the value is read as TOML, and what is not TOML is text."""
+
+    name = "key=value"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, Any]:
+        """The key and the value."""
+        if isinstance(value, tuple):
+            return value
+        key, equals, text = str(value).partition("=")
+        key = key.strip().replace("-", "_")
+        if not equals or not key.isidentifier():
+            self.fail(f"{value!r} is not of the form KEY=VALUE; write popsize=64, say.", param, ctx)
+        try:
+            table = tomllib.loads(f"value = {text.strip()}")
+        except tomllib.TOMLDecodeError:
+            table = {}
+        return key, table["value"] if list(table) == ["value"] else text.strip()
+
+
+EPS = EpsType()
+SETTING = SettingType()
+
+
+def config_tables(ctx: click.Context) -> dict[str, dict[str, Any]]:
+    """The nested tables of the file given with ``--config``, by name."""
+    tables: dict[str, dict[str, Any]] = ctx.meta.get(_TABLES, {})
+    return tables
+
+
+def config_option(*tables: str) -> Callable[[F], F]:
+    """``--config FILE``: defaults of the command's options from TOML; the command line and the environment win.
+
+    Args:
+        tables: names of nested tables that the command takes, too.
+    """
+
+    def read(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
+        if value is not None:
+            _use_file(ctx, param, Path(value), tables)
+
+    return click.option(
+        "--config",
+        type=click.Path(exists=True, dir_okay=False),
+        is_eager=True,
+        expose_value=False,
+        callback=read,
+        help="TOML file with values for these options"
+        + "".join(f", and a table [{name}]" for name in tables)
+        + "; the command line wins.",
+    )
+
+
+def output_options(command: F) -> F:
+    """``--json`` and ``--quiet``, which set the session."""
+
+    def remember(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+        setattr(ctx.ensure_object(Session), str(param.name), value)
+
+    quiet = click.option("--quiet", is_flag=True, expose_value=False, callback=remember, help="No progress.")
+    as_json = click.option(
+        "--json",
+        is_flag=True,
+        expose_value=False,
+        is_eager=True,
+        callback=remember,
+        help="Print one JSON object on standard output.",
+    )
+    return as_json(quiet(command))
+
+
+def _use_file(ctx: click.Context, param: click.Parameter, path: Path, tables: tuple[str, ...]) -> None:
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise click.BadParameter(f"{path}: {error}", ctx, param) from None
+    options = {
+        option.lstrip("-").replace("-", "_"): other
+        for other in ctx.command.params
+        if isinstance(other, click.Option) and other.name not in _NOT_IN_FILES
+        for option in other.opts
+        if option.startswith("--")
+    }
+    defaults: dict[str, Any] = {}
+    for key, value in content.items():
+        name = key.replace("-", "_")
+        if name in tables:
+            if not isinstance(value, dict):
+                raise click.BadParameter(f"{path}: {key!r} is a table, [{key}], not {value!r}", ctx, param)
+            ctx.meta.setdefault(_TABLES, {})[name] = value
+        elif name in options:
+            defaults[str(options[name].name)] = _default(ctx, param, options[name], path, key, value)
+        elif name not in _NOTES:
+            close = difflib.get_close_matches(name, [*options, *tables], 1)
+            hint = f"; did you mean {close[0]!r}?" if close else f"; this command knows {', '.join(sorted(options))}."
+            raise click.BadParameter(f"{path}: unknown key {key!r}{hint}", ctx, param)
+    ctx.default_map = {**(ctx.default_map or {}), **defaults}
+
+
+def _default(
+    ctx: click.Context, param: click.Parameter, option: click.Option, path: Path, key: str, value: Any
+) -> str | list[str]:
+    """The value as it would be typed, so that the option's own type judges it: int(1.5) would be 1 without a word."""
+    values = value if isinstance(value, list) and option.multiple else [value]
+    if any(isinstance(one, dict | list) for one in values):
+        raise click.BadParameter(f"{path}: {key!r} takes a plain value, not {value!r}", ctx, param)
+    texts = [str(one) for one in values]
+    return texts if option.multiple else texts[0]

@@ -1,0 +1,171 @@
+"""``gls-es train``: train a network, or continue a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from .options import EPS, SETTING, config_option, config_tables, output_options
+from .session import Session
+
+SEARCHERS = ("pgpe", "rgs", "grad")
+_WITH_RESUME = frozenset({"resume", "generations", "data", "problem", "json", "quiet"})
+
+
+@click.command()
+@click.option(
+    "--problem", metavar="NAME", help="A name that `gls-es problems` lists, package.module:Class, or file.py:Class."
+)
+@click.option(
+    "--searcher", type=click.Choice(SEARCHERS), default="pgpe", show_default=True, help="What moves the weights."
+)
+@click.option(
+    "--out", type=click.Path(path_type=Path), metavar="RUN", help="Folder of the run; by default a new one in runs/."
+)
+@click.option(
+    "--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Decides everything random."
+)
+@click.option("--eps", type=EPS, help="Radius in pixel units, 0.1 or 8/255; by default the problem's.")
+@click.option("--method", metavar="NAME", help="Relaxation to train under, crown or ibp say; by default the problem's.")
+@click.option("--generations", type=click.IntRange(min=1), help="When to end; by default the recipe's number.")
+@click.option(
+    "--data", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Folder that holds the datasets."
+)
+@click.option("--device", default="cpu", show_default=True, help="Where to compute: cpu, cuda, cuda:1, ...")
+@click.option(
+    "--set", "settings", type=SETTING, multiple=True, help="A hyper-parameter of the recipe; may be repeated."
+)
+@click.option("--resume", type=click.Path(path_type=Path), metavar="RUN", help="Continue the run in this folder.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+@config_option("recipe")
+@output_options
+@click.pass_context
+def train(ctx: click.Context, /, **options: Any) -> None:
+    """Train the network of a problem so that its robustness can be proved, or continue a run.
+
+    The run folder receives checkpoint.pt, config.toml and metrics.jsonl. Ctrl-C saves and says how to go on.
+    """
+    if options["resume"] is not None:
+        _refuse_with_resume(ctx)
+    elif options["problem"] is None:
+        raise click.UsageError("give --problem NAME (`gls-es problems` lists them) or --resume RUN", ctx)
+    session = ctx.ensure_object(Session)
+    from .output import messages, prepare_libraries, print_json
+
+    prepare_libraries()
+    if options["dry_run"]:
+        _show_plan(_plan(ctx, options), session)
+        return
+    from gls_es.training.progress import make_progress
+
+    with make_progress(messages(), quiet=session.quiet) as shown:
+        progress = Recorder(shown)
+        checkpoint = _work(ctx, options, progress)
+    if session.json:
+        print_json(progress.result(checkpoint))
+    else:
+        messages().print(f"saved: {checkpoint}\ncertify it with: gls-es certify {checkpoint}", soft_wrap=True)
+
+
+class Recorder:
+    """Hands progress on, and keeps what the result is made of."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+        self._known: dict[str, Any] = {}
+
+    def start(self, plan: Mapping[str, Any]) -> None:
+        """Training begins."""
+        self._inner.start(plan)
+
+    def update(self, row: Mapping[str, Any]) -> None:
+        """A generation is done."""
+        self._keep(row)
+        self._inner.update(row)
+
+    def finish(self, summary: Mapping[str, Any]) -> None:
+        """Training has ended; the summary has the last word, over the rows' numbers."""
+        self._keep(summary)
+        self._inner.finish(summary)
+
+    def result(self, checkpoint: Path) -> dict[str, Any]:
+        """What ``--json`` prints."""
+        generations = self._known.get("generation", self._known.get("generations"))
+        names = ("natural_accuracy", "certified_accuracy", "mean_loss", "elapsed_seconds")
+        return {
+            "checkpoint": str(checkpoint),
+            "run": str(Path(checkpoint).parent),
+            "generations": generations,
+            **{name: self._known.get(name) for name in names},
+        }
+
+    def _keep(self, values: Mapping[str, Any]) -> None:
+        self._known.update({key: value for key, value in values.items() if value is not None})
+
+
+def _refuse_with_resume(ctx: click.Context) -> None:
+    """A run goes on as it was set up: an option that would be ignored is refused."""
+    for param in ctx.command.params:
+        given = ctx.get_parameter_source(str(param.name)) is ParameterSource.COMMANDLINE
+        if given and param.name not in _WITH_RESUME:
+            raise click.UsageError(
+                f"--resume continues a run as it was set up, so {param.opts[0]} does not go with it; leave one out", ctx
+            )
+
+
+def _work(ctx: click.Context, options: dict[str, Any], progress: Recorder) -> Path:
+    from gls_es import training
+
+    if options["resume"] is not None:
+        return Path(
+            training.resume(
+                options["resume"],
+                generations=options["generations"],
+                data_root=options["data"],
+                problem=options["problem"],
+                progress=progress,
+            )
+        )
+    return Path(training.train(options["problem"], options["searcher"], **_arguments(ctx, options), progress=progress))
+
+
+def _plan(ctx: click.Context, options: dict[str, Any]) -> dict[str, Any]:
+    from gls_es import training
+
+    arguments = _arguments(ctx, options)
+    del arguments["out"]  # nothing is written
+    return training.plan(options["problem"], options["searcher"], **arguments)
+
+
+def _arguments(ctx: click.Context, options: dict[str, Any]) -> dict[str, Any]:
+    """The keyword arguments of ``gls_es.train`` and ``gls_es.training.plan``."""
+    overrides = {**config_tables(ctx).get("recipe", {}), **dict(options["settings"])}
+    same = ("out", "seed", "eps", "method", "generations", "device")
+    return {name: options[name] for name in same} | {"data_root": options["data"], "overrides": overrides}
+
+
+def _show_plan(plan: Mapping[str, Any], session: Session) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from .output import print_json, results
+
+    if session.json:
+        print_json(plan)
+        return
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for key, value in _flat(plan, ""):
+        table.add_row(Text(key), Text(f"{value:.6g}" if isinstance(value, float) else str(value)))
+    results().print(table)
+
+
+def _flat(plan: Mapping[str, Any], prefix: str) -> list[tuple[str, Any]]:
+    """The plan's entries, those of nested tables by dotted names."""
+    rows: list[tuple[str, Any]] = []
+    for key, value in plan.items():
+        rows += _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else [(f"{prefix}{key}", value)]
+    return rows

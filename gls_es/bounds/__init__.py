@@ -1,0 +1,153 @@
+"""Sound bounds on a network's values over boxes, for a whole population of weight vectors at once.
+
+One relaxation a file, registered in :data:`METHODS` by name. All of them are differentiable in the weights.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from gls_es.bounds.box import Box
+from gls_es.bounds.crown import CROWN, CROWN_ONE, CROWN_SAME, CROWN_ZERO
+from gls_es.bounds.crown_ibp import CROWN_IBP
+from gls_es.bounds.ibp import IBP
+from gls_es.bounds.method import Method
+from gls_es.bounds.plan import Plan
+from gls_es.bounds.query import Query, entry_box
+from gls_es.errors import ConfigError
+from gls_es.network import Network
+
+__all__ = ["METHODS", "Box", "Method", "Plan", "box_margins", "entry_box", "margins", "method_named", "preactivations"]
+
+METHODS: dict[str, Method] = {m.name: m for m in (IBP, CROWN_IBP, CROWN, CROWN_SAME, CROWN_ZERO, CROWN_ONE)}
+"""Every relaxation by the name that ``method=`` takes."""
+METHODS["deeppoly"] = CROWN
+
+
+def method_named(name: str) -> Method:
+    """The relaxation called ``name``.
+
+    Raises:
+        ConfigError: there is none; the message lists the names.
+    """
+    found = METHODS.get(name) if isinstance(name, str) else None
+    if found is None:
+        close = difflib.get_close_matches(str(name), METHODS, 1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise ConfigError(f"unknown method {name!r}: {hint}choose one of {', '.join(METHODS)}.")
+    return found
+
+
+def margins(
+    net: Network,
+    lower: Tensor,
+    upper: Tensor,
+    labels: Tensor,
+    method: str = "crown",
+    params: Tensor | None = None,
+    *,
+    plan: Plan | None = None,
+) -> Tensor:
+    """Sound lower bounds of the margins f_y - f_j over boxes, in exact arithmetic (rounding is not covered).
+
+    Args:
+        net: the network.
+        lower: the boxes' lower ends, (B, *input_shape), floating; dtype and device are those of the result.
+        upper: their upper ends, the same shape, elementwise at least ``lower``.
+        labels: the classes y, (B,), integers.
+        method: a name from :data:`METHODS`.
+        params: the members' weights, (P, L); None for the network's own (P = 1). Gradients flow into them.
+        plan: chunk sizes; None for what suits the device.
+
+    Returns:
+        (P, B, K - 1), j running over the classes other than y in ascending order.
+
+    Raises:
+        ConfigError: boxes, labels or method that make no sense.
+
+    """
+    method_named(method)
+    _check_box(net, lower, upper)
+    labels = _checked_labels(net, lower, labels)
+    box = entry_box(net, Box.between(lower, upper))
+    return box_margins(net, box, labels, net.members(params, lower), method=method, plan=plan)
+
+
+def box_margins(
+    net: Network, box: Box, labels: Tensor, params: Tensor, *, method: str = "crown", plan: Plan | None = None
+) -> Tensor:
+    """:func:`margins` without its checks, for a box that :func:`entry_box` made once for many calls.
+
+    Args:
+        net: the network.
+        box: B boxes at the network's entry.
+        labels: (B,), int64, on the box' device.
+        params: (P, L), of the box' dtype and device.
+        method: a name from :data:`METHODS`.
+        plan: chunk sizes; None for what suits the device.
+
+    Returns:
+        (P, B, K - 1).
+    """
+    chosen = method_named(method)
+    parts = []
+    for query in _queries(net, box, params, chosen, plan):
+        chosen.preactivations(query)
+        parts.append(query.for_all(chosen.margins(query, labels)))
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def preactivations(
+    net: Network,
+    lower: Tensor,
+    upper: Tensor,
+    method: str = "crown",
+    params: Tensor | None = None,
+    *,
+    plan: Plan | None = None,
+) -> list[tuple[Tensor, Tensor]]:
+    """Sound bounds (l, u) of every ReLU's input, in topological order, (P, B, *shape) each.
+
+    Arguments and errors are those of :func:`margins`.
+    """
+    chosen = method_named(method)
+    _check_box(net, lower, upper)
+    box = entry_box(net, Box.between(lower, upper))
+    parts: list[list[tuple[Tensor, Tensor]]] = []
+    for query in _queries(net, box, net.members(params, lower), chosen, plan):
+        chosen.preactivations(query)
+        parts.append([query.bounds[relu] for relu in query.relus])
+    return [(torch.cat([p[i][0] for p in parts]), torch.cat([p[i][1] for p in parts])) for i in range(len(parts[0]))]
+
+
+def _queries(net: Network, box: Box, params: Tensor, method: Method, plan: Plan | None) -> Iterator[Query]:
+    """The queries that cover the population, a group of members each."""
+    plan = Plan.default(box.centre.device.type) if plan is None else plan
+    size = plan.group(net.graph, len(box), method.passes, params.element_size())
+    for group in params.split(size):
+        yield Query.ask(net, group, box, plan=plan)
+
+
+def _check_box(net: Network, lower: Tensor, upper: Tensor) -> None:
+    net.check_images(lower)
+    net.check_images(upper)
+    if lower.shape != upper.shape or lower.dtype != upper.dtype or lower.device != upper.device:
+        raise ConfigError(f"lower {tuple(lower.shape)} and upper {tuple(upper.shape)} must agree in shape and dtype.")
+    if len(lower) == 0:
+        raise ConfigError("there is no image to bound.")
+    if not bool((lower <= upper).all() & torch.isfinite(lower).all() & torch.isfinite(upper).all()):
+        raise ConfigError("lower must be at most upper everywhere, and both must be finite.")
+
+
+def _checked_labels(net: Network, lower: Tensor, labels: Tensor) -> Tensor:
+    if labels.shape != lower.shape[:1] or labels.is_floating_point() or labels.dtype == torch.bool:
+        raise ConfigError(
+            f"labels must be {len(lower)} integers, one per image, not {tuple(labels.shape)} {labels.dtype}."
+        )
+    if len(labels) and not (int(labels.min()) >= 0 and int(labels.max()) < net.num_classes):
+        raise ConfigError(f"labels must lie in 0..{net.num_classes - 1}.")
+    return labels.to(lower.device, torch.int64)

@@ -1,0 +1,43 @@
+"""What a relaxation is to the rest: a rule that fills in pre-activation bounds, and one that bounds the margins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from gls_es.bounds.query import Query
+from gls_es.bounds.relaxation import LowerSlope
+
+NodeBounds = Callable[[Query, int], tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class Method:
+    """A named relaxation.
+
+    Attributes:
+        name: what ``method=`` takes.
+        summary: one line for tables and help.
+        preactivations: fills ``query.bounds`` for every ReLU, in order.
+        margins: lower bounds of f_y - f_j, (G, B, K - 1), for labels (B,); called after ``preactivations``.
+        passes: which backward passes it makes: "none", "last" (from the margins), or "all".
+        gradient: whether the margins have a gradient that follows them almost everywhere.
+    """
+
+    name: str
+    summary: str
+    preactivations: Callable[[Query], None]
+    margins: Callable[[Query, Tensor], Tensor]
+    passes: str = "all"
+    gradient: bool = True
+
+
+def fill(query: Query, bound: NodeBounds, rule: LowerSlope | None) -> None:
+    """Bound every ReLU's input with ``bound``, in order, and choose its lines with ``rule`` if backward passes follow."""
+    for relu in query.relus:
+        lower, upper = bound(query, query.source(relu))
+        query.bounds[relu] = query.for_all(lower), query.for_all(upper)
+        if rule is not None:
+            query.relax(relu, rule)

@@ -1,0 +1,111 @@
+"""How many members, images and rows of coefficients are bounded at once, from a budget in bytes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from gls_es.bounds.patches import Patch
+from gls_es.graph import Add, Conv, Graph, Pool, ReLU, Scale, Shape
+
+if TYPE_CHECKING:
+    from gls_es.bounds.query import Query
+
+CACHE_BYTES = 8 << 20
+"""Default size of the largest coefficient tensor on a CPU: what a core's caches hold (see docs/performance.md)."""
+
+DEVICE_BYTES = 1 << 30
+"""Default size of the largest coefficient tensor on an accelerator, where few large launches beat many small ones."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Chunk sizes by bytes.
+
+    Attributes:
+        bytes: the most that one tensor of coefficients may take. A backward pass holds about four of them (sixteen
+            when gradients are kept).
+        members: the most members that are bounded together; as many are as ``bytes`` allows.
+    """
+
+    bytes: int
+    members: int = 64
+
+    @classmethod
+    def default(cls, device: str) -> Plan:
+        """What suits a device type."""
+        return cls(CACHE_BYTES if device == "cpu" else DEVICE_BYTES)
+
+    def group(self, graph: Graph, images: int, passes: str, element: int = 4) -> int:
+        """How many members to bound together: small networks gain from it, for large ones one fills the cache.
+
+        Args:
+            graph: the network's graph.
+            images: B.
+            passes: a method's ``passes``.
+            element: bytes of a number.
+        """
+        sizes = [row_size(graph, start) for start in _starts(graph, passes)]
+        values = 4 * max(math.prod(node.shape) for node in graph.nodes)
+        return max(1, min(self.members, self.bytes // (images * element * max([values, *sizes]))))
+
+    def image_chunk(self, query: Query, start: int) -> int:
+        """How many images to bound at once from node ``start``."""
+        rows = row_size(query.graph, start) * query.members * query.box.centre.element_size()
+        return max(1, min(len(query.box), self.bytes // max(rows, 1)))
+
+    def row_chunk(self, query: Query, start: int) -> int:
+        """How many channels (or features) of node ``start`` to bound at once, for one image."""
+        count = channels(query.node(start).shape)
+        rows = row_size(query.graph, start) * query.members * query.box.centre.element_size()
+        return max(1, min(count, count * self.bytes // max(rows, 1)))
+
+
+def _starts(graph: Graph, passes: str) -> list[int]:
+    """The nodes that backward passes start from."""
+    if passes == "none":
+        return []
+    layers = [graph.nodes[relu].inputs[0] for relu in graph.relus()] if passes == "all" else []
+    return [*layers, graph.output]
+
+
+def channels(shape: Shape) -> int:
+    """How many values of a node share a position: maps have positions, everything else is flat."""
+    return shape[0] if len(shape) == 3 else math.prod(shape)
+
+
+@lru_cache(maxsize=1024)
+def row_size(graph: Graph, start: int) -> int:
+    """The most coefficients that a backward pass from all of node ``start`` holds at once, per image."""
+    shape = graph.nodes[start].shape
+    spatial = len(shape) == 3
+    specs = 2 * math.prod(shape)
+    patches: dict[int, Patch | None] = {start: Patch((shape[1], shape[2])) if spatial else None}
+    largest = 0
+    for index in range(start, -1, -1):
+        if index not in patches:
+            continue
+        node, patch = graph.nodes[index], patches[index]
+        largest = max(largest, _features(node.shape, patch))
+        for source in node.inputs:
+            before = graph.nodes[source].shape
+            seen = patch
+            if patch is not None and isinstance(node, (Conv, Pool)):
+                seen = patch.before(node.window)
+            elif not isinstance(node, (ReLU, Add, Scale, Conv, Pool)):
+                seen = None
+            if seen is not None and seen.area >= before[1] * before[2]:
+                seen = None
+            other = patches.get(source, seen)
+            patches[source] = None if other is None or seen is None else _larger(seen, other)
+    return specs * largest
+
+
+def _larger(one: Patch, other: Patch) -> Patch:
+    return one if one.area >= other.area else other
+
+
+def _features(shape: Shape, patch: Patch | None) -> int:
+    return math.prod(shape) if patch is None else shape[0] * patch.area

@@ -1,0 +1,237 @@
+"""One question to the network: some members' weights, some images' boxes, and what is known about them so far.
+
+A method (``crown``, ``ibp``, ...) fills in the pre-activation bounds ReLU by ReLU; everything else is derived from them
+on demand and kept: intervals of every node, the lines of every ReLU, the constant parts of the affine regions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from gls_es.bounds.box import Box
+from gls_es.bounds.matrix import is_small
+from gls_es.bounds.patches import Patch, windows
+from gls_es.bounds.plan import Plan
+from gls_es.bounds.regions import Regions, regions
+from gls_es.bounds.relaxation import Lines, LowerSlope, enclose
+from gls_es.bounds.transpose import Transposed
+from gls_es.graph import Constant, Graph, Node, ReLU, Reshape, Scale
+from gls_es.layers import ConvLayer, Layer, propagate
+from gls_es.network import Network
+
+RoundingError = Callable[[Tensor, int], Tensor]
+"""The largest error of computed values, from the sums of the absolute values of their terms and how many those are."""
+
+
+@dataclass
+class Query:
+    """Members x images under one method.
+
+    Attributes:
+        graph: the network's graph.
+        layers: its layers with the members' weights, (G, ...).
+        box: the box at node ``regions.box``.
+        members: G.
+        plan: the chunk sizes of backward passes.
+        rounding: the error model of the executor, or None for plain bounds (see ``certification.rounding``).
+        bounds: pre-activation bounds (l, u), (G, B, *shape) each, by ReLU index; methods fill it in order.
+        errors: with an error model, how much each node's computed value may be off, (G, B, *shape).
+    """
+
+    graph: Graph
+    layers: list[Layer | None]
+    box: Box
+    plan: Plan
+    members: int
+    rounding: RoundingError | None = None
+    bounds: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    errors: dict[int, Tensor] | None = None
+
+    def __post_init__(self) -> None:
+        self.regions: Regions = regions(self.graph)
+        self._intervals: dict[int, tuple[Tensor, Tensor]] = {}
+        self._lines: dict[int, Lines] = {}
+        self._bases: dict[int, Tensor | None] = {}
+        self._transposed: dict[int, Transposed] = {}
+        self._seen: dict[tuple[int, int, int, Patch | None], tuple[Tensor, ...]] = {}
+        if self.rounding is not None:
+            self.errors = {}
+        self._intervals[self.regions.box] = (self.box.centre, self.box.radius)
+
+    @classmethod
+    def ask(
+        cls, net: Network, params: Tensor, box: Box, *, plan: Plan | None = None, rounding: RoundingError | None = None
+    ) -> Query:
+        """The query for the weights ``params`` (G, L) and the boxes that :func:`entry_box` gave."""
+        plan = Plan.default(box.centre.device.type) if plan is None else plan
+        return cls(net.graph, net.layers(params, sizes=rounding is not None), box, plan, len(params), rounding)
+
+    @property
+    def relus(self) -> tuple[int, ...]:
+        """Indices of the ReLUs, in topological order."""
+        return self.graph.relus()
+
+    def node(self, index: int) -> Node:
+        """The node at ``index``."""
+        return self.graph.nodes[index]
+
+    def source(self, index: int) -> int:
+        """Index of a node's first input."""
+        return self.graph.nodes[index].inputs[0]
+
+    def for_all(self, value: Tensor) -> Tensor:
+        """A value that may not depend on the weights (leading 1), for every member."""
+        return value.expand(self.members, *value.shape[1:])
+
+    def transposed(self, index: int) -> Transposed:
+        """The layer of node ``index``, read backwards."""
+        if index not in self._transposed:
+            layer = self.layers[index]
+            assert layer is not None
+            self._transposed[index] = Transposed(layer, self.node(self.source(index)).shape)
+        return self._transposed[index]
+
+    # -- intervals ----------------------------------------------------------------------------------------------------
+
+    def interval(self, index: int) -> tuple[Tensor, Tensor]:
+        """Centre and radius of node ``index`` by intervals from the bounds known so far, (G | 1, B, *shape)."""
+        found = self._intervals.get(index)
+        if found is None:
+            node = self.node(index)
+            if isinstance(node, ReLU):
+                lower, upper = (torch.relu(v) for v in self.bounds[index])
+                centre = (lower + upper) * 0.5
+                found = self._rounded(index, centre, upper - centre, self.bounds[index])
+            else:
+                found = self._affine_interval(index)
+            self._intervals[index] = found
+        return found
+
+    def _affine_interval(self, index: int) -> tuple[Tensor, Tensor]:
+        node, layer = self.node(index), self.layers[index]
+        before = [self.interval(i) for i in node.inputs]
+        if isinstance(layer, ConvLayer) and node.inputs[0] == self.regions.box and layer.window.groups == 1:
+            centre, radius = self._first_convolution(layer, node)
+        else:
+            centre, radius = self._pushed(index, layer, node, before)
+        if layer is not None and layer.bias is not None:
+            centre = centre + layer.bias
+        if self.rounding is not None and not isinstance(node, Reshape):
+            error = self._affine_error(layer, node, before)
+            assert self.errors is not None
+            self.errors[index] = error.expand(-1, len(self.box), *[-1] * len(node.shape))
+            radius = radius + error
+        return centre, radius
+
+    def _pushed(
+        self, index: int, layer: Layer | None, node: Node, before: list[tuple[Tensor, Tensor]]
+    ) -> tuple[Tensor, Tensor]:
+        """Centre and radius through the linear part of a node."""
+        if isinstance(layer, ConvLayer) and self.members > 1:
+            source = self.node(node.inputs[0]).shape
+            outputs, inputs = (node.shape[1], node.shape[2]), (source[1], source[2])
+            if is_small(layer.weight, layer.window, outputs, inputs):
+                matrix = self.transposed(index).matrix(outputs, inputs, layer.window.padding).transpose(1, 2)
+                centre, radius = (v.flatten(2) for v in before[0])
+                through = torch.matmul(centre, matrix), torch.matmul(radius, matrix.abs())
+                return through[0].unflatten(2, node.shape), through[1].unflatten(2, node.shape)
+        centre = propagate(layer, node, [c for c, _ in before])
+        radius = propagate(None, node, [r for _, r in before]) if layer is None else layer.radius(before[0][1])
+        return centre, radius
+
+    def _first_convolution(self, layer: ConvLayer, node: Node) -> tuple[Tensor, Tensor]:
+        centre, radius = self.box.columns(layer.window)
+        flat = layer.weight.flatten(2).unsqueeze(1)  # (G, 1, O, C kh kw)
+        shape = (flat.shape[0], len(self.box), *node.shape)
+        return torch.matmul(flat, centre).reshape(shape), torch.matmul(flat.abs(), radius).reshape(shape)
+
+    def _affine_error(self, layer: Layer | None, node: Node, before: list[tuple[Tensor, Tensor]]) -> Tensor:
+        """What rounding can change in the node's value: γ (|W| |z| + |b|)."""
+        assert self.rounding is not None
+        sizes = []
+        for source, (centre, radius) in zip(node.inputs, before, strict=True):
+            base = self.base(source)
+            sizes.append(centre.abs() + radius if base is None else centre.abs() + radius + base.abs())
+        if layer is None:
+            return self.rounding(propagate(None, node, sizes), len(sizes))
+        size = layer.radius(sizes[0])
+        if layer.bias_size is not None:
+            size = size + layer.bias_size
+        return self.rounding(size, layer.terms)
+
+    def _rounded(
+        self, index: int, centre: Tensor, radius: Tensor, before: tuple[Tensor, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        if self.rounding is not None:
+            assert self.errors is not None
+            self.errors[index] = self.rounding(torch.maximum(before[0].abs(), before[1].abs()), 0)
+            radius = radius + self.errors[index]
+        return centre, radius
+
+    # -- for the backward pass ----------------------------------------------------------------------------------------
+
+    def base(self, index: int) -> Tensor | None:
+        """The constant part of a node: its value with the box at its centre and every ReLU's output at zero."""
+        if index not in self._bases:
+            if not self.regions.after_relu[index]:
+                self._bases[index] = self.interval(index)[0]
+            elif isinstance(self.node(index), ReLU):
+                self._bases[index] = None
+            else:
+                self._bases[index] = self._affine_base(index)
+        return self._bases[index]
+
+    def _affine_base(self, index: int) -> Tensor | None:
+        node, layer = self.node(index), self.layers[index]
+        before = [self.base(i) for i in node.inputs]
+        known = [b for b in before if b is not None]
+        value = known[0] if len(before) == 2 and len(known) == 1 else None
+        if len(known) == len(before):
+            value = propagate(layer, node, known)
+        if layer is None or layer.bias is None:
+            return value
+        bias = layer.bias.expand(-1, -1, *node.shape)
+        return bias if value is None else value + bias
+
+    def lines(self, index: int) -> Lines:
+        """The lines of ReLU ``index``; :meth:`relax` must have been called for it."""
+        return self._lines[index]
+
+    def relax(self, index: int, rule: LowerSlope) -> None:
+        """Choose the lines of ReLU ``index`` for its bounds."""
+        self._lines[index] = enclose(*self.bounds[index], self.base(self.source(index)), rule)
+
+    def seen_lines(self, index: int, images: slice, patch: Patch | None) -> tuple[Tensor, ...]:
+        """The lines of ReLU ``index`` as the windows of ``patch`` see them, four times (G, N, F)."""
+        key = (index, images.start, images.stop, patch)
+        if key not in self._seen:
+            lines = self._lines[index].images(images.start, images.stop)
+            parts = (lines.mean, lines.half, lines.mean_offset, lines.half_offset)
+            self._seen[key] = tuple(p.flatten(2) if patch is None else windows(p, patch) for p in parts)
+        return self._seen[key]
+
+    def forget_seen(self) -> None:
+        """Drop the windows' copies of the lines."""
+        self._seen.clear()
+
+
+def entry_box(net: Network, box: Box, rounding: RoundingError | None = None) -> Box:
+    """Push the input's box through the constant scalings in front of the first layer, once for all members."""
+    entry = regions(net.graph).box
+    centre, radius = box.centre, box.radius
+    index = 0
+    while index != entry:
+        index = net.graph.consumers[index][0]
+        node = net.graph.nodes[index]
+        assert isinstance(node, Scale)
+        assert isinstance(node.source, Constant)
+        scale, shift = net.constant(node.source, centre)
+        size = (centre.abs() + radius) * scale.abs() + shift.abs()
+        centre, radius = centre * scale + shift, radius * scale.abs()
+        if rounding is not None:
+            radius = radius + rounding(size, 1)
+    return box if entry == 0 else Box(centre, radius)

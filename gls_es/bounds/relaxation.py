@@ -1,0 +1,77 @@
+"""Lines that enclose ReLU on an interval [l, u], and what a backward pass needs of them.
+
+A neuron with l >= 0 is the identity, one with u <= 0 is zero. Otherwise the upper line is s (z - l) with
+s = u / (u - l), and the lower line is λ z; the choice of λ is the method's (Zhang et al. 2018; Singh et al. 2019).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+LowerSlope = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""λ from (l, u, s); it must be 1 where l >= 0 < u and 0 where u <= 0."""
+
+
+def adaptive(lower: Tensor, upper: Tensor, _slope: Tensor) -> Tensor:
+    """1 iff u > -l: the smaller area. Piecewise constant, so it jumps where u = -l, and has no gradient."""
+    return (upper + lower > 0).to(lower.dtype)
+
+
+def same(_lower: Tensor, _upper: Tensor, slope: Tensor) -> Tensor:
+    """The upper line's slope (parallel lines, as in DeepZ and Fast-Lin)."""
+    return slope
+
+
+def zero(lower: Tensor, upper: Tensor, _slope: Tensor) -> Tensor:
+    """0 for every unstable neuron."""
+    return ((lower >= 0) & (upper > 0)).to(lower.dtype)
+
+
+def one(_lower: Tensor, upper: Tensor, _slope: Tensor) -> Tensor:
+    """1 for every unstable neuron."""
+    return (upper > 0).to(upper.dtype)
+
+
+@dataclass
+class Lines:
+    """The two lines of a layer of ReLUs as half-sums and half-differences, (G, B, *shape) each.
+
+    With coefficients A on the post-activations, the pre-activations' coefficients of the upper bound are
+    ``A * mean + |A| * half`` and the constant grows by ``A · mean_offset + |A| · half_offset``: half the passes over
+    A that splitting it by sign takes. The offsets contain the constant part of the pre-activation, ``base``, so that
+    no bias is added anywhere else.
+    """
+
+    mean: Tensor
+    half: Tensor
+    mean_offset: Tensor
+    half_offset: Tensor
+
+    def images(self, start: int, stop: int) -> Lines:
+        """The lines for the images start:stop (views)."""
+        parts = (self.mean, self.half, self.mean_offset, self.half_offset)
+        return Lines(*(v[:, start:stop] if v.shape[1] > 1 else v for v in parts))
+
+
+def enclose(lower: Tensor, upper: Tensor, base: Tensor | None, rule: LowerSlope) -> Lines:
+    """The lines for pre-activations in [lower, upper].
+
+    Args:
+        lower: (G, B, *shape).
+        upper: (G, B, *shape).
+        base: the constant part of the pre-activation, broadcastable to (G, B, *shape); None is zero.
+        rule: the method's lower slope.
+    """
+    # relu() has gradient 0 at 0, so a neuron with l = u = 0 gets finite gradients from the guarded division
+    above, below = torch.relu(upper), -torch.relu(-lower)
+    slope = above / (above - below).clamp_min(torch.finfo(lower.dtype).tiny)
+    other = rule(lower, upper, slope)
+    offset = slope * below * -0.5
+    mean, half = (slope + other) * 0.5, (slope - other) * 0.5
+    if base is None:
+        return Lines(mean, half, offset, offset)
+    return Lines(mean, half, offset + mean * base, offset + half * base)

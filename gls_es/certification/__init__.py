@@ -1,0 +1,17 @@
+"""Certification: which images keep their class on all of their L∞ ball, and how that is known.
+
+A cascade of an attack and of bounds decides image by image (``certifier``); what is certified is the network as it is
+executed in floating point (``rounding``), on the exact real ball (``ball``).
+"""
+
+from gls_es.certification.attack import AttackOptions as AttackOptions
+from gls_es.certification.attack import AttackResult as AttackResult
+from gls_es.certification.attack import find_counterexamples as find_counterexamples
+from gls_es.certification.certifier import certify as certify
+from gls_es.certification.records import read_records as read_records
+from gls_es.certification.report import CertificationReport as CertificationReport
+from gls_es.certification.report import StageSummary as StageSummary
+from gls_es.certification.report import Verdict as Verdict
+from gls_es.certification.report import wilson_interval as wilson_interval
+from gls_es.certification.rounding import outward_ball as outward_ball
+from gls_es.certification.rounding import sound_margins as sound_margins

@@ -1,0 +1,107 @@
+"""One batch through the clean check and the stages, each on what the ones before left open."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from gls_es.certification.execution import DTYPES, Executor, margins_of, other_classes
+from gls_es.certification.report import CLEAN, Verdict, VerdictName
+from gls_es.certification.stages import OpenImages, Outcome, Specification, make_stage
+
+
+@dataclass
+class _Draft:
+    """A verdict in the making: "unknown" until a stage says otherwise."""
+
+    label: int
+    predicted: int
+    verdict: VerdictName = "unknown"
+    stage: str | None = None
+    margin: float | None = None
+    counterexample: Tensor | None = None
+    times: dict[str, float] = field(default_factory=dict)
+
+    def decide(self, verdict: VerdictName, stage: str, margin: float) -> None:
+        self.verdict, self.stage, self.margin = verdict, stage, _finite(margin)
+
+
+class Cascade:
+    """The clean check and the stages of a specification, ready for batch after batch.
+
+    Args:
+        spec: what is certified and how.
+    """
+
+    def __init__(self, spec: Specification) -> None:
+        self._device = spec.device
+        self._executor = Executor(spec.network, dtype=DTYPES[spec.execution], device=spec.device)
+        self._stages = {name: make_stage(name, spec) for name in spec.stages}
+
+    def decide(self, indices: list[int], images: Tensor, labels: Tensor) -> list[Verdict]:
+        """The verdicts of a batch.
+
+        Args:
+            indices: names of the images, which also pick their random numbers.
+            images: (B, *input_shape), float32.
+            labels: (B,), int64.
+        """
+        drafts, rest = self._clean_check(indices, images.to(self._device), labels.to(self._device))
+        for name, stage in self._stages.items():
+            if not len(rest):
+                break
+            started = time.perf_counter()
+            outcome = stage(rest)
+            left = _apply(outcome, drafts, stage=name)
+            seconds = (time.perf_counter() - started) / len(rest)
+            for index in rest.indices:
+                drafts[index].times[name] = seconds
+            rest = outcome.images.keep(left)
+        for index, lower in zip(rest.indices, rest.lower.amin(dim=1).tolist(), strict=True):
+            drafts[index].margin = _finite(lower)
+        return [Verdict(index=index, **vars(drafts[index])) for index in indices]
+
+    @torch.no_grad()
+    def _clean_check(self, indices: list[int], images: Tensor, labels: Tensor) -> tuple[dict[int, _Draft], OpenImages]:
+        """Decide what is misclassified as it is; a tie with the label counts as misclassified."""
+        started = time.perf_counter()
+        margins = margins_of(self._executor.logits(images), labels)
+        correct = (margins > 0).all(dim=1)
+        rivals = other_classes(labels, num_classes=margins.shape[1] + 1).gather(1, margins.argmin(dim=1)[:, None])[:, 0]
+        predicted = torch.where(correct, labels, rivals).masked_fill(margins.isnan().any(dim=1), -1)
+        reached = margins.amin(dim=1).double()
+        drafts = {
+            index: _Draft(label=label, predicted=found)
+            for index, label, found in zip(indices, labels.tolist(), predicted.tolist(), strict=True)
+        }
+        for index, right, margin in zip(indices, correct.tolist(), reached.tolist(), strict=True):
+            if not right:
+                drafts[index].decide("misclassified", CLEAN, margin)
+        for draft in drafts.values():
+            draft.times[CLEAN] = (time.perf_counter() - started) / len(indices)
+        nothing = torch.full_like(margins, -math.inf, dtype=torch.float64)
+        return drafts, OpenImages(indices, images, labels, nothing, reached).keep(correct)
+
+
+def _apply(outcome: Outcome, drafts: dict[int, _Draft], *, stage: str) -> Tensor:
+    """Write a stage's decisions into the drafts; returns which images are still open, (B,) bool."""
+    images = outcome.images
+    lower, reached = images.lower.amin(dim=1).tolist(), images.reached.tolist()
+    left = ~outcome.certified
+    for row, (index, certified) in enumerate(zip(images.indices, outcome.certified.tolist(), strict=True)):
+        example = outcome.counterexamples[row]
+        if example is not None:  # outranks a certificate: the two cannot both be true
+            drafts[index].decide("falsified", stage, reached[row])
+            drafts[index].counterexample = example
+            left[row] = False
+        elif certified:
+            drafts[index].decide("certified", stage, lower[row])
+    return left
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,132 @@
+"""Certification of a set of images for one radius: a cascade of stages, cheapest first, on fixed batches.
+
+Batches are fixed slices of the images and every random number depends on the seed and the image alone, so a run that
+was killed and resumed from its records reaches the same verdicts as one that was not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from gls_es.certification import inputs
+from gls_es.certification.attack import AttackOptions
+from gls_es.certification.batching import default_batch_size
+from gls_es.certification.cascade import Cascade
+from gls_es.certification.execution import direct_sums, refuse_autocast
+from gls_es.certification.identity import run_identity
+from gls_es.certification.records import RecordWriter
+from gls_es.certification.report import CertificationReport, Verdict, count_verdicts
+from gls_es.certification.stages import STAGES, Specification
+from gls_es.errors import ConfigError
+from gls_es.network import Network
+
+if TYPE_CHECKING:
+    from gls_es.training import Trained
+
+Progress = Callable[[int, int, dict[str, int]], None]
+
+
+def certify(
+    network_or_checkpoint: Network | nn.Module | Trained | str | Path,
+    images: Tensor,
+    labels: Tensor | Sequence[int],
+    eps: float,
+    *,
+    stages: Sequence[str] = STAGES,
+    execution: str = "float32",
+    batch_size: int | None = None,
+    seed: int = 0,
+    clip: bool = True,
+    device: str | torch.device | None = None,
+    attack: AttackOptions | None = None,
+    records: str | Path | None = None,
+    progress: Progress | None = None,
+) -> CertificationReport:
+    """Decide for every image whether all of its L∞ ball is classified as labelled.
+
+    Args:
+        network_or_checkpoint: a Network, an nn.Module, the path of a checkpoint, or what ``load_trained`` made of it.
+        images: (n, *input_shape), floating, in [0, 1] if ``clip``; normalisation belongs into the network.
+        labels: (n,), whole numbers.
+        eps: radius of the ball in pixel units, in [0, 1]: the attack stays within exactly this float, the bounds cover
+            one step of float64 more, so that ``8 / 255`` stands for the fraction.
+        stages: what to run after the clean check, in this order: "attack" and names of ``gls_es.bounds.METHODS``.
+        execution: what is certified: "float32" or "float64", the network executed in that format with direct sums in
+            any order, or "real", the network in exact arithmetic.
+        batch_size: images worked on at once; by default what :func:`~gls_es.certification.batching.default_batch_size`
+            finds to fit its stated memory budget.
+        seed: of the attack's random starts.
+        clip: whether the ball is cut off at 0 and 1.
+        device: where to compute; by default where the network is.
+        attack: the attack's options.
+        records: a JSON Lines file that receives each verdict as it is reached; a file of the same run is resumed.
+        progress: called after each batch with images done, images in all, and images per verdict.
+
+    Raises:
+        ConfigError: an option makes no sense.
+        DataError: images or labels make no sense, or the records belong to another run or cannot be written.
+        CheckpointError: the checkpoint cannot be used.
+        UnsupportedNetworkError: the module holds something without bounds.
+    """
+    refuse_autocast()
+    network, checkpoint = inputs.resolve_network(network_or_checkpoint, images)
+    spec = inputs.specify(
+        network, eps, clip=clip, execution=execution, stages=stages, seed=seed, attack=attack, device=device
+    )
+    x = inputs.check_images(images, network, clip=clip)
+    y = inputs.check_labels(labels, n=len(x), num_classes=network.num_classes)
+    chosen = default_batch_size(spec) if batch_size is None else inputs.check_count("batch_size", batch_size, least=1)
+    if not (records is None or isinstance(records, str | Path)):
+        raise ConfigError(f"records must be the path of a file, not {type(records).__name__}")
+    identity = run_identity(spec, x, y, batch_size=chosen, checkpoint=checkpoint)
+    with ExitStack() as stack:
+        stack.enter_context(direct_sums(spec.device))
+        writer = None if records is None else stack.enter_context(closing(RecordWriter(Path(records), identity)))
+        verdicts = _decide(spec, x, y, batch_size=chosen, writer=writer, progress=progress)
+    return _report(spec, verdicts, identity)
+
+
+def _decide(
+    spec: Specification,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    batch_size: int,
+    writer: RecordWriter | None,
+    progress: Progress | None,
+) -> tuple[Verdict, ...]:
+    """The verdicts in order; batches that are fully recorded are skipped, others redone as a whole."""
+    cascade = Cascade(spec)
+    known: dict[int, Verdict] = {} if writer is None else dict(writer.verdicts)
+    for start in range(0, len(images), batch_size):
+        batch = list(range(start, min(start + batch_size, len(images))))
+        missing = {index for index in batch if index not in known}
+        if missing:
+            decided = cascade.decide(batch, images[batch], labels[batch])
+            fresh = [verdict for verdict in decided if verdict.index in missing]
+            if writer is not None:
+                writer.write(fresh)
+            known.update({verdict.index: verdict for verdict in fresh})
+        if progress is not None:
+            done = [known[index] for index in range(batch[-1] + 1)]
+            progress(len(done), len(images), count_verdicts(done))
+    return tuple(known[index] for index in range(len(images)))
+
+
+def _report(spec: Specification, verdicts: tuple[Verdict, ...], identity: dict[str, Any]) -> CertificationReport:
+    return CertificationReport(
+        verdicts=verdicts,
+        eps=spec.eps,
+        stage_names=spec.stages,
+        execution=spec.execution,
+        clip=spec.clip,
+        checkpoint=identity["checkpoint"],
+        network=identity["network"],
+        versions=identity["versions"],
+    )

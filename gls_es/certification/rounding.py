@@ -1,0 +1,142 @@
+"""Bounds that stay true in floating point: of the network as it is executed, and of their own computation.
+
+The network is executed in some format with unit roundoff u, its sums in any order. A computed affine value then
+differs from W z + b by at most γ_(n+8) (|W| |z| + |b|), γ_k = k u / (1 - k u), for n summed products (Higham 2002,
+section 3.1); the 8 covers the roundings of an unfused BatchNorm, a normalisation or a pooling division. Every affine
+node gets this error as a radius E: intervals are widened by it, and a backward pass with coefficients A on the node
+adds |A| E. So the bounds hold for whatever the executor computes, and, errors being outward, for real arithmetic.
+
+The bounds themselves are computed in float64. A rounding there, in a product with coefficients A or in the bounds' own
+sums, changes the result by at most a few F 2^-53 times |A| (|W| |z| + |b|), with F the largest number of terms in any
+sum: the same expression, so E is simply enlarged by that factor. Products that underflow err by at most the smallest
+normal number each, and anything that might overflow gets an infinite error, which no verdict survives.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gls_es.bounds import Plan, method_named
+from gls_es.bounds.box import Box
+from gls_es.bounds.query import Query, entry_box
+from gls_es.errors import ConfigError
+from gls_es.graph import Graph
+from gls_es.network import Network
+
+_DOUBLE = torch.finfo(torch.float64)
+
+
+@dataclass(frozen=True)
+class ExecutionModel:
+    """How rounding may change an affine value: u, the smallest normal and the largest number of a format.
+
+    Attributes:
+        roundoff: u of the executor's format; 0 for real arithmetic.
+        tiny: error of one underflowing product.
+        largest: values whose partial sums may exceed this overflow.
+        guard: relative error of computing the bounds.
+    """
+
+    roundoff: float
+    tiny: float
+    largest: float
+    guard: float
+
+    @classmethod
+    def named(cls, execution: str, graph: Graph) -> ExecutionModel:
+        """The model of "float32", "float64" or "real" for bounds on ``graph``.
+
+        Raises:
+            ConfigError: another name.
+        """
+        terms = max(math.prod(node.shape) for node in graph.nodes) + len(graph.nodes)
+        guard = 16 * (terms + 64) * _DOUBLE.eps / 2
+        if execution == "real":
+            return cls(0.0, _DOUBLE.tiny, _DOUBLE.max, guard)
+        if execution not in ("float32", "float64"):
+            raise ConfigError(f"unknown execution {execution!r}: choose float32, float64 or real.")
+        kind = torch.finfo(torch.float32 if execution == "float32" else torch.float64)
+        return cls(kind.eps / 2, kind.tiny, kind.max, guard)
+
+    def error(self, size: Tensor, terms: int) -> Tensor:
+        """The largest error of values that sum ``terms`` products whose absolute values sum to ``size``."""
+        steps = (terms + 8) * self.roundoff
+        if steps >= 0.5:
+            return torch.full_like(size, math.inf)
+        relative = (steps / (1 - steps) + self.guard) * (1 + 1e-6)
+        error = size * relative + (terms + 8) * self.tiny
+        return torch.where(size <= self.largest / 4, error, math.inf)
+
+
+def outward_ball(images: Tensor, eps: float, *, clip: bool = True) -> tuple[Tensor, Tensor]:
+    """The smallest convenient float64 box that contains the real ball {z : |z - x| <= eps}.
+
+    Args:
+        images: the centres x, (B, *shape), float32 or float64, taken as exact numbers.
+        eps: the radius in pixel units, >= 0. It is rounded up by one step, so that ``8 / 255`` stands for the fraction.
+        clip: intersect with [0, 1].
+
+    Returns:
+        ``(lower, upper)``, float64, each of the images' shape.
+    """
+    x = images.double()
+    if eps == 0:
+        lower, upper = x, x
+    else:
+        radius = math.nextafter(eps, math.inf)
+        lower = torch.nextafter(x - radius, torch.full_like(x, -math.inf))
+        upper = torch.nextafter(x + radius, torch.full_like(x, math.inf))
+    return (lower.clamp(min=0.0), upper.clamp(max=1.0)) if clip else (lower, upper)
+
+
+def sound_margins(
+    net: Network,
+    lower: Tensor,
+    upper: Tensor,
+    labels: Tensor,
+    method: str,
+    *,
+    execution: str = "float32",
+    plan: Plan | None = None,
+) -> Tensor:
+    """Lower bounds of the margins that hold for the executed network, whatever the order of its sums.
+
+    Args:
+        net: the network; its own weights are bounded.
+        lower: the box, (B, *input_shape), float64, see :func:`outward_ball`.
+        upper: the same shape.
+        labels: (B,), int64.
+        method: a name from ``gls_es.bounds.METHODS``.
+        execution: "float32" or "float64" for the network executed in that format with direct sums in any order
+            (no TF32, no Winograd or FFT convolutions); "real" for exact arithmetic.
+        plan: chunk sizes; None for what suits the device.
+
+    Returns:
+        (B, K - 1), float64, of f_y - f_j with j ascending. NaN and infinities mean that nothing is known: certify
+        only where ``isfinite(m) & (m > 0)``.
+
+    Raises:
+        ConfigError: unknown method or execution.
+    """
+    chosen = method_named(method)
+    model = ExecutionModel.named(execution, net.graph)
+    weights = net.parameter_vector()
+    if execution == "float32":
+        weights = weights.float()  # what the executor holds
+    with torch.no_grad():
+        box = entry_box(net, _outward_box(lower, upper), model.error)
+        query = Query.ask(net, weights.to(lower)[None], box, plan=plan, rounding=model.error)
+        chosen.preactivations(query)
+        return chosen.margins(query, labels)[0]
+
+
+def _outward_box(lower: Tensor, upper: Tensor) -> Box:
+    """Centre and radius that contain [lower, upper] despite the rounding of both."""
+    centre = (lower + upper) / 2
+    radius = torch.maximum(upper - centre, centre - lower)
+    radius = torch.where(upper > lower, radius * (1 + 4 * _DOUBLE.eps) + _DOUBLE.tiny, radius)
+    return Box(centre[None], radius[None])

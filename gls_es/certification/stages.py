@@ -1,0 +1,138 @@
+"""The stages between the clean check and "unknown", each run only on the images that are still open.
+
+A stage is a name and a call from :class:`OpenImages` to :class:`Outcome`. Lower bounds of single margins accumulate
+over the stages (the elementwise maximum of proven bounds is proven), and so does the least margin that was reached.
+A specification holds when every margin is > 0.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from gls_es.bounds import METHODS
+from gls_es.certification.attack import AttackOptions, find_counterexamples
+from gls_es.certification.execution import DTYPES
+from gls_es.certification.rounding import outward_ball, sound_margins
+from gls_es.network import Network
+
+STAGES = ("attack", "ibp", "crown-ibp", "crown")
+"""The stages run by default, cheapest first."""
+KNOWN_STAGES = ("attack", *METHODS)
+"""Every name of a stage: the attack, and any relaxation."""
+
+
+@dataclass(frozen=True)
+class OpenImages:
+    """Images of a batch that no stage has decided yet.
+
+    Attributes:
+        indices: their positions in the images given to ``certify``.
+        images: (B, *input_shape), float32.
+        labels: (B,), int64.
+        lower: proven lower bounds of the margins over the ball, (B, K-1), float64; -inf where nothing is proven.
+        reached: the least margin the executor was seen to reach in the ball, (B,), float64.
+    """
+
+    indices: list[int]
+    images: Tensor
+    labels: Tensor
+    lower: Tensor
+    reached: Tensor
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def keep(self, mask: Tensor) -> OpenImages:
+        """The images where ``mask`` (B,) holds."""
+        indices = [index for index, kept in zip(self.indices, mask.tolist(), strict=True) if kept]
+        return OpenImages(indices, self.images[mask], self.labels[mask], self.lower[mask], self.reached[mask])
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a stage found.
+
+    Attributes:
+        images: the images it was given, with what is now known of them.
+        certified: (B,), bool.
+        counterexamples: per image a confirmed counterexample, or None.
+    """
+
+    images: OpenImages
+    certified: Tensor
+    counterexamples: Sequence[Tensor | None]
+
+
+Stage = Callable[[OpenImages], Outcome]
+
+
+@dataclass(frozen=True)
+class Specification:
+    """What every stage needs to know.
+
+    Attributes:
+        network: what is certified.
+        eps: radius in pixel units.
+        clip: whether the ball is cut off at 0 and 1.
+        execution: the arithmetic whose results are certified, one of ``execution.DTYPES``.
+        stages: the cascade after the clean check.
+        seed: of the attack's random starts.
+        attack: the attack's options.
+        device: where to compute.
+    """
+
+    network: Network
+    eps: float
+    clip: bool
+    execution: str
+    stages: tuple[str, ...]
+    seed: int
+    attack: AttackOptions
+    device: torch.device
+
+
+def make_stage(name: str, specification: Specification) -> Stage:
+    """The stage of one of the ``KNOWN_STAGES``."""
+    if name == "attack":
+        return lambda images: _attack_stage(images, specification)
+    return lambda images: _bound_stage(images, specification, method=name)
+
+
+def _attack_stage(images: OpenImages, spec: Specification) -> Outcome:
+    result = find_counterexamples(
+        spec.network,
+        images.images,
+        images.labels,
+        spec.eps,
+        indices=images.indices,
+        options=spec.attack,
+        dtype=DTYPES[spec.execution],
+        clip=spec.clip,
+        seed=spec.seed,
+    )
+    reached = torch.minimum(images.reached, result.margins.to(images.reached))
+    none = torch.zeros_like(reached, dtype=torch.bool)
+    return Outcome(replace(images, reached=reached), none, result.counterexamples)
+
+
+@torch.no_grad()
+def _bound_stage(images: OpenImages, spec: Specification, *, method: str) -> Outcome:
+    lower, upper = outward_ball(images.images, spec.eps, clip=spec.clip)
+    margins = sound_margins(spec.network, lower, upper, images.labels, method, execution=spec.execution)
+    known = torch.where(margins.isfinite(), torch.maximum(images.lower, margins), images.lower)
+    proven = (known.isfinite() & (known > 0)).all(dim=1)
+    seen_to_fail = images.reached <= 0
+    if bool((proven & seen_to_fail).any()):
+        warnings.warn(
+            f"{method} proves images that the executor was seen to misclassify inside the ball; they are left unknown. "
+            "Please report this: the bounds are wrong, or the executor does not sum directly in its own precision",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    trusted = proven & ~seen_to_fail & images.reached.isfinite()  # where the executor overflows nothing is certified
+    return Outcome(replace(images, lower=known), trusted, [None] * len(images))

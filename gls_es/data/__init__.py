@@ -1,0 +1,27 @@
+"""Datasets as tensors in memory, checked byte for byte, and augmentation of a batch.
+
+Pixels are in [0, 1] once a batch is taken (:meth:`Split.batch`), and eps is in that same scale; normalisation is a
+layer of the network. Nothing here touches a network or shuffles: row ``i`` of a split is always the same image.
+"""
+
+from gls_es.data.augmentation import random_crop_replicate as random_crop_replicate
+from gls_es.data.augmentation import random_flip as random_flip
+from gls_es.data.cifar10 import load_cifar10 as load_cifar10
+from gls_es.data.dataset import Dataset as Dataset
+from gls_es.data.dataset import Split as Split
+from gls_es.data.digits import load_digits as load_digits
+from gls_es.data.idx import load_fashion_mnist as load_fashion_mnist
+from gls_es.data.idx import load_mnist as load_mnist
+from gls_es.data.roots import default_root as default_root
+
+__all__ = [
+    "Dataset",
+    "Split",
+    "default_root",
+    "load_cifar10",
+    "load_digits",
+    "load_fashion_mnist",
+    "load_mnist",
+    "random_crop_replicate",
+    "random_flip",
+]

@@ -1,0 +1,195 @@
+"""Labelled images as tensors: a split, and the pair of splits that makes a dataset.
+
+Images are stored as they come (usually uint8) together with the number that divides them, so that the pixel in [0, 1]
+is computed in the dtype a caller asks for: ``255 / 255`` is exactly 1, and float64 pixels are not float32 ones widened.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gls_es.errors import DataError
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Images with their labels, in a fixed order.
+
+    Attributes:
+        images: (N, C, H, W), uint8 or floating; any (N, *input_shape) is taken, so points of a toy problem fit too.
+        labels: (N,) int64 on the images' device, none negative.
+        scale: what divides ``images`` to give pixels in [0, 1]; finite and positive.
+
+    Raises:
+        DataError: on construction, if a shape, dtype, length or value (NaN, infinity, outside [0, 1]) is not as above.
+    """
+
+    images: Tensor
+    labels: Tensor
+    scale: float
+
+    def __post_init__(self) -> None:
+        _check_shapes(self.images, self.labels)
+        if not (math.isfinite(self.scale) and self.scale > 0):
+            raise DataError(
+                f"the scale of the images is {self.scale}; it has to be finite and positive, 255 for bytes."
+            )
+        _check_values(self.images, self.scale)
+        if int(self.labels.min()) < 0:
+            row = int(self.labels.argmin())
+            raise DataError(f"label {int(self.labels[row])} of image {row} is negative; classes count from 0.")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one image, without the batch axis."""
+        return tuple(self.images.shape[1:])
+
+    def batch(
+        self,
+        indices: Tensor | slice | None = None,
+        *,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> tuple[Tensor, Tensor]:
+        """Take rows as pixels in [0, 1].
+
+        Args:
+            indices: rows to take: (B,) integers (repeats allowed), an (N,) mask, a slice, or None for all of them.
+            device: where the result is wanted; bytes, not floats, travel there.
+            dtype: floating dtype of the pixels.
+
+        Returns:
+            (x, y): x (B, *input_shape) of ``dtype`` in [0, 1], y (B,) int64.
+
+        Raises:
+            DataError: if ``dtype`` is not floating or an index is out of range.
+        """
+        if not dtype.is_floating_point:
+            raise DataError(f"pixels in [0, 1] cannot be of dtype {dtype}; ask for a floating one.")
+        images, labels = self._rows(indices)
+        x = images.to(device).to(dtype)
+        # A divisor on the device: dividing by a Python number multiplies by its rounded reciprocal on CUDA,
+        # and pixels would differ from one device to another.
+        return x / torch.full((), self.scale, dtype=dtype, device=x.device), labels.to(device)
+
+    def subset(self, indices: Tensor | slice) -> Split:
+        """The split of these rows only, in the order given (see :meth:`batch` for ``indices``)."""
+        images, labels = self._rows(indices)
+        return dataclasses.replace(self, images=images, labels=labels)
+
+    def to(self, device: torch.device | str) -> Split:
+        """The same split with its tensors on ``device``, to take batches there without a copy for each."""
+        return dataclasses.replace(self, images=self.images.to(device), labels=self.labels.to(device))
+
+    def _rows(self, indices: Tensor | slice | None) -> tuple[Tensor, Tensor]:
+        if indices is None:
+            return self.images, self.labels
+        if isinstance(indices, Tensor):
+            indices = self._checked(indices)
+        return self.images[indices], self.labels[indices]
+
+    def _checked(self, indices: Tensor) -> Tensor:
+        """Indices on the images' device; torch would read bytes as a mask and abort CUDA on one out of range."""
+        mask = indices.dtype == torch.bool
+        if indices.ndim != 1 or indices.is_floating_point() or indices.is_complex():
+            raise DataError(
+                f"indices need shape (B,) and an integer dtype, not {tuple(indices.shape)} {indices.dtype}."
+            )
+        if mask and len(indices) != len(self):
+            raise DataError(f"a mask of {len(indices)} does not fit {len(self)} images.")
+        if mask:
+            return indices.to(self.images.device)
+        indices = indices.long()
+        if indices.numel() and not -len(self) <= int(indices.min()) <= int(indices.max()) < len(self):
+            raise DataError(f"an index lies outside the {len(self)} images of this split.")
+        return indices.to(self.images.device)
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A training and a test split over the same classes.
+
+    Attributes:
+        name: short name, ``"mnist"`` say.
+        train: the split to learn from.
+        test: the split to report on, in the published order ("the first n" are rows 0..n-1).
+        num_classes: K; labels are 0..K-1.
+
+    Raises:
+        DataError: on construction, if a label is K or more or the two splits hold images of different shapes.
+    """
+
+    name: str
+    train: Split
+    test: Split
+    num_classes: int
+
+    def __post_init__(self) -> None:
+        if self.num_classes < 2:
+            raise DataError(f"dataset {self.name!r} has {self.num_classes} classes; it takes two to tell apart.")
+        if self.train.input_shape != self.test.input_shape:
+            shapes = f"{self.train.input_shape} and {self.test.input_shape}"
+            raise DataError(f"training and test images of {self.name!r} have shapes {shapes}; they have to agree.")
+        for part, split in (("training", self.train), ("test", self.test)):
+            largest = int(split.labels.max())
+            if largest >= self.num_classes:
+                raise DataError(
+                    f"a {part} label of {self.name!r} is {largest}; with {self.num_classes} classes "
+                    f"the largest is {self.num_classes - 1}."
+                )
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one image, (C, H, W)."""
+        return self.train.input_shape
+
+    def digest(self) -> str:
+        """SHA-256 (hex) of the contents: both splits' values, shapes, dtypes and scales; not the name."""
+        sha = hashlib.sha256(f"gls-es dataset 1, {self.num_classes} classes\n".encode())
+        for split in (self.train, self.test):
+            sha.update(f"scale {float(split.scale).hex()}\n".encode())
+            for tensor in (split.images, split.labels):
+                sha.update(f"{tensor.dtype} {tuple(tensor.shape)}\n".encode())
+                sha.update(tensor.detach().cpu().flatten().view(torch.uint8).numpy().data)
+        return sha.hexdigest()
+
+
+def _check_shapes(images: Tensor, labels: Tensor) -> None:
+    if images.ndim < 2 or 0 in images.shape[1:]:
+        raise DataError(f"images have shape {tuple(images.shape)}; (N, C, H, W) is needed, with no empty axis.")
+    if images.dtype != torch.uint8 and not images.is_floating_point():
+        raise DataError(f"images have dtype {images.dtype}; uint8 or a floating one is needed.")
+    if labels.ndim != 1 or labels.dtype != torch.int64:
+        raise DataError(f"labels have shape {tuple(labels.shape)} and dtype {labels.dtype}; (N,) int64 is needed.")
+    if len(images) != len(labels):
+        raise DataError(f"there are {len(images)} images but {len(labels)} labels; every image needs one.")
+    if len(images) == 0:
+        raise DataError("a split holds no images; at least one is needed.")
+    if images.device != labels.device:
+        raise DataError(f"images are on {images.device}, labels on {labels.device}; put them on one device.")
+
+
+def _check_values(images: Tensor, scale: float) -> None:
+    """Refuse NaN, infinities, and what ``scale`` does not bring into [0, 1]."""
+    if images.dtype == torch.uint8:
+        if int(images.max()) > scale:
+            raise DataError(f"a pixel is {int(images.max())} and the scale {scale}; pixels have to end up in [0, 1].")
+        return
+    if not bool(torch.isfinite(images).all()):
+        row = int((~torch.isfinite(images)).flatten(1).any(1).nonzero()[0])
+        raise DataError(f"image {row} holds NaN or infinity; a certificate cannot be about it, so mend or drop it.")
+    low, high = float(images.min()), float(images.max())
+    if low < 0 or high > scale:
+        raise DataError(
+            f"images lie in [{low / scale:.6g}, {high / scale:.6g}] after division by {scale:.6g}; [0, 1] is needed "
+            "(leave mean and deviation to a Normalize layer of the network)."
+        )

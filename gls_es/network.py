@@ -1,0 +1,213 @@
+"""A network as a function of its flat weight vector, for one member or a whole population."""
+
+from __future__ import annotations
+
+import copy
+import math
+import operator
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
+
+from gls_es.errors import ConfigError, UnsupportedNetworkError
+from gls_es.graph import Constant, Graph, Input, ReLU
+from gls_es.layers import Layer, materialise, propagate
+from gls_es.tracing import trace
+
+
+class Normalize(nn.Module):
+    """``(x - mean) / std`` per channel, as a layer: the network's input, and so eps, stays in [0, 1] pixel units.
+
+    Args:
+        mean: one number per channel.
+        std: one positive number per channel.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        if len(mean) != len(std) or not all(map(math.isfinite, (*mean, *std))) or not all(s > 0 for s in std):
+            raise ConfigError(f"Normalize needs one mean and one positive std per channel, not {mean} and {std}")
+        self.register_buffer("mean", torch.tensor(mean).reshape(-1, 1, 1))
+        self.register_buffer("std", torch.tensor(std).reshape(-1, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, H, W)."""
+        return (x - self.mean) / self.std
+
+
+class Network:
+    """An ``nn.Module`` traced into affine and ReLU nodes, evaluated for any weight vector.
+
+    Args:
+        module: the network, from an image to logits. It is copied and put in eval mode; later changes to the original
+            change nothing here.
+        input_shape: the image's shape without the batch axis, e.g. ``(1, 28, 28)``.
+
+    Raises:
+        UnsupportedNetworkError: the module holds something without bounds; every such module is listed.
+    """
+
+    graph: Graph
+    """The traced graph (see :mod:`gls_es.graph`)."""
+
+    def __init__(self, module: nn.Module, input_shape: Sequence[int]) -> None:
+        if not isinstance(module, nn.Module):
+            raise UnsupportedNetworkError(f"Network takes an nn.Module, not {type(module).__name__}.")
+        shape = _checked_shape(input_shape)
+        module = copy.deepcopy(module).eval()
+        if type(module).__module__.startswith("torch.nn") and not isinstance(module, nn.Sequential):
+            module = nn.Sequential(module)  # fx looks into the root, and a lone layer must stay whole
+        traced = trace(module, shape)
+        self._module = module
+        self._constants = traced.constants
+        self.graph = traced.graph
+        self.input_shape = shape
+        self._check_faithful()
+
+    @property
+    def num_parameters(self) -> int:
+        """L, the length of the weight vector."""
+        return self.graph.num_parameters
+
+    @property
+    def num_classes(self) -> int:
+        """K, the number of logits."""
+        return self.graph.nodes[-1].shape[0]
+
+    @property
+    def relu_shapes(self) -> list[tuple[int, ...]]:
+        """Shapes of the pre-activations, in topological order."""
+        return [self.graph.nodes[i].shape for i in self.graph.relus()]
+
+    def parameter_vector(self) -> Tensor:
+        """The module's own weights, (L,), in the order of ``torch.nn.utils.parameters_to_vector``."""
+        parameters = list(self._module.parameters())
+        return parameters_to_vector(parameters).detach().clone() if parameters else torch.zeros(0)
+
+    def named_slices(self) -> dict[str, slice]:
+        """Where each named parameter lies in the weight vector."""
+        found: dict[str, slice] = {}
+        start = 0
+        for name, parameter in self._module.named_parameters():
+            found[name] = slice(start, start + parameter.numel())
+            start += parameter.numel()
+        return found
+
+    def module(self, params: Tensor | None = None) -> nn.Module:
+        """A copy of the module (eval mode) that holds the weights of one member.
+
+        Args:
+            params: (L,), or None for the module's own weights.
+        """
+        result = copy.deepcopy(self._module)
+        if params is not None:
+            if params.shape != (self.num_parameters,):
+                raise ConfigError(f"params must be ({self.num_parameters},) for one member, not {tuple(params.shape)}")
+            vector_to_parameters(params.detach().clone(), result.parameters())
+        return result
+
+    def buffers(self) -> dict[str, Tensor]:
+        """The module's floating-point buffers by name (BatchNorm statistics, normalisation), which no θ holds."""
+        return {name: b.clone() for name, b in self._module.named_buffers() if b.is_floating_point()}
+
+    def load_buffers(self, buffers: dict[str, Tensor]) -> None:
+        """Overwrite the module's buffers; names and shapes must be those of :meth:`buffers`."""
+        own = dict(self._module.named_buffers())
+        for name, value in buffers.items():
+            if name not in own or own[name].shape != value.shape:
+                raise ConfigError(f"the network has no buffer {name!r} of shape {tuple(value.shape)}")
+            own[name].copy_(value)
+
+    def members(self, params: Tensor | None, like: Tensor) -> Tensor:
+        """``params`` as (P, L) with the dtype and device of ``like``; None gives the own weights, (1, L)."""
+        if params is None:
+            return self.parameter_vector().to(like)[None]
+        if params.dim() != 2 or params.shape[1] != self.num_parameters or len(params) == 0:
+            raise ConfigError(f"params must have shape (P, {self.num_parameters}), P >= 1, not {tuple(params.shape)}.")
+        if not params.is_floating_point():
+            raise ConfigError(f"params must be floating-point numbers, not {params.dtype}.")
+        return params.to(like)
+
+    def layers(self, params: Tensor, *, sizes: bool = False) -> list[Layer | None]:
+        """The graph's layers with the weights ``params`` (G, L) in place; see :func:`gls_es.layers.materialise`."""
+        return materialise(self.graph, params, self._buffer, sizes=sizes)
+
+    def constant(self, source: Constant, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Scale and shift of a constant scaling, with the dtype and device of ``like``; they broadcast to images."""
+        return self._constants[f"{source.key}.scale"].to(like), self._constants[f"{source.key}.shift"].to(like)
+
+    def logits(self, x: Tensor, params: Tensor | None = None) -> Tensor:
+        """Logits of every member for every image.
+
+        Args:
+            x: images, (B, *input_shape), floating.
+            params: (P, L), or None for the module's own weights (P = 1).
+
+        Returns:
+            (P, B, K), with the dtype and device of ``x``.
+        """
+        self.check_images(x)
+        layers = self.layers(self.members(params, x))
+        values: dict[int, Tensor] = {}
+        for index, node in enumerate(self.graph.nodes):
+            inputs = [values[i] for i in node.inputs]
+            if isinstance(node, Input):
+                values[index] = x[None]
+            elif isinstance(node, ReLU):
+                values[index] = torch.relu(inputs[0])
+            else:
+                layer = layers[index]
+                out = propagate(layer, node, inputs)
+                values[index] = out if layer is None or layer.bias is None else out + layer.bias
+            for source in set(node.inputs):
+                if self.graph.consumers[source][-1] == index:
+                    del values[source]  # nobody reads it again
+        members = 1 if params is None else params.shape[0]
+        return values[self.graph.output].expand(members, -1, -1)
+
+    def check_images(self, x: Tensor) -> None:
+        """Refuse what is not (B, *input_shape) of floating numbers."""
+        if tuple(x.shape[1:]) != self.input_shape or x.dim() != len(self.input_shape) + 1:
+            wanted = ", ".join(map(str, self.input_shape))
+            raise ConfigError(f"images must have shape (B, {wanted}), not {tuple(x.shape)}.")
+        if not x.is_floating_point():
+            raise ConfigError(f"images must be floating-point numbers in [0, 1], not {x.dtype}.")
+
+    def _buffer(self, name: str) -> Tensor:
+        constant = self._constants.get(name)
+        return self._module.get_buffer(name) if constant is None else constant
+
+    @torch.no_grad()
+    def _check_faithful(self) -> None:
+        """Compare graph and module, also with other weights: what tracing misread must not become a certificate."""
+        own = self.parameter_vector()
+        generator = torch.Generator().manual_seed(0)
+        x = torch.rand(2, *self.input_shape, generator=generator).to(own)
+        noise = torch.randn(len(own), generator=generator).to(own)
+        for weights in (own, 1.5 * own + 0.05 * noise):
+            wanted, found = self.module(weights)(x), self.logits(x, weights[None])[0]
+            finite = wanted.isfinite() & found.isfinite()
+            scale = wanted[finite].abs().max().clamp_min(1e-3) if bool(finite.any()) else 1.0
+            tolerance = 1e-3 if wanted.dtype == torch.float32 else 1e-6
+            if not bool(((wanted - found).abs()[finite] <= tolerance * scale).all()):
+                raise UnsupportedNetworkError(
+                    f"{type(self._module).__name__}: the traced graph does not reproduce the module's logits; forward "
+                    "does something that tracing does not see (numbers computed from parameters, state, randomness)."
+                )
+
+
+def _checked_shape(input_shape: Sequence[int]) -> tuple[int, ...]:
+    try:
+        shape = tuple(operator.index(n) for n in input_shape)
+    except TypeError:
+        shape = ()
+    if not shape or min(shape) < 1:
+        raise UnsupportedNetworkError(
+            f"input_shape {input_shape!r} must be the image's sizes without the batch axis, (1, 28, 28) for example."
+        )
+    return shape

@@ -1,0 +1,330 @@
+"""Certified training as an EvoTorch problem: what a user subclasses, and every searcher runs on.
+
+The solution is a network's flat weight vector θ; the fitness, to be minimised, is the mean robust cross-entropy of a
+minibatch under a convex relaxation (arXiv 2403.07095, section 3). All members of a generation see the same images and
+the same eps, chosen as pure functions of the seed and the generation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar, TypeVar
+
+import torch
+from evotorch import Problem, Solution, SolutionBatch
+from torch import Tensor, nn
+
+from gls_es.bounds import Plan, method_named
+from gls_es.data import Dataset
+from gls_es.errors import ConfigError, TrainingError
+from gls_es.fitness import Minibatch, Stage, image_losses, mean_gradient
+from gls_es.network import Network
+from gls_es.recipe import Recipe
+from gls_es.seeding import derived_seed, minibatch_indices
+
+_T = TypeVar("_T")
+
+
+class CertifiedTrainingProblem(Problem):  # type: ignore[misc]
+    """Find weights with a small robust loss. Subclass it, write :meth:`make_network` and :meth:`make_data`, and run it.
+
+    The same object serves ``gls_es.train``, EvoTorch's own searchers (``PGPE(problem, ...)``) and ``gls_es.RGS``.
+
+    Class attributes that a subclass may set (and constructor arguments of the same names override):
+        eps: radius of the L∞ box in [0, 1] pixel units, for training and certification.
+        method: the relaxation.
+        recipes: hyper-parameters by searcher name, for ``gls-es train``.
+        data_source: where the images come from, for the list of problems.
+
+    Args:
+        eps: overrides the class' radius; 0 <= eps <= 1.
+        method: overrides the class' relaxation.
+        batch_size: images per generation.
+        natural_weight: weight κ of the natural cross-entropy, in [0, 1].
+        l1: weight of Σ|θ|, >= 0.
+        seed: chooses initial weights, minibatches and (through ``manual_seed``) the searcher's noise.
+        device: where data and populations live.
+        data_root: folder of datasets that are not built in.
+        memory_budget: bytes that evaluating one chunk of the population may take, about.
+        num_actors: EvoTorch's; Ray actors to spread the population over.
+        num_gpus_per_actor: EvoTorch's.
+        actor_config: EvoTorch's.
+
+    Raises:
+        ConfigError: an argument that makes no sense.
+        UnsupportedNetworkError: the network holds something without bounds.
+        DataError: the data are missing or damaged.
+    """
+
+    eps: float = 0.1
+    method: str = "crown"
+    data_source: ClassVar[str] = ""
+    recipes: ClassVar[dict[str, Recipe]] = {}
+
+    _input_shape: tuple[int, ...] | None = None
+
+    def __new__(cls, *_args: Any, **kwargs: Any) -> CertifiedTrainingProblem:
+        """Remember the arguments of the outermost constructor: a checkpoint rebuilds the problem from them."""
+        self: CertifiedTrainingProblem = super().__new__(cls)
+        self.arguments = dict(kwargs)
+        return self
+
+    @classmethod
+    def rebuilt(cls, arguments: dict[str, Any], input_shape: tuple[int, ...]) -> CertifiedTrainingProblem:
+        """The problem that was made with ``arguments``, without loading its data.
+
+        Raises:
+            ConfigError: the class does not take these arguments (any more).
+        """
+        problem = cls.__new__(cls, **arguments)
+        problem._input_shape = tuple(input_shape)
+        try:
+            problem.__init__(**arguments)  # type: ignore[misc]
+        except TypeError as error:
+            raise ConfigError(f"{cls.__name__} cannot be rebuilt from {arguments}: {error}.") from error
+        return problem
+
+    def __init__(
+        self,
+        *,
+        eps: float | None = None,
+        method: str | None = None,
+        batch_size: int = 64,
+        natural_weight: float = 0.0,
+        l1: float = 0.0,
+        seed: int = 0,
+        device: str | torch.device = "cpu",
+        data_root: str | None = None,
+        memory_budget: int = 1 << 30,
+        num_actors: int | None = None,
+        num_gpus_per_actor: int | float | None = None,
+        actor_config: dict[str, Any] | None = None,
+    ) -> None:
+        self.eps = type(self).eps if eps is None else float(eps)
+        self.method = method_named(type(self).method if method is None else method).name
+        self.run_seed = _checked("seed", int(seed), seed >= 0, "a whole number >= 0")
+        self.batch_size = _checked("batch_size", int(batch_size), batch_size >= 1, "at least 1")
+        self.natural_weight = _checked("natural_weight", natural_weight, 0 <= natural_weight <= 1, "between 0 and 1")
+        self.l1 = _checked("l1", l1, 0 <= l1 < float("inf"), "at least 0")
+        self.memory_budget = _checked("memory_budget", memory_budget, memory_budget >= 1 << 20, "at least 1 MiB")
+        _checked("eps", self.eps, 0 <= self.eps <= 1, "between 0 and 1, in pixel units")
+        self.data_root = None if data_root is None else str(data_root)
+        self._data: Dataset | None = None
+        self._batch: Minibatch | None = None
+        self.network = self._initial_network()
+        self.generation = -1
+        self._begun = False
+        self.stage = Stage(self.eps, self.natural_weight, self.method)
+        self.stages: Callable[[int], Stage] | None = None
+        """The stage of every generation; None: always the full eps."""
+        super().__init__(
+            "min",
+            solution_length=self.network.num_parameters,
+            dtype=torch.float32,
+            device=device,
+            store_solution_stats=False,
+            num_actors=num_actors,
+            num_gpus_per_actor=num_gpus_per_actor,
+            actor_config=actor_config,
+        )
+        self.manual_seed(derived_seed(self.run_seed, "population") % 2**31)
+
+    # -- what a subclass writes ---------------------------------------------------------------------------------------
+
+    def make_network(self) -> nn.Module:
+        """The network to train: from an image in [0, 1] to logits, with its random initial weights."""
+        raise NotImplementedError(f"{type(self).__name__} must define make_network()")
+
+    def make_data(self) -> Dataset:
+        """The images to train and to certify on; called once in each process that needs them."""
+        raise NotImplementedError(f"{type(self).__name__} must define make_data()")
+
+    def losses(self, values: Tensor) -> Tensor:
+        """Losses of members on the current minibatch; differentiable where the relaxation is.
+
+        Override it for another fitness.
+
+        Args:
+            values: (n, L) weights.
+
+        Returns:
+            (n,): mean loss over the minibatch, plus l1 Σ|θ|.
+        """
+        robust = image_losses(self.network, self.minibatch, values, plan=self._plan()).mean(1)
+        return robust + self.l1 * values.abs().sum(1) if self.l1 > 0 else robust
+
+    # -- generations --------------------------------------------------------------------------------------------------
+
+    @property
+    def data(self) -> Dataset:
+        """The dataset, loaded when first asked for."""
+        if self._data is None:
+            data = self.make_data()
+            if not isinstance(data, Dataset):
+                raise ConfigError(f"{type(self).__name__}.make_data() must return a gls_es.Dataset, not {data!r}.")
+            self._data = data
+        return self._data
+
+    @property
+    def minibatch(self) -> Minibatch:
+        """The current generation's images and boxes."""
+        if self._batch is None:
+            split = self.data.train
+            indices = minibatch_indices(self.run_seed, max(self.generation, 0), size=self.batch_size, total=len(split))
+            images, labels = split.batch(indices, device=str(self.aux_device), dtype=torch.float32)
+            self._batch = Minibatch.prepare(self.network, images, labels, self.stage)
+        return self._batch
+
+    def begin(self, generation: int) -> None:
+        """Move to a generation: its eps and its minibatch, the same for every member and every actor.
+
+        A training loop calls it before each step and so also fixes the noise that the searcher will draw; without it
+        every evaluation of a population is the next generation.
+        """
+        self._enter(generation)
+        self.manual_seed(derived_seed(self.run_seed, "population", generation) % 2**31)
+        self._begun = True
+
+    def _enter(self, generation: int, stage: Stage | None = None) -> None:
+        self.generation = int(generation)
+        if stage is not None:
+            self.stage = stage
+        elif self.stages is not None:
+            self.stage = self.stages(self.generation)
+        self._batch = None
+
+    def _begin_if_needed(self) -> None:
+        if not self._begun:
+            self._enter(self.generation + 1)
+        self._begun = False
+
+    # -- evaluation ---------------------------------------------------------------------------------------------------
+
+    def evaluate(self, x: Solution | SolutionBatch) -> None:
+        """EvoTorch's evaluation; afterwards every non-finite loss is the worst finite one of the population.
+
+        Raises:
+            TrainingError: no member has a finite loss.
+        """
+        batch = x.to_batch() if isinstance(x, Solution) else x
+        if self.is_main:
+            self._begin_if_needed()
+        super().evaluate(batch)
+        self._after_eval_status.update(self._replace_nonfinite(batch))
+
+    def sample_and_compute_gradients(self, *args: Any, **kwargs: Any) -> Any:
+        """EvoTorch's distributed generation; one call is one generation, however many populations it evaluates."""
+        self._begin_if_needed()
+        self._begun = True
+        try:
+            return super().sample_and_compute_gradients(*args, **kwargs)
+        finally:
+            self._begun = False
+
+    def evaluate_with_gradient(self, batch: SolutionBatch) -> Tensor:
+        """Evaluate a population and return the mean of its members' gradients, (L,) (what RGS follows).
+
+        Non-finite members are left out of the mean.
+        """
+        self._parallelize()
+        if self.is_main:
+            self._begin_if_needed()
+            self.before_eval_hook(batch)
+        must_sync_after = self._sync_before()
+        self._start_preparations()
+        values = batch.access_values(keep_evals=True).to(self.aux_device)
+        losses, gradient = self._losses_and_gradient(values)
+        batch.set_evals(losses.to(batch.device))
+        if must_sync_after:
+            self._sync_after()
+        self._after_eval_status = self._replace_nonfinite(batch)
+        self._after_eval_status.update(self.after_eval_hook.accumulate_dict(batch))
+        return gradient.to(batch.device)
+
+    def _losses_and_gradient(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        if type(self).losses is CertifiedTrainingProblem.losses:
+            return mean_gradient(
+                self.network, self.minibatch, values, l1=self.l1, budget=self.memory_budget, plan=self._plan()
+            )
+        leaf = values.detach().clone().requires_grad_()
+        with torch.enable_grad():
+            losses = self.losses(leaf)
+            finite = torch.isfinite(losses)
+            (gradient,) = torch.autograd.grad(losses[finite].sum(), leaf)
+        return losses.detach(), gradient.sum(0) / max(int(finite.sum()), 1)
+
+    @torch.no_grad()
+    def _evaluate_batch(self, batch: SolutionBatch) -> None:
+        values = batch.access_values(keep_evals=True).to(self.aux_device)
+        chunk = max(1, self.memory_budget // (16 * values[0].numel() * values.element_size()))
+        losses = torch.cat([self.losses(part) for part in values.split(chunk)])
+        batch.set_evals(losses.to(batch.device))
+
+    def _replace_nonfinite(self, batch: SolutionBatch) -> dict[str, Any]:
+        """Keep what is not finite from ever winning or spoiling a gradient; count it."""
+        losses = batch.access_evals(0)
+        finite = torch.isfinite(losses)
+        bad = len(losses) - int(finite.sum())
+        if bad == len(losses):
+            raise TrainingError(
+                f"no member of generation {self.generation} has a finite loss; lower the learning rate or stdev."
+            )
+        if bad:
+            batch.access_evals()[:, 0] = torch.where(finite, losses, losses[finite].max())
+        return {"nonfinite": bad, "eps": self.stage.eps, "generation": self.generation}
+
+    def _plan(self) -> Plan:
+        plan = Plan.default(torch.device(self.aux_device).type)
+        return Plan(min(plan.bytes, self.memory_budget // 16), plan.members)
+
+    # -- EvoTorch -----------------------------------------------------------------------------------------------------
+
+    def _fill(self, values: Tensor) -> None:
+        """Initial solutions are initial networks: the first one is ``network``, the others are made anew."""
+        for index in range(len(values)):
+            values[index] = self.network.parameter_vector() if index == 0 else self._fresh_weights(index)
+
+    def _initial_network(self) -> Network:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derived_seed(self.run_seed, "initial weights"))
+            module = self.make_network()
+        if not isinstance(module, nn.Module):
+            raise ConfigError(f"{type(self).__name__}.make_network() must return an nn.Module, not {module!r}.")
+        if self._input_shape is not None:
+            return Network(module, self._input_shape)
+        network = Network(module, self.data.input_shape)
+        if network.num_classes < self.data.num_classes:
+            raise ConfigError(
+                f"{type(self).__name__}: the network has {network.num_classes} logits, the data "
+                f"{self.data.num_classes} classes."
+            )
+        return network
+
+    def _fresh_weights(self, index: int) -> Tensor:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derived_seed(self.run_seed, "initial weights", index))
+            return Network(self.make_network(), self.network.input_shape).parameter_vector()
+
+    def seed(self, value: int) -> None:
+        """What EvoTorch calls on an actor to seed it (its base class lacks it in 0.6.1)."""
+        self.manual_seed(value)
+
+    @property
+    def _nonserialized_attribs(self) -> list[str]:
+        return ["_data", "_batch"]
+
+    @property
+    def _grad_device(self) -> torch.device | str:
+        return self.aux_device
+
+    def _make_sync_data_for_actors(self) -> dict[str, Any]:
+        return {"generation": self.generation, "stage": self.stage}
+
+    def _use_sync_data_from_main(self, received: dict[str, Any]) -> None:
+        self._enter(received["generation"], received["stage"])
+
+
+def _checked(name: str, value: _T, holds: bool, wanted: str) -> _T:
+    if not holds:
+        raise ConfigError(f"{name} must be {wanted}, not {value!r}.")
+    return value

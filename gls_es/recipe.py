@@ -1,0 +1,108 @@
+"""The hyper-parameters of a training run, as plain values."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from gls_es.errors import ConfigError
+
+FITNESS = ("raw", "normalized", "ranks")
+OPTIMIZERS = ("adam", "clipup", "sgd")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train; a problem carries one per searcher, and any field can be overridden for a run.
+
+    A run has three phases, each given by where it ends (generations): natural training until ``natural_until``; then
+    the robust loss with eps growing from 0 to its full value until ``ramp_until``, under ``warmup_method`` if that is
+    set; then the full eps under the method itself.
+
+    Attributes:
+        generations: updates of the center.
+        popsize: members per generation (for ``grad``: 1).
+        batch_size: images per generation, common to all members.
+        optimizer: what follows the estimated gradient: "adam", "clipup" or "sgd".
+        center_learning_rate: its step size at the start.
+        learning_rate_end: the step size at the end as a fraction of the start's, reached along a cosine.
+        stdev_init: standard deviation σ of the weight noise, the same for all weights.
+        stdev_learning_rate: step size of a learned σ; 0 keeps it fixed.
+        stdev_end: σ at the end as a fraction of the start's, reached geometrically (only with a fixed σ).
+        fitness: "raw" losses follow the gradient of the smoothed loss; "normalized" ones its direction; "ranks" do
+            not, but resist outliers.
+        natural_until: generations of natural training at the start.
+        ramp_until: generation at which eps is full.
+        warmup_method: a cheaper relaxation for the ramp; empty: the run's own method.
+        warmup_until: generation at which the run's own method takes over from ``warmup_method``.
+        natural_weight: weight κ of the natural cross-entropy in the loss once eps is full (from 1 at the ramp's start).
+        eps_factor: training radius relative to the certification radius.
+        l1: weight of Σ|θ| in the loss.
+        evaluate_every: generations between evaluations of the center on held-out images.
+        evaluate_images: how many of them.
+    """
+
+    generations: int = 1000
+    popsize: int = 64
+    batch_size: int = 64
+    optimizer: str = "adam"
+    center_learning_rate: float = 0.01
+    learning_rate_end: float = 0.1
+    stdev_init: float = 0.02
+    stdev_learning_rate: float = 0.0
+    stdev_end: float = 1.0
+    fitness: str = "raw"
+    natural_until: int = 0
+    ramp_until: int = 500
+    warmup_method: str = ""
+    warmup_until: int = 0
+    natural_weight: float = 0.0
+    eps_factor: float = 1.0
+    l1: float = 0.0
+    evaluate_every: int = 100
+    evaluate_images: int = 256
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            wanted = type(field.default)
+            if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+                object.__setattr__(self, field.name, float(value))
+            elif type(value) is not wanted:
+                raise ConfigError(f"recipe: {field.name} must be {_KINDS[wanted]}, not {value!r}.")
+        for name in ("generations", "popsize", "batch_size", "evaluate_every", "evaluate_images"):
+            self._require(name, getattr(self, name) >= 1, "at least 1")
+        for name in ("natural_until", "ramp_until", "warmup_until", "stdev_init", "stdev_learning_rate", "l1"):
+            self._require(name, 0 <= getattr(self, name) < math.inf, "at least 0")
+        for name in ("center_learning_rate", "learning_rate_end", "stdev_end", "eps_factor"):
+            self._require(name, 0 < getattr(self, name) < math.inf, "greater than 0")
+        self._require("natural_weight", 0 <= self.natural_weight <= 1, "between 0 and 1")
+        self._require("fitness", self.fitness in FITNESS, f"one of {', '.join(FITNESS)}")
+        self._require("optimizer", self.optimizer in OPTIMIZERS, f"one of {', '.join(OPTIMIZERS)}")
+
+    def _require(self, name: str, holds: bool, wanted: str) -> None:
+        if not holds:
+            raise ConfigError(f"recipe: {name} must be {wanted}, not {getattr(self, name)!r}.")
+
+    def replaced(self, **changes: Any) -> Recipe:
+        """The recipe with some fields changed.
+
+        Raises:
+            ConfigError: a field that does not exist (with the closest name) or a value that makes no sense.
+        """
+        known = [field.name for field in dataclasses.fields(self)]
+        for name in changes:
+            if name not in known:
+                close = difflib.get_close_matches(name, known, 1)
+                raise ConfigError(f"recipe: unknown key {name!r}" + (f"; did you mean {close[0]!r}?" if close else "."))
+        return dataclasses.replace(self, **changes)
+
+    def as_dict(self) -> dict[str, int | float | str]:
+        """The fields as plain values."""
+        return dataclasses.asdict(self)
+
+
+_KINDS = {int: "a whole number", float: "a number", str: "a text"}

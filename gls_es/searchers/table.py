@@ -1,0 +1,159 @@
+"""The searchers by name, built for a problem from a recipe, and what a training loop does to any of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from evotorch.algorithms import PGPE
+from evotorch.algorithms.searchalgorithm import SearchAlgorithm
+from torch import Tensor
+
+from gls_es.errors import ConfigError
+from gls_es.problem import CertifiedTrainingProblem
+from gls_es.recipe import Recipe
+from gls_es.searchers.rgs import RGS
+
+_RANKING = {"raw": "raw", "normalized": "normalized", "ranks": "centered"}
+
+
+def _pgpe(problem: CertifiedTrainingProblem, recipe: Recipe, center: Tensor) -> SearchAlgorithm:
+    if recipe.popsize % 2:
+        raise ConfigError(f"PGPE draws members in pairs: popsize must be even, not {recipe.popsize}.")
+    if recipe.stdev_init == 0:
+        raise ConfigError("PGPE estimates gradients from noise: stdev_init must be greater than 0.")
+    learned = recipe.stdev_learning_rate > 0
+    return PGPE(
+        problem,
+        popsize=recipe.popsize,
+        center_learning_rate=recipe.center_learning_rate,
+        stdev_learning_rate=recipe.stdev_learning_rate,
+        stdev_init=recipe.stdev_init,
+        stdev_max_change=0.2 if learned else None,
+        optimizer=recipe.optimizer,
+        ranking_method=_RANKING[recipe.fitness],
+        center_init=center,
+    )
+
+
+def _rgs(problem: CertifiedTrainingProblem, recipe: Recipe, center: Tensor) -> SearchAlgorithm:
+    return RGS(
+        problem,
+        popsize=recipe.popsize,
+        center_learning_rate=recipe.center_learning_rate,
+        stdev_init=recipe.stdev_init,
+        optimizer=recipe.optimizer,
+        center_init=center,
+    )
+
+
+def _grad(problem: CertifiedTrainingProblem, recipe: Recipe, center: Tensor) -> SearchAlgorithm:
+    return _rgs(problem, recipe.replaced(popsize=1, stdev_init=0.0), center)
+
+
+SEARCHERS: dict[str, Callable[[CertifiedTrainingProblem, Recipe, Tensor], SearchAlgorithm]] = {
+    "pgpe": _pgpe,
+    "rgs": _rgs,
+    "grad": _grad,
+}
+"""What ``--searcher`` takes."""
+
+DEFAULTS: dict[str, Recipe] = {
+    "pgpe": Recipe(),
+    "rgs": Recipe(popsize=8, center_learning_rate=0.005),
+    "grad": Recipe(popsize=1, center_learning_rate=0.005, stdev_init=0.0),
+}
+"""Recipes for problems that bring none of their own."""
+
+
+def build(
+    name: str, problem: CertifiedTrainingProblem, recipe: Recipe, *, center: Tensor | None = None
+) -> SearchAlgorithm:
+    """The searcher ``name`` for a problem.
+
+    Args:
+        name: a key of :data:`SEARCHERS`.
+        problem: what to search on.
+        recipe: hyper-parameters.
+        center: initial weights (L,); None: the network's own.
+
+    Raises:
+        ConfigError: unknown name, or a recipe the searcher cannot follow.
+    """
+    if name not in SEARCHERS:
+        raise ConfigError(f"unknown searcher {name!r}: choose one of {', '.join(SEARCHERS)}.")
+    start = problem.network.parameter_vector() if center is None else center
+    return SEARCHERS[name](problem, recipe, start.to(problem.device, torch.float32).clone())
+
+
+def finish_generation(searcher: SearchAlgorithm) -> None:
+    """Apply the update that EvoTorch postpones to the next step, so that the center is the generation's result.
+
+    In local mode PGPE follows the gradient of a population only when the next one is drawn. Doing it at once draws no
+    random numbers and gives the same centers; afterwards the population is no part of the state.
+    """
+    if isinstance(searcher, RGS) or searcher._first_iter or searcher._population is None:
+        return
+    population = searcher._population
+    gradients = searcher._distribution.compute_gradients(
+        population.access_values(keep_evals=True),
+        population.access_evals()[:, 0],
+        objective_sense=searcher.problem.senses[0],
+        ranking_method=searcher._ranking_method,
+    )
+    moved = gradients["mu"]
+    if bool(torch.isfinite(moved).all() & moved.any()):  # equal losses give no direction, and ClipUp divides by 0
+        searcher._update_distribution(gradients)
+    searcher._first_iter = True
+
+
+def set_learning_rate(searcher: SearchAlgorithm, rate: float) -> None:
+    """Let the optimizer's next steps have size ``rate``."""
+    for group in searcher.optimizer.param_groups:
+        if "max_speed" in group:  # ClipUp's speed limit goes with its step size
+            group["max_speed"] = 2.0 * rate
+        group["lr"] = rate
+
+
+def set_stdev(searcher: SearchAlgorithm, stdev: float) -> None:
+    """Give every weight the noise ``stdev``."""
+    distribution = searcher._distribution
+    searcher._distribution = distribution.modified_copy(sigma=torch.full_like(distribution.sigma, stdev))
+
+
+def searcher_state(searcher: SearchAlgorithm) -> dict[str, Any]:
+    """All that has to be saved of a searcher after :func:`finish_generation`, as tensors and plain values."""
+    distribution = searcher._distribution
+    optimizer = searcher.optimizer
+    if isinstance(optimizer, torch.optim.Optimizer):
+        saved = {name: torch.as_tensor(v).clone() for name, v in _slot(optimizer).items() if v is not None}
+    else:
+        saved = {"velocity": optimizer._velocity.clone()}
+    return {
+        "center": distribution.mu.clone(),
+        "stdev": distribution.sigma.clone(),
+        "optimizer": saved,
+        "steps": int(searcher.step_count),
+    }
+
+
+def restore_searcher(searcher: SearchAlgorithm, saved: dict[str, Any]) -> None:
+    """Put a freshly built searcher into a saved state; it goes on bit for bit."""
+    distribution = searcher._distribution
+    mu, sigma = (saved[k].to(distribution.mu) for k in ("center", "stdev"))
+    searcher._distribution = distribution.modified_copy(mu=mu, sigma=sigma)
+    optimizer = searcher.optimizer
+    if isinstance(optimizer, torch.optim.Optimizer):
+        _slot(optimizer).update({name: value.clone() for name, value in saved["optimizer"].items()})
+    else:
+        optimizer._velocity = saved["optimizer"]["velocity"].to(mu)
+    searcher._steps_count = saved["steps"]
+    searcher._first_iter = True
+    searcher._population = None
+
+
+def _slot(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """What a torch optimizer remembers of the one vector it moves."""
+    slot: dict[str, Any] = optimizer.state[optimizer.param_groups[0]["params"][0]]
+    return slot

@@ -1,0 +1,36 @@
+"""Training: the loop around a searcher, its schedules, its run folder and its checkpoints.
+
+Names are imported on first use: reading a checkpoint needs no evotorch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gls_es.recipe import Recipe as Recipe
+    from gls_es.training.loop import TrainingInterrupted as TrainingInterrupted
+    from gls_es.training.runs import plan as plan
+    from gls_es.training.runs import resume as resume
+    from gls_es.training.runs import train as train
+    from gls_es.training.trained import Trained as Trained
+    from gls_es.training.trained import load_trained as load_trained
+
+_LAZY = {
+    "Recipe": "gls_es.recipe",
+    "Trained": "gls_es.training.trained",
+    "TrainingInterrupted": "gls_es.training.loop",
+    "load_trained": "gls_es.training.trained",
+    "plan": "gls_es.training.runs",
+    "resume": "gls_es.training.runs",
+    "train": "gls_es.training.runs",
+}
+
+__all__ = ["Recipe", "Trained", "TrainingInterrupted", "load_trained", "plan", "resume", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'gls_es.training' has no attribute {name!r}")

@@ -1,0 +1,145 @@
+"""The training loop: generations of one searcher on one problem, watched, logged, and stoppable at any moment."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any
+
+import torch
+from evotorch.algorithms.searchalgorithm import SearchAlgorithm
+
+from gls_es.errors import GlsEsError
+from gls_es.problem import CertifiedTrainingProblem
+from gls_es.recipe import Recipe
+from gls_es.searchers.table import finish_generation, set_learning_rate, set_stdev
+from gls_es.training.evaluation import center_row
+from gls_es.training.progress import Progress
+from gls_es.training.runfolder import MetricsWriter
+from gls_es.training.schedules import Schedule
+
+SAVE_SECONDS = 30.0
+"""Most training time that a killed process loses."""
+
+
+class TrainingInterrupted(GlsEsError):
+    """Training was stopped from outside; everything is saved, and the message says how to go on."""
+
+
+@dataclass
+class Loop:
+    """One run in memory.
+
+    Attributes:
+        problem: what is searched on; its schedule is set.
+        searcher: freshly built or restored.
+        schedule: everything that depends on the generation.
+        save: writes the checkpoint of the current state.
+        metrics: the log.
+        progress: what a person sees.
+        done: generations completed so far.
+        elapsed: seconds spent by earlier processes of this run.
+    """
+
+    problem: CertifiedTrainingProblem
+    searcher: SearchAlgorithm
+    schedule: Schedule
+    save: Callable[[Loop], None]
+    metrics: MetricsWriter
+    progress: Progress
+    done: int = 0
+    elapsed: float = 0.0
+    last_row: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def recipe(self) -> Recipe:
+        """The run's hyper-parameters."""
+        return self.schedule.recipe
+
+    @property
+    def center(self) -> torch.Tensor:
+        """The trained weights so far, (L,)."""
+        mu: torch.Tensor = self.searcher._distribution.mu
+        return mu
+
+    def run(self, stop_requested: Callable[[], bool]) -> None:
+        """Run to the last generation, or until a stop is requested; the state is saved either way."""
+        if self.done == 0:
+            self.save(self)  # from here on a killed run can go on
+        began, saved = time.monotonic(), time.monotonic()
+        before, first = self.elapsed, self.done
+        while self.done < self.recipe.generations and not stop_requested():
+            row = self._generation()
+            self.elapsed = before + time.monotonic() - began
+            rate = (self.elapsed - before) / (self.done - first)
+            row["elapsed_seconds"] = round(self.elapsed, 3)
+            self.metrics.write(row)
+            self.progress.update(row | {"eta_seconds": rate * (self.recipe.generations - self.done)})
+            self.last_row.update(row)
+            if time.monotonic() - saved > SAVE_SECONDS:
+                self.save(self)
+                saved = time.monotonic()
+        self.save(self)
+
+    def _generation(self) -> dict[str, Any]:
+        generation = self.done
+        self.problem.begin(generation)
+        rate = self.schedule.learning_rate(generation)
+        set_learning_rate(self.searcher, rate)
+        if self.recipe.stdev_learning_rate == 0.0 and self.recipe.stdev_end != 1.0:
+            set_stdev(self.searcher, self.schedule.stdev(generation))
+        self.searcher.step()
+        mean_loss = float(self.searcher._population.access_evals(0).mean())
+        finish_generation(self.searcher)
+        self.done = generation + 1
+        stage = self.problem.stage
+        row = {
+            "generation": self.done,
+            "generations": self.recipe.generations,
+            "eps": stage.eps,
+            "method": stage.method,
+            "mean_loss": mean_loss,
+            "lr": rate,
+            "stdev": float(self.searcher._distribution.sigma.mean()),
+            "nonfinite": int(self.problem.status.get("nonfinite", 0)),
+        }
+        if self.done % self.recipe.evaluate_every == 0 or self.done == self.recipe.generations:
+            row |= center_row(self.problem, self.center, images=self.recipe.evaluate_images)
+        return row
+
+
+class StopSignals:
+    """Turns the first Ctrl-C or SIGTERM into a request to stop after this generation; the second one is ordinary.
+
+    A context manager; outside the main thread it does nothing.
+    """
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self._previous: dict[int, Any] = {}
+
+    def requested(self) -> bool:
+        """Whether a signal has come."""
+        return self.received is not None
+
+    def __enter__(self) -> StopSignals:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._previous[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._restore()
+
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        self.received = number
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous.clear()

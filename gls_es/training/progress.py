@@ -1,0 +1,204 @@
+"""What a person sees while a network is trained: a live line on a terminal, a line every few seconds elsewhere.
+
+The loop calls ``start`` once, ``update`` after every generation and ``finish`` once; whoever made the progress object
+leaves its context when the loop ends, however it ends, and that gives the terminal back.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Protocol, Self, TextIO
+
+from rich.console import Console
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+_INTERVAL = 5.0  # seconds between two lines off a terminal
+_HEADLINE = ("problem", "searcher", "method", "eps", "parameters", "generations", "popsize", "seed", "device")
+
+
+class Progress(Protocol):
+    """What the training loop reports to."""
+
+    def start(self, plan: Mapping[str, Any]) -> None:
+        """Training begins, with the plan that ``gls_es.training.plan`` makes."""
+
+    def update(self, row: Mapping[str, Any]) -> None:
+        """A generation is done.
+
+        Args:
+            row: generation, generations, eps, mean_loss, elapsed_seconds, eta_seconds, lr, stdev, nonfinite; sometimes
+                center_loss, natural_accuracy and certified_accuracy (fractions). A key may be missing or None.
+        """
+
+    def finish(self, summary: Mapping[str, Any]) -> None:
+        """Training has ended by itself, with what there is to say of the whole."""
+
+
+class _Context:
+    """Entering and leaving, with nothing to give back."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+
+class NullProgress(_Context):
+    """Says nothing."""
+
+    def start(self, plan: Mapping[str, Any]) -> None:
+        """Nothing."""
+
+    def update(self, row: Mapping[str, Any]) -> None:
+        """Nothing."""
+
+    def finish(self, summary: Mapping[str, Any]) -> None:
+        """Nothing."""
+
+
+class PlainProgress(_Context):
+    """A line at most every ``interval`` seconds, and for the first and the last generation.
+
+    Args:
+        stream: where to write.
+        interval: seconds between two lines.
+    """
+
+    def __init__(self, stream: TextIO, *, interval: float = _INTERVAL) -> None:
+        self._stream = stream
+        self._interval = interval
+        self._last = -float("inf")
+        self._known: dict[str, Any] = {}
+
+    def start(self, plan: Mapping[str, Any]) -> None:
+        """Say what is trained."""
+        self._write(headline(plan))
+
+    def update(self, row: Mapping[str, Any]) -> None:
+        """Write the generation's line if it is time for one."""
+        _remember(self._known, row)
+        now = time.monotonic()
+        if now - self._last >= self._interval or row.get("generation") == row.get("generations"):
+            self._last = now
+            self._write(", ".join(describe(self._known)))
+
+    def finish(self, summary: Mapping[str, Any]) -> None:
+        """Say how it ended."""
+        self._write(ending(summary))
+
+    def _write(self, line: str) -> None:
+        self._stream.write(line + "\n")
+        self._stream.flush()
+
+
+class RichProgress(_Context):
+    """One live line: a bar, the generation, ε, losses, accuracies and the time left.
+
+    Args:
+        console: a terminal's console.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._known: dict[str, Any] = {}
+        self._live = Live(console=console, refresh_per_second=8, transient=True)
+
+    def start(self, plan: Mapping[str, Any]) -> None:
+        """Say what is trained, and begin the live line."""
+        self._console.print(Text(headline(plan)))
+        self._live.start()
+
+    def update(self, row: Mapping[str, Any]) -> None:
+        """Show the generation."""
+        _remember(self._known, row)
+        self._live.update(self._line())
+
+    def finish(self, summary: Mapping[str, Any]) -> None:
+        """Replace the live line by how it ended."""
+        self._live.stop()
+        self._console.print(Text(ending(summary)))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.stop()
+
+    def _line(self) -> Table:
+        total = self._known.get("generations") or None
+        line = Table.grid(padding=(0, 1))
+        bar = ProgressBar(total=total, completed=self._known.get("generation") or 0, width=12)
+        line.add_row(bar, Text("  ".join(describe(self._known))))
+        return line
+
+
+def make_progress(console: Console, *, quiet: bool = False) -> NullProgress | PlainProgress | RichProgress:
+    """The progress that fits: none if quiet, live on a terminal, lines elsewhere."""
+    if quiet:
+        return NullProgress()
+    if console.is_terminal and not console.is_dumb_terminal:
+        return RichProgress(console)
+    return PlainProgress(console.file)  # type: ignore[arg-type]  # rich types its file as IO[str]
+
+
+def headline(plan: Mapping[str, Any]) -> str:
+    """What of the plan a person wants to see first, in one line."""
+    return "training: " + ", ".join(f"{key} {_number(plan[key])}" for key in _HEADLINE if plan.get(key) is not None)
+
+
+def describe(row: Mapping[str, Any]) -> list[str]:
+    """The parts of a row that are known, as short texts in a fixed order."""
+    total = f"/{row['generations']}" if row.get("generations") else ""
+    parts = [f"generation {row.get('generation', '?')}{total}"]
+    if row.get("eta_seconds") is not None:
+        parts.append(f"{duration(float(row['eta_seconds']))} left")
+    for key, name in (("eps", "eps"), ("mean_loss", "loss"), ("center_loss", "center")):
+        if row.get(key) is not None:
+            parts.append(f"{name} {_number(float(row[key]))}")
+    for key, name in (("natural_accuracy", "natural"), ("certified_accuracy", "certified")):
+        if row.get(key) is not None:
+            parts.append(f"{name} {100 * float(row[key]):.1f} %")
+    if row.get("nonfinite"):
+        parts.append(f"{row['nonfinite']} losses not finite")
+    return parts
+
+
+def ending(summary: Mapping[str, Any]) -> str:
+    """The summary in one line."""
+    parts = []
+    if summary.get("generations") is not None:
+        parts.append(f"{summary['generations']} generations")
+    for key, name in (("natural_accuracy", "natural"), ("certified_accuracy", "certified")):
+        if summary.get(key) is not None:
+            parts.append(f"{name} accuracy {100 * float(summary[key]):.1f} %")
+    if summary.get("elapsed_seconds") is not None:
+        parts.append(f"in {duration(float(summary['elapsed_seconds']))}")
+    return "trained: " + ", ".join(parts) if parts else "trained"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as 12 s, 3:07 or 2:03:07; "?" where they are no number."""
+    if not 0 <= seconds < float("inf"):
+        return "?"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    hours, rest = divmod(whole, 3600)
+    minutes, left = divmod(rest, 60)
+    return f"{hours}:{minutes:02}:{left:02}" if hours else f"{minutes}:{left:02}"
+
+
+def _remember(known: dict[str, Any], row: Mapping[str, Any]) -> None:
+    """Keep the latest of every value: accuracies and the center's loss come only now and then."""
+    known.update({key: value for key, value in row.items() if value is not None})
+
+
+def _number(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

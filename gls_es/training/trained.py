@@ -1,0 +1,103 @@
+"""What a checkpoint holds, as a problem, a network, and the data it belongs to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gls_es.data import Dataset
+from gls_es.errors import CheckpointError
+from gls_es.network import Network
+from gls_es.problems import resolve
+from gls_es.training.checkpoint import load_checkpoint
+
+if TYPE_CHECKING:
+    from gls_es.problem import CertifiedTrainingProblem
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained network.
+
+    Attributes:
+        network: with the trained weights.
+        problem: the problem it was trained on; its data are loaded when asked for.
+        problem_name: what ``--problem`` was.
+        eps: the radius it was trained for.
+        method: the relaxation it was trained with.
+        digest: SHA-256 of the checkpoint.
+        content: everything in the checkpoint.
+    """
+
+    network: Network
+    problem: CertifiedTrainingProblem
+    problem_name: str
+    eps: float
+    method: str
+    digest: str
+    content: dict[str, Any]
+
+    def dataset(self, data_root: str | Path | None = None) -> Dataset:
+        """The dataset the network was trained on, from ``data_root`` or where it was then."""
+        if data_root is not None:
+            self.problem.data_root = str(data_root)
+        return self.problem.data
+
+
+_NEEDED = ("problem", "problem_args", "eps", "method", "center", "buffers", "input_shape", "digest")
+
+
+def trusted_problem(path: Path, named: str, given: str | None) -> type[CertifiedTrainingProblem]:
+    """The problem class of a checkpoint, without running code only because the checkpoint says so.
+
+    A registered problem or an installed module is what the user installed; a file anywhere on the disk is not, so its
+    name must come from the user.
+
+    Raises:
+        CheckpointError: the checkpoint names a file and the user did not.
+        ConfigError: the problem cannot be found.
+    """
+    if given is None and named.rpartition(":")[0].endswith(".py"):
+        raise CheckpointError(
+            f"{path}: was trained on the problem in the file {named!r}; if you trust that file, name it: "
+            f"--problem {named}"
+        )
+    return resolve(named if given is None else given)
+
+
+def load_trained(path: str | Path, *, problem: str | None = None) -> Trained:
+    """Load a checkpoint written by ``gls-es train``.
+
+    Args:
+        path: the checkpoint.
+        problem: the problem's name, needed where the checkpoint names a file of Python code: nothing in a checkpoint
+            makes gls-es execute a file that the user did not name.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, or does not fit the problem it names.
+        ConfigError: the problem it names cannot be found.
+    """
+    content = load_checkpoint(path)
+    missing = [key for key in _NEEDED if key not in content]
+    if missing:
+        raise CheckpointError(f"{path}: not the checkpoint of a training run (it has no {', '.join(missing)}).")
+    cls = trusted_problem(Path(path), content["problem"], problem)
+    rebuilt = cls.rebuilt(content["problem_args"], tuple(content["input_shape"]))
+    network = rebuilt.network
+    if network.num_parameters != len(content["center"]):
+        raise CheckpointError(
+            f"{path}: holds {len(content['center'])} weights, but problem {content['problem']!r} now has a network of "
+            f"{network.num_parameters}."
+        )
+    trained = Network(network.module(content["center"]), network.input_shape)
+    trained.load_buffers(content["buffers"])
+    return Trained(
+        network=trained,
+        problem=rebuilt,
+        problem_name=content["problem"],
+        eps=content["eps"],
+        method=content["method"],
+        digest=str(content["digest"]),
+        content=content,
+    )

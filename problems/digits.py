@@ -1,0 +1,30 @@
+"""Problems on the built-in 8x8 handwritten digits: no download, minutes on a laptop."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from torch import nn
+
+from gls_es.data import Dataset, load_digits
+from gls_es.problem import CertifiedTrainingProblem
+from gls_es.recipe import Recipe
+
+from .nets import digits_cnn3
+
+
+class DigitsCNN3(CertifiedTrainingProblem):
+    """8x8 handwritten digits (built in), a 3-layer CNN of 1,258 parameters."""
+
+    eps = 0.1
+    method = "crown"
+    data_source = "built in"
+    recipes: ClassVar[dict[str, Recipe]] = {}
+
+    def make_network(self) -> nn.Module:
+        """Conv 3x3 /2 -> 8, conv 2x2 /2 -> 16, linear -> 10."""
+        return digits_cnn3()
+
+    def make_data(self) -> Dataset:
+        """1,437 training and 360 test images."""
+        return load_digits()

@@ -1,0 +1,116 @@
+"""What ``certify`` accepts, and the one sentence it has for everything else."""
+
+from fractions import Fraction
+
+import pytest
+import torch
+from certification_nets import (
+    QUICK,
+    linear_problem,
+    random_images,
+    random_linear,
+)
+from torch import nn
+
+from gls_es.certification import certify
+from gls_es.errors import ConfigError, DataError, GlsEsError, UnsupportedNetworkError
+from gls_es.network import Network
+
+
+def test_double_images_float_lists_and_module_mode_are_handled() -> None:
+    net, images, labels = linear_problem()
+    net.train()
+    report = certify(net, images.double(), labels.tolist(), Fraction(1, 20), attack=QUICK)
+    assert net.training
+    assert report.eps == 0.05
+    wanted = certify(net, images, labels.int(), 0.05, attack=QUICK)
+    assert [v.to_json() | {"times": 0, "seconds": 0} for v in report.verdicts] == [
+        v.to_json() | {"times": 0, "seconds": 0} for v in wanted.verdicts
+    ]
+
+
+NET = random_linear(0, pixels=4, classes=3)
+
+
+X = random_images(0, 3, 4)
+
+
+NAN = X.clone()
+
+
+NAN[1, 2] = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ({"net": 3}, ConfigError),
+        ({"net": nn.Sequential(nn.Linear(4, 1))}, UnsupportedNetworkError),
+        ({"net": Network(NET, (4,)), "images": X[0]}, DataError),
+        ({"net": Network(NET, (4,)), "images": X[:, :3]}, DataError),
+        ({"images": X.numpy()}, DataError),
+        ({"images": (X * 255).to(torch.uint8)}, DataError),
+        ({"images": X[:0]}, DataError),
+        ({"images": NAN}, DataError),
+        ({"images": NAN, "clip": False}, DataError),
+        ({"images": X + 0.5}, DataError),
+        ({"images": -X}, DataError),
+        ({"images": X.double() + 1e-12}, DataError),
+        ({"labels": [0, 1]}, DataError),
+        ({"labels": [0, 1, 3]}, DataError),
+        ({"labels": [0, -1, 2]}, DataError),
+        ({"labels": [0.0, 1.0, 2.0]}, DataError),
+        ({"labels": torch.tensor([True, False, True])}, DataError),
+        ({"labels": "abc"}, DataError),
+        ({"labels": None}, DataError),
+        ({"eps": -0.1}, ConfigError),
+        ({"eps": 8}, ConfigError),
+        ({"eps": float("nan")}, ConfigError),
+        ({"eps": float("inf")}, ConfigError),
+        ({"eps": "8/255"}, ConfigError),
+        ({"eps": True}, ConfigError),
+        ({"stages": ("ibp", "alpha")}, ConfigError),
+        ({"stages": ("ibp", "ibp")}, ConfigError),
+        ({"stages": "ibp"}, ConfigError),
+        ({"stages": 3}, ConfigError),
+        ({"stages": [["ibp"]]}, ConfigError),
+        ({"execution": "bfloat16"}, ConfigError),
+        ({"batch_size": 0}, ConfigError),
+        ({"batch_size": 2.0}, ConfigError),
+        ({"seed": -1}, ConfigError),
+        ({"seed": 0.5}, ConfigError),
+        ({"clip": "yes"}, ConfigError),
+        ({"attack": {"steps": 3}}, ConfigError),
+        ({"records": 3}, ConfigError),
+        ({"device": "quantum"}, ConfigError),
+        ({"device": 1.5}, ConfigError),
+    ],
+    ids=lambda value: str(value).replace("\n", "")[:40],
+)
+def test_bad_arguments_get_one_sentence(change: dict[str, object], error: type[GlsEsError]) -> None:
+    arguments = {"net": NET, "images": X, "labels": [0, 1, 2], "eps": 0.1, **change}
+    positional = [arguments.pop(name) for name in ("net", "images", "labels", "eps")]
+    with pytest.raises(error) as caught:
+        certify(*positional, **arguments)
+    message = str(caught.value)
+    assert 10 < len(message) < 250
+    assert "\n" not in message
+
+
+def test_autocast_is_refused() -> None:
+    with torch.autocast("cpu", dtype=torch.bfloat16), pytest.raises(ConfigError, match="autocast"):
+        certify(NET, X, [0, 1, 2], 0.1)
+
+
+def test_reduced_precision_settings_are_overridden_and_restored() -> None:
+    conv = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3))
+    images = random_images(0, 6, 1, 4, 4)
+    labels = conv(images).argmax(dim=1)
+    wanted = certify(conv, images, labels, 0.01, attack=QUICK)
+    torch.set_float32_matmul_precision("medium")
+    try:
+        found = certify(conv, images, labels, 0.01, attack=QUICK)
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    assert [v.margin for v in found.verdicts] == [v.margin for v in wanted.verdicts]

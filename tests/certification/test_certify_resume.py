@@ -1,0 +1,98 @@
+"""``certify`` with a file of records: resumed to the same verdicts, refused for another run."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from certification_nets import (
+    QUICK,
+    linear_problem,
+    random_linear,
+)
+
+from gls_es.certification import certify, read_records, stages
+from gls_es.errors import DataError
+
+
+def _without_times(path: Path) -> list[dict[str, object]]:
+    lines = [json.loads(line) for line in path.read_bytes().splitlines()]
+    return [{key: value for key, value in line.items() if key not in ("seconds", "times")} for line in lines]
+
+
+def test_a_cut_file_of_records_resumes_to_the_same_verdicts(tmp_path: Path) -> None:
+    net, images, labels = linear_problem()
+    whole = tmp_path / "whole.jsonl"
+    report = certify(net, images, labels, 0.05, batch_size=8, attack=QUICK, records=whole)
+    header, verdicts = read_records(whole)
+    assert header["eps"] == 0.05
+    assert header["network"] == report.network
+    assert [v.to_json() for v in verdicts] == [v.to_json() for v in report.verdicts]
+    content = whole.read_bytes()
+    for cut in np.linspace(0, len(content), 12).astype(int).tolist():
+        path = tmp_path / "cut.jsonl"
+        path.write_bytes(content[:cut])
+        resumed = certify(net, images, labels, 0.05, batch_size=8, attack=QUICK, records=path)
+        assert _without_times(path) == _without_times(whole)
+        assert resumed.counts == report.counts
+        assert [v.sha256 for v in resumed.verdicts] == [v.sha256 for v in report.verdicts]
+
+
+def test_recorded_images_are_not_computed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    net, images, labels = linear_problem()
+    path = tmp_path / "r.jsonl"
+    first = certify(net, images, labels, 0.05, attack=QUICK, records=path)
+    content = path.read_bytes()
+    monkeypatch.setattr(stages, "find_counterexamples", None)
+    second = certify(net, images, labels, 0.05, attack=QUICK, records=path)
+    assert path.read_bytes() == content
+    assert second.to_json(verdicts=True) == first.to_json(verdicts=True)
+
+
+def test_records_of_another_run_are_refused(tmp_path: Path) -> None:
+    net, images, labels = linear_problem()
+    path = tmp_path / "r.jsonl"
+    certify(net, images, labels, 0.05, attack=QUICK, records=path)
+    content = path.read_bytes()
+    other_net, other_images = random_linear(9, pixels=16, classes=4), images.flip(0)
+    for arguments, key in [
+        ((net, images, labels, 0.06), "eps"),
+        ((other_net, images, labels, 0.05), "network"),
+        ((net, other_images, labels, 0.05), "data"),
+        ((net, images, labels.flip(0), 0.05), "data"),
+    ]:
+        with pytest.raises(DataError, match=f"another run \\({key}"):
+            certify(*arguments, attack=QUICK, records=path)
+    for options in ({"seed": 1}, {"clip": False}, {"execution": "float64"}, {"stages": ("ibp",)}):
+        with pytest.raises(DataError, match="another run"):
+            certify(net, images, labels, 0.05, records=path, **{"attack": QUICK, **options})
+    assert path.read_bytes() == content
+
+
+KILLED = """
+import os, signal, sys, torch
+from gls_es.certification import certify
+torch.manual_seed(0)
+net = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
+images = torch.rand(12, 4)
+labels = net(images).argmax(dim=1)
+def progress(done, total, counts):
+    if done == int(sys.argv[2]):
+        os.kill(os.getpid(), signal.SIGKILL)
+certify(net, images, labels, 0.1, batch_size=3, records=sys.argv[1], progress=progress)
+"""
+
+
+def test_a_killed_process_leaves_what_it_decided(tmp_path: Path) -> None:
+    killed, whole = tmp_path / "killed.jsonl", tmp_path / "whole.jsonl"
+    root = str(Path(__file__).resolve().parents[2])
+    for path, stop, status in [(killed, 6, -signal.SIGKILL), (killed, 0, 0), (whole, 0, 0)]:
+        command = [sys.executable, "-c", KILLED, str(path), str(stop)]
+        finished = subprocess.run(command, cwd=root, capture_output=True, timeout=120)
+        assert finished.returncode == status, finished.stderr
+        if stop:
+            assert [v.index for v in read_records(path)[1]] == list(range(6))
+    assert _without_times(killed) == _without_times(whole)

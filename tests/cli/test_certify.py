@@ -1,0 +1,148 @@
+"""gls-es certify: a linear network on the digits, certified for real, and what reaches the certification."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from click.testing import Result
+
+from gls_es import certification
+from gls_es.data import load_digits
+
+Run = Callable[..., Result]
+QUICK = ("--attack-steps", "2", "--attack-restarts", "1")
+
+
+def test_json_is_one_object_with_the_promised_keys(run: Run, trained: Any, tmp_path: Path) -> None:
+    result = run("certify", tmp_path / "checkpoint.pt", "--limit", "20", "--json", *QUICK)
+    assert result.exit_code == 0, result.output
+    summary = json.loads(result.stdout)
+    promised = {
+        "n",
+        "eps",
+        "natural_accuracy",
+        "adversarial_accuracy",
+        "certified_accuracy",
+        "unknown",
+        "stages",
+        "seconds",
+    }
+    assert promised <= summary.keys()
+    assert (summary["n"], summary["eps"], summary["problem"]) == (20, 0.01, "digits-linear")
+    x, y = load_digits().test.batch(slice(0, 20))
+    natural = (trained.network.logits(x)[0].argmax(-1) == y).float().mean().item()
+    assert summary["natural_accuracy"] == pytest.approx(natural)
+    assert natural > 0.5  # so that there is something to certify
+    assert 0 < summary["certified_accuracy"] <= summary["adversarial_accuracy"] <= summary["natural_accuracy"]
+
+
+def test_the_certified_images_are_those_of_the_closed_form(run: Run, trained: Any, tmp_path: Path) -> None:
+    """Of a linear network the margins over the unclipped ball are known: w·x - eps |w|₁."""
+    eps = 0.05
+    result = run("certify", tmp_path / "checkpoint.pt", "--limit", "30", "--eps", eps, "--json", *QUICK)
+    x, y = load_digits().test.batch(slice(0, 30), dtype=torch.float64)
+    weight = trained.network.module()[1].weight.detach().double()
+    margins = []
+    for image, label in zip(x.flatten(1), y.tolist(), strict=True):
+        others = [j for j in range(10) if j != label]
+        w = weight[label] - weight[others]
+        low, high = (image - eps).clamp(0, 1), (image + eps).clamp(0, 1)
+        margins.append((w.clamp(min=0) @ low + w.clamp(max=0) @ high).min().item())
+    robust = sum(margin > 1e-5 for margin in margins)
+    assert 0 < robust < 30
+    assert not any(abs(margin) < 1e-5 for margin in margins)
+    assert round(json.loads(result.stdout)["certified_accuracy"] * 30) == robust
+
+
+def test_people_see_a_table(run: Run, trained: Any, tmp_path: Path) -> None:
+    result = run("certify", tmp_path / "checkpoint.pt", "--limit", "5", "--eps", "8/255", *QUICK)
+    assert "digits-linear: 5 images from number 0, eps = 0.0313725" in result.stdout
+    for word in ("stage", "attack", "crown", "natural", "certified", "of 5", "%", "seconds"):
+        assert word in result.stdout
+    assert "\x1b" not in result.output
+
+
+@pytest.fixture
+def taken(monkeypatch: pytest.MonkeyPatch, trained: Any) -> list[dict[str, Any]]:
+    """The arguments of every call of ``certification.certify``, which still does its work."""
+    calls: list[dict[str, Any]] = []
+    real = certification.certify
+
+    def spy(network: Any, images: Any, labels: Any, eps: float, **options: Any) -> Any:
+        calls.append({"images": images, "labels": labels, "eps": eps, **options})
+        return real(network, images, labels, eps, **options)
+
+    monkeypatch.setattr(certification, "certify", spy)
+    return calls
+
+
+def test_options_reach_the_certification(run: Run, taken: Any, trained: Any, tmp_path: Path) -> None:
+    out = tmp_path / "records.jsonl"
+    options = ("--start", 3, "--limit", 4, "--out", out, "--execution", "float64", "--batch-size", 2)
+    result = run(
+        "certify", tmp_path / "checkpoint.pt", *options, "--seed", 9, "--device", "cpu", "--data", tmp_path, *QUICK
+    )
+    assert result.exit_code == 0, result.output
+    (call,) = taken
+    x, y = load_digits().test.batch(slice(3, 7))
+    assert torch.equal(call["images"], x)
+    assert torch.equal(call["labels"], y)
+    assert (call["eps"], call["execution"], call["batch_size"], call["seed"]) == (0.01, "float64", 2, 9)
+    assert (call["attack"].steps, call["attack"].restarts) == (2, 1)
+    assert trained.roots == [tmp_path]
+    assert len(out.read_text().splitlines()) == 5  # a header and one record per image
+
+
+def test_the_librarys_defaults_hold_where_nothing_is_given(run: Run, taken: Any, tmp_path: Path) -> None:
+    run("certify", tmp_path / "checkpoint.pt", "--limit", "1")
+    (call,) = taken
+    assert not {"execution", "batch_size", "device"} & call.keys()
+    assert call["attack"] == certification.AttackOptions()
+    assert call["records"] is None
+
+
+def test_the_last_images_are_fewer(run: Run, taken: Any, tmp_path: Path) -> None:
+    n = len(load_digits().test)
+    run("certify", tmp_path / "checkpoint.pt", "--start", n - 2, "--limit", 50, *QUICK)
+    assert len(taken[0]["images"]) == 2
+
+
+def test_progress_comes_in_lines_and_quiet_has_none(
+    run: Run, taken: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gls_es.cli.certify._INTERVAL", 0.0)
+    arguments = ("certify", tmp_path / "checkpoint.pt", "--limit", "4", "--batch-size", "2", *QUICK)
+    assert [line.partition(" ")[0] for line in run(*arguments).stderr.splitlines()] == ["2/4", "4/4"]
+    assert run(*arguments, "--quiet").stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--eps", "0.1", "--eps", "0.2"], "one radius at a time"),
+        (["--start", "360"], "numbered 0 to 359"),
+        (["--out", "nowhere/x.jsonl"], "no folder nowhere"),
+        (["--execution", "float8"], "float8"),
+        (["--device", "cuda:99"], "cuda:99"),
+        (["--device", "no-such"], "no-such"),
+    ],
+)
+def test_refusals(run: Run, trained: Any, tmp_path: Path, arguments: list[str], said: str) -> None:
+    result = run("certify", tmp_path / "checkpoint.pt", *arguments, *QUICK)
+    assert result.exit_code == 2
+    assert said in result.stderr
+    assert result.stderr.count("Error: ") == 1
+
+
+def test_records_of_another_run_are_refused(run: Run, trained: Any, tmp_path: Path) -> None:
+    arguments = ("certify", tmp_path / "checkpoint.pt", "--limit", "2", "--out", tmp_path / "r.jsonl", *QUICK)
+    first = run(*arguments)
+    before = (tmp_path / "r.jsonl").read_bytes()
+    again = run(*arguments)
+    assert (first.exit_code, again.exit_code) == (0, 0)
+    other = run(*arguments, "--eps", "0.3")
+    assert other.exit_code == 1
+    assert (tmp_path / "r.jsonl").read_bytes() == before

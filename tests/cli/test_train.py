@@ -1,0 +1,149 @@
+"""gls-es train, in front of stand-ins for training."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+
+from gls_es.errors import TrainingError
+
+Run = Callable[..., Result]
+
+
+def test_the_defaults_reach_training(run: Run, work: Any) -> None:
+    assert run("train", "--problem", "digits-cnn3").exit_code == 0
+    assert work.calls == [
+        (
+            "train",
+            ("digits-cnn3", "pgpe"),
+            {
+                "out": None,
+                "seed": 0,
+                "eps": None,
+                "method": None,
+                "generations": None,
+                "device": "cpu",
+                "data_root": None,
+                "overrides": {},
+            },
+        )
+    ]
+
+
+def test_every_option_reaches_training(run: Run, work: Any, tmp_path: Path) -> None:
+    options = {"--searcher": "rgs", "--out": "r", "--seed": 3, "--eps": "8/255", "--method": "ibp", "--generations": 5}
+    more = {"--device": "cuda:1", "--data": tmp_path, "--set": "popsize=8"}
+    flat = [part for pair in (options | more).items() for part in pair]
+    assert run("train", "--problem", "p.py:C", *flat).exit_code == 0
+    (_, args, kwargs) = work.calls[0]
+    assert args == ("p.py:C", "rgs")
+    assert kwargs == {
+        "out": Path("r"),
+        "seed": 3,
+        "eps": 8 / 255,
+        "method": "ibp",
+        "generations": 5,
+        "device": "cuda:1",
+        "data_root": tmp_path,
+        "overrides": {"popsize": 8},
+    }
+
+
+def test_json_is_one_object_and_the_rest_goes_to_stderr(run: Run, work: Any) -> None:
+    result = run("train", "--problem", "p", "--json")
+    assert json.loads(result.stdout) == {
+        "checkpoint": "runs/one/checkpoint.pt",
+        "run": "runs/one",
+        "generations": 3,
+        "natural_accuracy": 0.5,  # of the row that had it
+        "certified_accuracy": 0.25,
+        "mean_loss": 2.0,
+        "elapsed_seconds": 1.5,
+    }
+    assert result.stdout.count("\n") == 1
+    assert "generation 3/3" in result.stderr
+    assert "\x1b" not in result.output
+
+
+def test_people_are_told_what_to_do_next(run: Run, work: Any) -> None:
+    result = run("train", "--problem", "p")
+    assert "gls-es certify runs/one/checkpoint.pt" in result.stderr
+    assert result.stdout == ""
+
+
+def test_quiet_has_no_progress(run: Run, work: Any) -> None:
+    assert "generation" not in run("train", "--problem", "p", "--quiet").stderr
+    assert run("train", "--problem", "p", "--quiet", "--json").stderr == ""
+
+
+def test_resume(run: Run, work: Any, tmp_path: Path) -> None:
+    result = run("train", "--resume", tmp_path, "--generations", 7, "--json")
+    assert work.calls == [("resume", (tmp_path,), {"generations": 7})]
+    assert json.loads(result.stdout)["generations"] == 7
+    assert json.loads(result.stdout)["checkpoint"] == str(tmp_path / "checkpoint.pt")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        ["--problem", "p"],
+        ["--searcher", "pgpe"],
+        ["--seed", "0"],
+        ["--eps", "0.1"],
+        ["--out", "x"],
+        ["--set", "popsize=2"],
+        ["--device", "cpu"],
+        ["--dry-run"],
+        ["--config", os.devnull],
+    ],
+)
+def test_resume_refuses_what_it_would_ignore(run: Run, work: Any, tmp_path: Path, other: list[str]) -> None:
+    if other[0] == "--config":
+        other[1] = str(tmp_path / "empty.toml")
+        Path(other[1]).touch()
+    result = run("train", "--resume", tmp_path, *other)
+    assert result.exit_code == 2
+    assert f"so {other[0]} does not go with it" in " ".join(result.stderr.split())
+    assert not work.calls
+
+
+def test_settings_of_the_environment_do_not_hinder_resuming(run: Run, work: Any, tmp_path: Path) -> None:
+    assert run("train", "--resume", tmp_path, env={"GLS_ES_TRAIN_SEED": "3"}).exit_code == 0
+
+
+def test_a_problem_or_a_run_is_needed(run: Run, work: Any) -> None:
+    result = run("train")
+    assert result.exit_code == 2
+    assert "gls-es problems" in result.stderr
+
+
+def test_dry_run_trains_nothing(run: Run, work: Any) -> None:
+    result = run("train", "--problem", "p", "--dry-run", "--set", "popsize=8")
+    assert [name for name, *_ in work.calls] == ["plan"]
+    assert work.calls[0][2]["overrides"] == {"popsize": 8}
+    lines = [line.split(maxsplit=1) for line in result.stdout.splitlines()]
+    assert ["recipe.lr", "0.1"] in [[cell.strip() for cell in line] for line in lines]
+
+
+def test_dry_run_in_json(run: Run, work: Any) -> None:
+    plan = json.loads(run("train", "--problem", "p", "--dry-run", "--json").stdout)
+    assert plan == {"problem": "p", "recipe": {"popsize": 4, "lr": 0.1}, "out": "runs/one", "eta": None}
+
+
+def test_an_interrupted_run_says_how_to_go_on(run: Run, work: Any) -> None:
+    work.error = TrainingError("stopped after generation 3; go on with `gls-es train --resume runs/one`.")
+    result = run("train", "--problem", "p")
+    assert result.exit_code == 1
+    assert result.stderr.endswith("Error: stopped after generation 3; go on with `gls-es train --resume runs/one`.\n")
+
+
+def test_libraries_are_told_to_be_quiet(run: Run, work: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("EVOTORCH_VERBOSE_LEVEL", raising=False)
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "1")
+    run("train", "--problem", "p")
+    assert os.environ["EVOTORCH_VERBOSE_LEVEL"] == "0"
+    assert os.environ["RAY_USAGE_STATS_ENABLED"] == "1"  # who wants it keeps it

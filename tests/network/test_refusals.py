@@ -1,0 +1,206 @@
+"""What is not supported is refused at construction, in one error that names everything at once."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import gls_es
+from gls_es.errors import UnsupportedNetworkError
+
+
+def refusal(module: nn.Module, shape: tuple[int, ...]) -> str:
+    with pytest.raises(UnsupportedNetworkError) as caught:
+        gls_es.Network(module, shape)
+    return str(caught.value)
+
+
+class Wrong(nn.Module):
+    """Several layers without bounds, nested."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Conv2d(1, 2, 3, padding=1, padding_mode="reflect"),
+            nn.BatchNorm2d(2, track_running_stats=False),
+            nn.Sigmoid(),
+            nn.MaxPool2d(2),
+        )
+        self.head = nn.ModuleDict({"fc": nn.Linear(18, 4), "squash": nn.Softmax(dim=1)})
+        self.good = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.flatten(self.good(self.features(x)), 1)
+        return self.head["squash"](self.head["fc"](h))
+
+
+def test_one_error_lists_every_offending_module_by_path() -> None:
+    message = refusal(Wrong(), (1, 6, 6))
+    for path in ("features.0", "features.1", "features.2", "features.3", "head.squash"):
+        assert path in message
+    for name in ("reflect", "track_running_stats", "Sigmoid", "MaxPool2d", "Softmax"):
+        assert name in message
+    for innocent in ("head.fc", "good"):
+        assert innocent not in message
+
+
+# name: layer, input shape, features after it, a word of the advice
+SINGLE = {
+    "Sigmoid": (nn.Sigmoid(), (3,), 3, "ReLU"),
+    "Tanh": (nn.Tanh(), (3,), 3, "ReLU"),
+    "GELU": (nn.GELU(), (3,), 3, "ReLU"),
+    "LeakyReLU": (nn.LeakyReLU(), (3,), 3, "nn.ReLU"),
+    "ReLU6": (nn.ReLU6(), (3,), 3, "nn.ReLU"),
+    "PReLU": (nn.PReLU(), (3,), 3, "nn.ReLU"),
+    "Softmax": (nn.Softmax(dim=1), (3,), 3, "logits"),
+    "LayerNorm": (nn.LayerNorm(3), (3,), 3, "BatchNorm"),
+    "GroupNorm": (nn.GroupNorm(1, 2), (2, 4, 4), 32, "BatchNorm"),
+    "InstanceNorm2d": (nn.InstanceNorm2d(2), (2, 4, 4), 32, "BatchNorm"),
+    "MaxPool2d": (nn.MaxPool2d(2), (1, 4, 4), 4, "AvgPool"),
+    "AdaptiveMaxPool2d": (nn.AdaptiveMaxPool2d(1), (1, 4, 4), 1, "AvgPool"),
+}
+
+
+@pytest.mark.parametrize("name", SINGLE)
+def test_each_unsupported_module_is_named_with_its_path_and_a_way_out(name: str) -> None:
+    layer, shape, features, advice = SINGLE[name]
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = nn.Sequential(nn.Identity(), layer)
+            self.fc = nn.Linear(features, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.fc(torch.flatten(self.inner(x), 1))
+
+    message = refusal(Net(), shape)
+    assert "inner.1" in message
+    assert name in message
+    assert advice in message
+    assert "fc" not in message.replace("inner.1", "")
+
+
+class Recurrent(nn.Module):
+    """A layer that returns a tuple, and an activation behind it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = nn.LSTM(3, 4, batch_first=True)
+        self.act = nn.Sigmoid()
+        self.fc = nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h, _ = self.rnn(x)
+        return self.fc(self.act(h[:, -1]))
+
+
+def test_a_layer_that_returns_a_tuple_is_named_too() -> None:
+    message = refusal(Recurrent(), (5, 3))
+    assert "rnn" in message
+    assert "LSTM" in message
+
+
+def test_batch_norm_without_running_statistics_is_refused() -> None:
+    """In eval mode it still uses the statistics of the batch: no function of one image."""
+    batch_norm = nn.BatchNorm2d(2, track_running_stats=False)
+    message = refusal(nn.Sequential(nn.Conv2d(1, 2, 3), batch_norm, nn.Flatten(), nn.Linear(32, 3)), (1, 6, 6))
+    assert "'1'" in message
+    assert "track_running_stats" in message
+
+
+class Functional(nn.Module):
+    """One expression between two Linear layers."""
+
+    def __init__(self, expression: object) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(4, 4), nn.Linear(4, 3)
+        self.expression = expression
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.expression(self.first(x)))
+
+
+EXPRESSIONS = {
+    "sigmoid": torch.sigmoid,
+    "max_pool1d": lambda h: F.max_pool1d(h, 1),
+    "product of two activations": lambda h: h * h.relu(),
+    "square": lambda h: h**2,
+    "matrix product of activations": lambda h: h @ h.T @ h,
+    "quotient of activations": lambda h: h / (h + 1.0),
+    "maximum": lambda h: torch.maximum(h, -h),
+    "abs": torch.abs,
+    "clamp": lambda h: h.clamp(0, 1),
+    "softmax": lambda h: h.softmax(1),
+    "layer_norm": lambda h: F.layer_norm(h, (4,)),
+    "batch mean": lambda h: h - h.mean(0),
+    "data-dependent branch": lambda h: h if h.sum() > 0 else -h,
+    "data-dependent loop": lambda h: sum(h for _ in range(int(h.sum()))),
+    "item": lambda h: h * h.sum().item(),
+    "indexing": lambda h: h[:, torch.argsort(h.sum(0))],
+    "noise": lambda h: h + torch.rand_like(h),
+    "active dropout": lambda h: F.dropout(h, 0.5, training=True),
+    "sort": lambda h: h.sort(dim=1).values,
+    "numpy": lambda h: torch.from_numpy(h.detach().numpy()),
+}
+
+
+@pytest.mark.parametrize("expression", EXPRESSIONS.values(), ids=EXPRESSIONS)
+def test_unsupported_expressions_are_refused(expression: object) -> None:
+    message = refusal(Functional(expression), (4,))
+    assert len(message) > 40
+    assert "Traceback" not in message
+
+
+def test_functional_and_modules_are_listed_together() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.act = nn.Linear(4, 4), nn.Linear(4, 3), nn.Tanh()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.sigmoid(self.b(self.act(self.a(x))))
+
+    message = refusal(Net(), (4,))
+    assert "act" in message
+    assert "Tanh" in message
+    assert "sigmoid" in message
+
+
+class TwoInputs(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return self.fc(x + y)
+
+
+class TwoOutputs(TwoInputs):
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.fc(x), x
+
+
+class Constant(TwoInputs):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(torch.ones(1, 4))
+
+
+@pytest.mark.parametrize("module", [TwoInputs(), TwoOutputs(), Constant()], ids=lambda m: type(m).__name__)
+def test_networks_of_another_signature_are_refused(module: nn.Module) -> None:
+    refusal(module, (4,))
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [nn.LazyLinear(3), nn.Linear(4, 3, dtype=torch.complex64), nn.Linear(4, 3).half(), nn.Linear(4, 3).bfloat16()],
+    ids=["lazy", "complex", "half", "bfloat16"],
+)
+def test_networks_of_other_number_types_are_refused(layer: nn.Module) -> None:
+    with pytest.raises(gls_es.GlsEsError):
+        gls_es.Network(nn.Sequential(layer), (4,))
+
+
+def test_networks_of_mixed_precision_are_refused() -> None:
+    with pytest.raises(gls_es.GlsEsError):
+        gls_es.Network(nn.Sequential(nn.Linear(4, 4).double(), nn.Linear(4, 3)), (4,))
