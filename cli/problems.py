@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
 import click
@@ -16,10 +15,12 @@ from .session import Session
 @click.pass_obj
 def problems(session: Session) -> None:
     """List the problems that can be trained by name: those of gls-es and those of installed packages."""
+    from gls_es import registry
+
     from .output import messages, prepare_libraries, print_json, results
 
     prepare_libraries()
-    found = importlib.import_module("gls_es.problems").available()
+    found = registry.available()
     working = {name: info for name, info in found.items() if not info.error}
     for name in sorted(found.keys() - working.keys()):
         messages().print(f"Warning: the problem {name!r} ({found[name].target}) does not load: {found[name].error}")

@@ -103,7 +103,7 @@ def mean_gradient(
 ) -> tuple[Tensor, Tensor]:
     """Losses of the members and the mean of their gradients, one member and some images at a time.
 
-    Members with a non-finite loss or gradient are left out of the mean.
+    Members with a non-finite loss or gradient are left out of the mean, and their loss is NaN.
 
     Args:
         net: the network.
@@ -126,6 +126,8 @@ def mean_gradient(
         if bool(torch.isfinite(losses[index]) & torch.isfinite(gradient).all()):
             total += gradient + l1 * params[index].sign()
             counted += 1
+        else:
+            losses[index] = torch.nan
     return losses, total / max(counted, 1)
 
 

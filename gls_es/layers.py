@@ -110,13 +110,13 @@ def population_conv(z: Tensor, weight: Tensor, window: Window) -> Tensor:
         return F.conv2d(z[0], weight[0], *options, window.groups).unsqueeze(0)
     if z.shape[0] == 1 and window.groups == 1:  # one input for all: the members' kernels are one wide kernel
         joint = F.conv2d(z[0], weight.flatten(0, 1), *options)
-        return joint.unflatten(1, (members, -1)).transpose(0, 1)
+        return joint.reshape(len(joint), members, -1, *joint.shape[2:]).transpose(0, 1)
     if z.device.type == "cpu":
         each = z.expand(members, *z.shape[1:])
         return torch.stack([F.conv2d(x, w, *options, window.groups) for x, w in zip(each, weight, strict=True)])
     grouped = z.expand(members, *z.shape[1:]).transpose(0, 1).flatten(1, 2)  # (N, G C, H, W)
     joint = F.conv2d(grouped, weight.flatten(0, 1), *options, members * window.groups)
-    return joint.unflatten(1, (members, -1)).transpose(0, 1)
+    return joint.reshape(len(joint), members, -1, *joint.shape[2:]).transpose(0, 1)
 
 
 def materialise(
@@ -197,7 +197,7 @@ class _Reader:
         return scale, shift, size
 
     def _slice(self, place: Slice) -> Tensor:
-        return self._params[:, place.start : place.stop].unflatten(1, place.shape)
+        return self._params[:, place.start : place.stop].reshape(-1, *place.shape)
 
     def _optional(self, place: Slice | None) -> Tensor | None:
         return None if place is None else self._slice(place)

@@ -7,7 +7,9 @@ the same eps, chosen as pure functions of the seed and the generation.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
+from pathlib import PurePath
 from typing import Any, ClassVar, TypeVar
 
 import torch
@@ -63,21 +65,27 @@ class CertifiedTrainingProblem(Problem):  # type: ignore[misc]
 
     _input_shape: tuple[int, ...] | None = None
 
-    def __new__(cls, *_args: Any, **kwargs: Any) -> CertifiedTrainingProblem:
+    def __new__(cls, *args: Any, **kwargs: Any) -> CertifiedTrainingProblem:
         """Remember the arguments of the outermost constructor: a checkpoint rebuilds the problem from them."""
         self: CertifiedTrainingProblem = super().__new__(cls)
-        self.arguments = dict(kwargs)
+        names = list(inspect.signature(cls.__init__).parameters)[1:]
+        given = dict(zip(names, args, strict=False)) | kwargs
+        self.arguments = {k: str(v) if isinstance(v, torch.device | PurePath) else v for k, v in given.items()}
         return self
 
     @classmethod
-    def rebuilt(cls, arguments: dict[str, Any], input_shape: tuple[int, ...]) -> CertifiedTrainingProblem:
-        """The problem that was made with ``arguments``, without loading its data.
+    def rebuilt(cls, arguments: dict[str, Any], input_shape: tuple[int, ...] | None = None) -> CertifiedTrainingProblem:
+        """The problem that was made with ``arguments``.
+
+        Args:
+            arguments: of the constructor, by name.
+            input_shape: the images' shape, to do without the data; None loads them.
 
         Raises:
             ConfigError: the class does not take these arguments (any more).
         """
         problem = cls.__new__(cls, **arguments)
-        problem._input_shape = tuple(input_shape)
+        problem._input_shape = None if input_shape is None else tuple(input_shape)
         try:
             problem.__init__(**arguments)  # type: ignore[misc]
         except TypeError as error:
@@ -114,6 +122,7 @@ class CertifiedTrainingProblem(Problem):  # type: ignore[misc]
         self.network = self._initial_network()
         self.generation = -1
         self._begun = False
+        self._sampling = False
         self.stage = Stage(self.eps, self.natural_weight, self.method)
         self.stages: Callable[[int], Stage] | None = None
         """The stage of every generation; None: always the full eps."""
@@ -194,6 +203,8 @@ class CertifiedTrainingProblem(Problem):  # type: ignore[misc]
         self._batch = None
 
     def _begin_if_needed(self) -> None:
+        if self._sampling:
+            return
         if not self._begun:
             self._enter(self.generation + 1)
         self._begun = False
@@ -210,21 +221,33 @@ class CertifiedTrainingProblem(Problem):  # type: ignore[misc]
         if self.is_main:
             self._begin_if_needed()
         super().evaluate(batch)
-        self._after_eval_status.update(self._replace_nonfinite(batch))
+        if self.is_main or self._sampling:  # an actor that got a piece of a population leaves it to the main process
+            self._after_eval_status.update(self._replace_nonfinite(batch))
 
     def sample_and_compute_gradients(self, *args: Any, **kwargs: Any) -> Any:
         """EvoTorch's distributed generation; one call is one generation, however many populations it evaluates."""
         self._begin_if_needed()
-        self._begun = True
+        self._sampling = True
         try:
-            return super().sample_and_compute_gradients(*args, **kwargs)
+            found = super().sample_and_compute_gradients(*args, **kwargs)
         finally:
-            self._begun = False
+            self._sampling = False
+        shares = [share for share in (found if isinstance(found, list) else [found]) if "nonfinite" in share]
+        self._after_eval_status.update(self._status(sum(share["nonfinite"] for share in shares)))
+        return found
+
+    def _sample_and_compute_gradients(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        before, self._sampling = self._sampling, True
+        try:
+            share: dict[str, Any] = super()._sample_and_compute_gradients(*args, **kwargs)
+        finally:
+            self._sampling = before
+        return share | {"nonfinite": self._after_eval_status["nonfinite"]}
 
     def evaluate_with_gradient(self, batch: SolutionBatch) -> Tensor:
         """Evaluate a population and return the mean of its members' gradients, (L,) (what RGS follows).
 
-        Non-finite members are left out of the mean.
+        Members whose loss or gradient is not finite are left out of the mean, and counted in the status.
         """
         self._parallelize()
         if self.is_main:
@@ -249,9 +272,10 @@ class CertifiedTrainingProblem(Problem):  # type: ignore[misc]
         leaf = values.detach().clone().requires_grad_()
         with torch.enable_grad():
             losses = self.losses(leaf)
-            finite = torch.isfinite(losses)
-            (gradient,) = torch.autograd.grad(losses[finite].sum(), leaf)
-        return losses.detach(), gradient.sum(0) / max(int(finite.sum()), 1)
+            (gradient,) = torch.autograd.grad(losses.sum(), leaf)
+        finite = torch.isfinite(losses) & torch.isfinite(gradient).all(1)
+        losses = losses.detach().masked_fill(~finite, torch.nan)
+        return losses, gradient[finite].sum(0) / max(int(finite.sum()), 1)
 
     @torch.no_grad()
     def _evaluate_batch(self, batch: SolutionBatch) -> None:
@@ -271,7 +295,10 @@ class CertifiedTrainingProblem(Problem):  # type: ignore[misc]
             )
         if bad:
             batch.access_evals()[:, 0] = torch.where(finite, losses, losses[finite].max())
-        return {"nonfinite": bad, "eps": self.stage.eps, "generation": self.generation}
+        return self._status(bad)
+
+    def _status(self, nonfinite: int) -> dict[str, Any]:
+        return {"nonfinite": nonfinite, "eps": self.stage.eps, "generation": self.generation}
 
     def _plan(self) -> Plan:
         plan = Plan.default(torch.device(self.aux_device).type)
@@ -311,11 +338,11 @@ class CertifiedTrainingProblem(Problem):  # type: ignore[misc]
 
     @property
     def _nonserialized_attribs(self) -> list[str]:
-        return ["_data", "_batch"]
+        return ["_data", "_batch", "_sampling"]
 
     @property
-    def _grad_device(self) -> torch.device | str:
-        return self.aux_device
+    def _grad_device(self) -> torch.device:
+        return torch.device(self.aux_device)
 
     def _make_sync_data_for_actors(self) -> dict[str, Any]:
         return {"generation": self.generation, "stage": self.stage}

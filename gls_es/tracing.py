@@ -160,7 +160,7 @@ class Translation:
             value = self.values[node].concrete
             return value.clone() if isinstance(value, Tensor) and self.values[node].node is not None else value
 
-        return fx.map_arg(step.args, lookup), fx.map_arg(step.kwargs, lookup)  # type: ignore[return-value]
+        return fx.map_arg(step.args, lookup), fx.map_arg(step.kwargs, lookup)
 
     def _translate(self, step: fx.Node, concrete: Any) -> int | None:
         """Index of the node for ``step``, None for a constant."""
@@ -207,11 +207,11 @@ class Translation:
                 if type(module) is kind:
                     return lambda step, out: translate(self, step, out, module)
             raise Refused(no_bounds(type(module).__name__))
-        known = METHODS if step.op == "call_method" else FUNCTIONS
-        translate = known.get(step.target)  # type: ignore[call-overload]
-        if translate is None:
+        known: dict[Any, Callable[..., int]] = METHODS if step.op == "call_method" else FUNCTIONS
+        function = known.get(step.target)
+        if function is None:
             raise Refused(no_bounds(name_of(step.target)))
-        return lambda step, out: translate(self, step, out)
+        return lambda step, out: function(self, step, out)
 
     # -- what the translations below use ----------------------------------------------------------------------------
 

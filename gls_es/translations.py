@@ -209,7 +209,9 @@ def _adaptive(t: Translation, step: fx.Node, out: Tensor, _size: Any = None) -> 
 
 
 def _pool_function(t: Translation, step: fx.Node, out: Tensor) -> int:
-    return _pool(t, step, out, *step.args[1:], **{k: v for k, v in step.kwargs.items() if k != "input"})
+    options: dict[str, Any] = {k: v for k, v in step.kwargs.items() if k != "input"}
+    given: tuple[Any, ...] = step.args[1:]
+    return _pool(t, step, out, *given, **options)
 
 
 def _add(t: Translation, step: fx.Node, out: Tensor) -> int:

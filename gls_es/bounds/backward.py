@@ -115,11 +115,12 @@ class _Pass:
         if rows.patch is None:
             self._pass_on(index, 0, replace(rows, a=transposed.maps(rows.a, node.shape)))
             return
+        patch = rows.patch
         if isinstance(node, (Conv, Pool)) and not rows.inside:
             rows = self._clipped(rows, node.shape)
         elif isinstance(node, Scale):
             rows = self._written_out(rows)
-        a, patch = transposed.patches(rows.a, rows.patch, node.shape)
+        a, patch = transposed.patches(rows.a, patch, node.shape)
         rows = replace(rows, a=a, patch=patch, inside=not isinstance(node, (Conv, Pool)) and rows.inside)
         source = self.nodes[node.inputs[0]].shape
         if patch.area >= source[1] * source[2]:

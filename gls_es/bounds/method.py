@@ -35,7 +35,7 @@ class Method:
 
 
 def fill(query: Query, bound: NodeBounds, rule: LowerSlope | None) -> None:
-    """Bound every ReLU's input with ``bound``, in order, and choose its lines with ``rule`` if backward passes follow."""
+    """Bound every ReLU's input with ``bound``, in order; ``rule`` chooses its lines if backward passes follow."""
     for relu in query.relus:
         lower, upper = bound(query, query.source(relu))
         query.bounds[relu] = query.for_all(lower), query.for_all(upper)

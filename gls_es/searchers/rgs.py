@@ -66,6 +66,7 @@ class RGS(GaussianSearchAlgorithm):  # type: ignore[misc]
 
     DISTRIBUTION_TYPE = SmoothedGradientGaussian
     DISTRIBUTION_PARAMS = None
+    _population: SolutionBatch | None
 
     def __init__(
         self,

@@ -145,7 +145,8 @@ def restore_searcher(searcher: SearchAlgorithm, saved: dict[str, Any]) -> None:
     searcher._distribution = distribution.modified_copy(mu=mu, sigma=sigma)
     optimizer = searcher.optimizer
     if isinstance(optimizer, torch.optim.Optimizer):
-        _slot(optimizer).update({name: value.clone() for name, value in saved["optimizer"].items()})
+        for name, value in saved["optimizer"].items():  # torch keeps step counts, which are scalars, on the CPU
+            _slot(optimizer)[name] = value.to(mu, copy=True) if value.dim() else value.clone()
     else:
         optimizer._velocity = saved["optimizer"]["velocity"].to(mu)
     searcher._steps_count = saved["steps"]

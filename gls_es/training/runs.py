@@ -9,14 +9,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
+from gls_es.bounds import method_named
 from gls_es.errors import CheckpointError, ConfigError
+from gls_es.memory import keep_freed_memory
 from gls_es.problem import CertifiedTrainingProblem
-from gls_es.problems import registered_name, resolve
 from gls_es.recipe import Recipe
+from gls_es.registry import registered_name, resolve
 from gls_es.searchers.table import DEFAULTS, SEARCHERS, build, restore_searcher, searcher_state
 from gls_es.training.checkpoint import load_checkpoint, save_checkpoint
 from gls_es.training.loop import Loop, StopSignals, TrainingInterrupted
@@ -55,8 +57,8 @@ def train(
     """Train a network and leave its run folder: ``checkpoint.pt``, ``config.toml``, ``metrics.jsonl``.
 
     Args:
-        problem: a registered name, "module:Class", a problem class, or a problem object (whose own eps, method, seed
-            and device then hold).
+        problem: a registered name, "module:Class", a problem class, or a problem object (whose own eps, method, seed,
+            device, batch_size, natural_weight and l1 then hold).
         searcher: "pgpe", "rgs" or "grad".
         out: the run folder; None: ``runs/<problem>-<searcher>-<time>``.
         seed: of initial weights, minibatches and noise.
@@ -118,12 +120,15 @@ def resume(
         saved = load_checkpoint(folder.checkpoint)
         if "searcher_state" not in saved:
             raise CheckpointError(f"{folder.checkpoint}: holds weights only, not a run that can go on.")
-        recipe = Recipe(**saved["recipe"])
+        recipe = Recipe().replaced(**saved["recipe"])
         if generations is not None:
             recipe = _stretched(recipe, generations)
-        settings = _Settings(saved["problem"], saved["problem_args"], saved["searcher"], recipe)
+        if recipe.generations < saved["generation"]:
+            raise ConfigError(f"{folder.path}: has {saved['generation']} generations already, not {generations}.")
         moved = {} if data_root is None else {"data_root": str(Path(data_root).resolve())}
-        made = trusted_problem(folder.checkpoint, settings.problem, problem)(**(settings.arguments | moved))
+        settings = _Settings(saved["problem"], saved["problem_args"] | moved, saved["searcher"], recipe)
+        _check_device(settings.arguments.get("device", "cpu"))
+        made = trusted_problem(folder.checkpoint, settings.problem, problem).rebuilt(settings.arguments)
         if made.data.digest() != saved["data_digest"]:
             raise CheckpointError(f"{folder.path}: the data are not those the run began with; point --data at them.")
         search = build(settings.searcher, made, recipe)
@@ -132,6 +137,7 @@ def resume(
         with MetricsWriter(folder.metrics, after=saved["generation"]) as metrics:
             loop = Loop(made, search, schedule, _saver(folder, settings), metrics, progress or NullProgress())
             loop.done, loop.elapsed = saved["generation"], saved["elapsed_seconds"]
+            loop.last_row.update(saved["history"])
             return _run(loop, folder, settings)
 
 
@@ -168,13 +174,23 @@ def _prepared(
     if searcher not in SEARCHERS:
         raise ConfigError(f"unknown searcher {searcher!r}: choose one of {', '.join(SEARCHERS)}.")
     _check_device(options["device"])
-    cls = problem if isinstance(problem, type) else resolve(problem) if isinstance(problem, str) else type(problem)
+    cls = _class_of(problem)
+    if not issubclass(cls, CertifiedTrainingProblem):
+        raise ConfigError(f"problem must be a name or a gls_es.CertifiedTrainingProblem, not {problem!r}.")
     recipe = cls.recipes.get(searcher, DEFAULTS[searcher])
     if generations is not None:
         recipe = _stretched(recipe, generations)
     recipe = recipe.replaced(**dict(overrides or {}))
-    if isinstance(problem, CertifiedTrainingProblem):
-        return problem, _Settings(registered_name(cls), problem.arguments, searcher, recipe)
+    if searcher == "grad":
+        recipe = recipe.replaced(popsize=1, stdev_init=0.0)
+    if recipe.warmup_method:
+        method_named(recipe.warmup_method)
+    if not isinstance(problem, (str, type)):
+        own = {name: getattr(problem, name) for name in ("batch_size", "natural_weight", "l1")}
+        for name in own.keys() & dict(overrides or {}).keys():
+            raise ConfigError(f"recipe: {name} is settled by the problem object; make it with {name}=... instead.")
+        made = cast(CertifiedTrainingProblem, problem)
+        return made, _Settings(registered_name(cls), made.arguments, searcher, recipe.replaced(**own))
     root = options["data_root"]
     arguments = {
         "eps": options["eps"],
@@ -188,6 +204,12 @@ def _prepared(
     }
     name = problem if isinstance(problem, str) else registered_name(cls)
     return cls(**arguments), _Settings(name, arguments, searcher, recipe)
+
+
+def _class_of(problem: ProblemLike) -> type[CertifiedTrainingProblem]:
+    if isinstance(problem, str):
+        return resolve(problem)
+    return cast(type[CertifiedTrainingProblem], problem if isinstance(problem, type) else type(problem))
 
 
 def _stretched(recipe: Recipe, generations: int) -> Recipe:
@@ -213,6 +235,7 @@ def _check_device(device: str) -> None:
 
 
 def _run(loop: Loop, folder: RunFolder, settings: _Settings) -> Path:
+    keep_freed_memory()
     loop.problem.stages = loop.schedule.stage
     loop.progress.start(_plan(loop.problem, settings))
     with StopSignals() as signals:
@@ -264,7 +287,7 @@ def versions() -> dict[str, str]:
 
 def _plan(problem: CertifiedTrainingProblem, settings: _Settings) -> dict[str, Any]:
     recipe = settings.recipe
-    members = 1 if settings.searcher == "grad" else recipe.popsize
+    members = recipe.popsize
     return {
         "problem": settings.problem,
         "searcher": settings.searcher,

@@ -11,9 +11,9 @@ from gls_es.recipe import Recipe
 
 def linear_ramp(step: int, start: int, stop: int) -> float:
     """0 until ``start``, 1 from ``stop`` on, a straight line between."""
-    if step >= stop:
-        return 1.0
-    return max(0.0, (step - start) / (stop - start))
+    if step < start:
+        return 0.0
+    return 1.0 if step >= stop else (step - start) / (stop - start)
 
 
 def cosine_decay(step: int, total: int, end: float) -> float:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from gls_es.data import Dataset
 from gls_es.errors import CheckpointError
 from gls_es.network import Network
-from gls_es.problems import resolve
+from gls_es.registry import resolve
 from gls_es.training.checkpoint import load_checkpoint
 
 if TYPE_CHECKING:
@@ -83,17 +83,18 @@ def load_trained(path: str | Path, *, problem: str | None = None) -> Trained:
     if missing:
         raise CheckpointError(f"{path}: not the checkpoint of a training run (it has no {', '.join(missing)}).")
     cls = trusted_problem(Path(path), content["problem"], problem)
-    rebuilt = cls.rebuilt(content["problem_args"], tuple(content["input_shape"]))
+    arguments = content["problem_args"]
+    here = {"device": "cpu"} if "device" in arguments else {}  # it may come from a machine with other devices
+    rebuilt = cls.rebuilt(arguments | here, tuple(content["input_shape"]))
     network = rebuilt.network
     if network.num_parameters != len(content["center"]):
         raise CheckpointError(
             f"{path}: holds {len(content['center'])} weights, but problem {content['problem']!r} now has a network of "
             f"{network.num_parameters}."
         )
-    trained = Network(network.module(content["center"]), network.input_shape)
-    trained.load_buffers(content["buffers"])
+    network.load_buffers(content["buffers"])  # before tracing, which turns normalisation into constants
     return Trained(
-        network=trained,
+        network=Network(network.module(content["center"]), network.input_shape),
         problem=rebuilt,
         problem_name=content["problem"],
         eps=content["eps"],

@@ -19,8 +19,9 @@ def test_the_promised_methods_exist() -> None:
 def check(case: Case, method: str, dtype: torch.dtype, members: int = 2, images: int = 2) -> None:
     task = problem(case, members, images)
     expected, layers, tie = stacked(method, task)
-    # An adaptive slope nearer to its flip than rounding would make the comparison meaningless: choose another seed.
-    assert tie > 10 * TOLERANCE[dtype] * 0.1
+    # A slope nearer to its jump than rounding would make the comparison meaningless: choose another seed. (The fixed
+    # slopes 0 and 1 jump at l = 0 and u = 0, which nets that rectify twice, or their input, hit exactly on both sides.)
+    assert tie > TOLERANCE[dtype] or method in ("crown-zero", "crown-one")
     assert_near(margins(task, method, dtype), expected, TOLERANCE[dtype])
     actual = preactivations(task, method, dtype)
     assert len(actual) == len(layers)

@@ -1,5 +1,6 @@
 """What ``certify`` accepts, and the one sentence it has for everything else."""
 
+import copy
 from fractions import Fraction
 
 import pytest
@@ -13,6 +14,7 @@ from certification_nets import (
 from torch import nn
 
 from gls_es.certification import certify
+from gls_es.certification.execution import direct_sums
 from gls_es.errors import ConfigError, DataError, GlsEsError, UnsupportedNetworkError
 from gls_es.network import Network
 
@@ -114,3 +116,21 @@ def test_reduced_precision_settings_are_overridden_and_restored() -> None:
     finally:
         torch.set_float32_matmul_precision("highest")
     assert [v.margin for v in found.verdicts] == [v.margin for v in wanted.verdicts]
+
+
+def test_direct_sums_switch_reduced_precision_off() -> None:
+    products = torch.backends.mkldnn.matmul
+    torch.set_float32_matmul_precision("medium")
+    try:
+        with direct_sums(torch.device("cpu")):
+            assert products.fp32_precision == "ieee"
+        assert products.fp32_precision != "ieee"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+
+
+def test_a_wider_network_is_the_float32_network_for_float32() -> None:
+    narrow = certify(NET, X, [0, 1, 2], 0.1, attack=QUICK).network
+    wide = copy.deepcopy(NET).double()
+    assert certify(wide, X, [0, 1, 2], 0.1, attack=QUICK).network == narrow
+    assert certify(wide, X, [0, 1, 2], 0.1, attack=QUICK, execution="float64").network != narrow

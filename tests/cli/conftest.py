@@ -116,5 +116,5 @@ def listed(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
             error="No module named 'other'",
         ),
     }
-    monkeypatch.setattr("gls_es.problems.available", lambda: found, raising=False)
+    monkeypatch.setattr("gls_es.registry.available", lambda: found, raising=False)
     return found

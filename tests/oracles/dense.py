@@ -2,7 +2,7 @@
 
 A zoo network becomes a list of nodes; the matrix of an affine node is found by probing (the piece applied to the basis
 vectors). The margins y - j, j ascending, are C; for intervals and zonotopes C is folded into the last affine node that
-mixes values (through a trailing sum into each summand), and consecutive affine nodes are propagated one after the other.
+mixes values (through a trailing sum into each summand); consecutive affine nodes are propagated one after the other.
 """
 
 from __future__ import annotations
@@ -238,10 +238,15 @@ def backward_bounds(nodes: list[Node], box: Box, rule: str) -> dict[int, Box]:
     return bounds
 
 
-def _tie(bounds: dict[int, Box]) -> float:
-    """Smallest |hi + lo| of an unstable neuron: where it crosses 0, the adaptive slope flips."""
-    gaps = [np.abs(lo + hi)[(lo < 0) & (hi > 0)].min(initial=np.inf) for lo, hi in bounds.values()]
-    return min(gaps, default=np.inf)
+def _tie(bounds: dict[int, Box], rule: str) -> float:
+    """How far the lower slopes are from jumping: adaptive ones where u = -l, zero ones where l = 0, ones where u = 0."""
+
+    def gaps(lo: Array, hi: Array) -> Array:
+        if rule == "adaptive":
+            return np.abs(lo + hi)[(lo < 0) & (hi > 0)]
+        return {"zero": np.abs(lo)[hi > 0], "one": np.abs(hi)[lo < 0], "same": np.array([])}[rule]
+
+    return min((gaps(*box).min(initial=np.inf) for box in bounds.values()), default=np.inf)
 
 
 def reference(method: str, nodes: list[Node], lower: Tensor, upper: Tensor, label: int) -> Reference:
@@ -258,4 +263,4 @@ def reference(method: str, nodes: list[Node], lower: Tensor, upper: Tensor, labe
         bounds = backward_bounds(nodes, (lo, hi), rule)
     C = margin_matrix(_size(nodes[-1]), label)
     margins = backward(nodes, len(nodes) - 1, C, (lo, hi), bounds, rule)
-    return Reference(margins, list(bounds.values()), _tie(bounds) if rule == "adaptive" else np.inf)
+    return Reference(margins, list(bounds.values()), _tie(bounds, rule))

@@ -28,7 +28,7 @@ class ResidualDense(nn.Module):
 
 
 class AffineBranches(nn.Module):
-    """Sums of affine branches with no ReLU in between: intervals lose what the branches share, backward passes do not."""
+    """Sums of affine branches with no ReLU in between: intervals lose what the branches share."""
 
     def __init__(self) -> None:
         super().__init__()

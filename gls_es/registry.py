@@ -1,0 +1,174 @@
+"""How a problem is found by name.
+
+Built-in problems are listed here as text, so that nothing depends on the package that holds them; other packages add
+theirs through the entry-point group ``gls_es.problems``; any class can be named as ``package.module:Class`` or
+``path/to/file.py:Class``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import importlib
+import importlib.util
+import sys
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from gls_es.errors import ConfigError
+
+if TYPE_CHECKING:
+    from gls_es.problem import CertifiedTrainingProblem
+
+BUILT_IN = {
+    "digits-cnn3": "gls_es.problems.digits:DigitsCNN3",
+}
+"""The problems that come with gls-es (a checkout has no entry points, hence a table)."""
+
+GROUP = "gls_es.problems"
+"""The entry-point group other packages add problems to."""
+
+
+@dataclass(frozen=True)
+class ProblemInfo:
+    """One line of ``gls-es problems``.
+
+    Attributes:
+        name: what ``--problem`` takes.
+        target: "module:Class".
+        summary: the class' first docstring line.
+        eps: the certification radius.
+        data: where the images come from.
+        parameters: length of the weight vector; None if it could not be built.
+        error: why the problem could not be loaded, or None.
+    """
+
+    name: str
+    target: str
+    summary: str
+    eps: float | None
+    data: str
+    parameters: int | None
+    error: str | None
+
+
+def _entry_points() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=GROUP)}
+
+
+def names() -> list[str]:
+    """All registered names."""
+    return sorted({*BUILT_IN, *_entry_points()})
+
+
+def resolve(name: str) -> type[CertifiedTrainingProblem]:
+    """The problem class called ``name``.
+
+    Raises:
+        ConfigError: nothing is called so, or what is cannot be imported or is no problem.
+    """
+    if name in BUILT_IN:
+        return _load(name, BUILT_IN[name])
+    if ":" in name:
+        return _load(name, name)
+    points = _entry_points()
+    if name in points:
+        return _load(name, points[name].value)
+    close = difflib.get_close_matches(name, names(), 1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    raise ConfigError(
+        f"unknown problem {name!r}: {hint}choose one of {', '.join(names())}, or name a class as package.module:Class."
+    )
+
+
+def registered_name(cls: type) -> str:
+    """The name a class is found by: its registered one, else "module:Class"."""
+    target = f"{cls.__module__}:{cls.__qualname__}"
+    for name, known in BUILT_IN.items():
+        if known == target:
+            return name
+    for name, point in _entry_points().items():
+        if point.value == target:
+            return name
+    module = sys.modules.get(cls.__module__)
+    source = getattr(module, "__gls_es_file__", None)
+    script = getattr(module, "__file__", None)
+    if cls.__module__ == "__main__" and script is not None:
+        source = str(Path(script).resolve())  # a script; no other process finds it by "__main__"
+    return target if source is None else f"{source}:{cls.__qualname__}"
+
+
+def available() -> dict[str, ProblemInfo]:
+    """Every registered problem; one that cannot be loaded says why instead of stopping the others."""
+    return {name: _describe(name) for name in names()}
+
+
+def _describe(name: str) -> ProblemInfo:
+    target = BUILT_IN.get(name) or _entry_points()[name].value
+    try:
+        cls = resolve(name)
+    except ConfigError as error:
+        return ProblemInfo(name, target, "", None, "", None, str(error))
+    summary = (cls.__doc__ or "").strip().splitlines()
+    return ProblemInfo(name, target, summary[0] if summary else "", cls.eps, cls.data_source, _parameters(cls), None)
+
+
+def _parameters(cls: type[CertifiedTrainingProblem]) -> int | None:
+    try:
+        module = cls.make_network(cls.__new__(cls))
+    except Exception:  # a problem whose network depends on its arguments; the table says so
+        return None
+    return sum(p.numel() for p in module.parameters())
+
+
+def _load(name: str, target: str) -> type[CertifiedTrainingProblem]:
+    from gls_es.problem import CertifiedTrainingProblem
+
+    module_name, _, attribute = target.rpartition(":")
+    module = _import(name, module_name)
+    found: object = module
+    for part in attribute.split("."):
+        found = getattr(found, part, None)
+    if found is None:
+        close = difflib.get_close_matches(attribute, vars(module), 1)
+        hint = f"; did you mean {close[0]!r}?" if close else "."
+        raise ConfigError(f"problem {name!r}: {module_name} has no {attribute!r}{hint}")
+    if not (isinstance(found, type) and issubclass(found, CertifiedTrainingProblem)):
+        raise ConfigError(f"problem {name!r}: {attribute} must be a subclass of gls_es.CertifiedTrainingProblem.")
+    return found
+
+
+def _import(name: str, module_name: str) -> ModuleType:
+    try:
+        if module_name.endswith(".py"):
+            return _import_file(Path(module_name))
+        return importlib.import_module(module_name)
+    except ConfigError:
+        raise
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ConfigError(f"problem {name!r}: cannot import {module_name!r} ({reason}).") from error
+
+
+def _import_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise ConfigError(f"problem file {path}: there is no such file.")
+    digest = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]  # two files may have one name
+    module_name = f"gls_es_problem_{path.stem}_{digest}"
+    if module_name in sys.modules:
+        return sys.modules[module_name]
+    spec = importlib.util.spec_from_file_location(module_name, path.resolve())
+    if spec is None or spec.loader is None:
+        raise ConfigError(f"problem file {path}: not a Python file.")
+    module = importlib.util.module_from_spec(spec)
+    module.__gls_es_file__ = str(path.resolve())  # type: ignore[attr-defined]
+    sys.modules[module_name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[module_name]  # or the next attempt would find half a module
+        raise
+    return module

@@ -1,0 +1,50 @@
+"""Equality with the dense reference on networks drawn at random; a few always, more when asked for (``-m slow``)."""
+
+import pytest
+import torch
+
+from gls_es import bounds
+from gls_es.bounds.plan import Plan
+from tests.oracles import dense
+from tests.oracles.api import WITH_REFERENCE, assert_near, network
+from tests.oracles.problems import Problem, problem
+from tests.oracles.random_nets import random_case
+
+PLANS = (None, Plan(bytes=1 << 40, members=8), Plan(bytes=2000, members=2))
+
+
+def check(seed: int) -> None:
+    """Every method under one of the plans, margins and pre-activations, on two members and one image.
+
+    Methods whose slopes jump where some neuron of this net lies are passed over: the slope 0 jumps at l = 0, which a
+    ReLU after a ReLU hits up to rounding.
+    """
+    task: Problem = problem(random_case(seed), 2, 1)
+    net = network(task, torch.float64)
+    box = task.lower.double(), task.upper.double()
+    plan = PLANS[seed % len(PLANS)]
+    for method in WITH_REFERENCE:
+        expected = [
+            dense.reference(method, task.nodes(p), task.lower[0], task.upper[0], int(task.labels[0])) for p in (0, 1)
+        ]
+        if min(result.tie for result in expected) < 1e-9:
+            continue
+        with torch.no_grad():
+            margins = bounds.margins(net, *box, task.labels, method=method, params=task.params.double(), plan=plan)
+            layers = bounds.preactivations(net, *box, method=method, params=task.params.double(), plan=plan)
+        for p, result in enumerate(expected):
+            assert_near(margins[p, 0], torch.tensor(result.margins), 1e-9)
+            for pair, wanted in zip(layers, result.preactivations, strict=True):
+                for side, values in zip(pair, wanted, strict=True):
+                    assert_near(side[p, 0].flatten(), torch.tensor(values), 1e-9)
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_random_networks_equal_the_reference(seed: int) -> None:
+    check(seed)
+
+
+@pytest.mark.slow
+def test_many_random_networks_equal_the_reference() -> None:
+    for seed in range(1000, 1150):
+        check(seed)
