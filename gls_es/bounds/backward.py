@@ -33,12 +33,14 @@ class Rows:
         patch: the windows the coefficients live on; None: the whole value.
         mirrored: the rows stand for themselves and, in a second half of S, for their negatives.
         inside: coefficients of pixels outside the map are known to be zero.
+        fresh: nobody else holds ``a``, so that it may be overwritten.
     """
 
     a: Tensor
     patch: Patch | None = None
     mirrored: bool = False
     inside: bool = True
+    fresh: bool = False
 
     def unmirrored(self) -> Rows:
         """The rows with their negatives written out."""
@@ -99,12 +101,13 @@ class _Pass:
         lines = self.query.seen_lines(index, self.images, rows.patch)
         after, constant = (mirrored_step if rows.mirrored else relu_step)(rows.a, lines)
         self._constant(constant)
-        self._pass_on(index, 0, Rows(after, rows.patch))
+        self._pass_on(index, 0, Rows(after, rows.patch, fresh=True))
 
     def _through_affine(self, rows: Rows, index: int) -> None:
         node = self.nodes[index]
         self._rounding(rows, index)
         if isinstance(node, Add):
+            rows = replace(rows, fresh=False)
             self._pass_on(index, 0, rows)
             self._pass_on(index, 1, rows)
             return
@@ -113,7 +116,7 @@ class _Pass:
             return
         transposed = self.query.transposed(index)
         if rows.patch is None:
-            self._pass_on(index, 0, replace(rows, a=transposed.maps(rows.a, node.shape)))
+            self._pass_on(index, 0, replace(rows, a=transposed.maps(rows.a, node.shape), fresh=True))
             return
         patch = rows.patch
         if isinstance(node, (Conv, Pool)) and not rows.inside:
@@ -121,7 +124,8 @@ class _Pass:
         elif isinstance(node, Scale):
             rows = self._written_out(rows)
         a, patch = transposed.patches(rows.a, patch, node.shape)
-        rows = replace(rows, a=a, patch=patch, inside=not isinstance(node, (Conv, Pool)) and rows.inside)
+        inside = not isinstance(node, (Conv, Pool)) and rows.inside
+        rows = replace(rows, a=a, patch=patch, inside=inside, fresh=True)
         source = self.nodes[node.inputs[0]].shape
         if patch.area >= source[1] * source[2]:
             rows = rows.whole(source)
@@ -175,12 +179,13 @@ class _Pass:
         if self.query.errors is not None:
             error = self.query.errors.get(index)
             if error is not None:
-                self._weighted(rows, error[:, self.images])
+                self._weighted(replace(rows, fresh=False), error[:, self.images])
 
     def _weighted(self, rows: Rows, weight: Tensor) -> None:
         """Add |A| · weight for (G | 1, B, *shape) nonnegative weights."""
         seen = weight.flatten(2) if rows.patch is None else windows(weight, rows.patch)
-        found = row_dot(rows.a.abs(), seen)
+        overwrite = rows.fresh and not torch.is_grad_enabled()
+        found = row_dot(rows.a.abs_() if overwrite else rows.a.abs(), seen)
         self._constant(torch.cat([found, found], 2) if rows.mirrored else found)
 
     def _constant(self, value: Tensor) -> None:

@@ -45,11 +45,13 @@ def mirrored_step(a: Tensor, lines: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]
     size = a.abs()
     signed, unsigned = row_dot(a, mean_offset), row_dot(size, half_offset)
     constant = torch.cat([unsigned + signed, unsigned - signed], 2)
-    even, odd = size * half.unsqueeze(2), a * mean.unsqueeze(2)
+    half, mean = half.unsqueeze(2), mean.unsqueeze(2)
+    even = size * half
     if torch.is_grad_enabled():
+        odd = a * mean
         return torch.cat([even + odd, even - odd], 2), constant
-    members, rows, specs, features = odd.shape
-    both = odd.new_empty(members, rows, 2 * specs, features)
-    torch.add(even, odd, out=both[:, :, :specs])
-    torch.sub(even, odd, out=both[:, :, specs:])
+    members, rows, specs, features = even.shape
+    both = even.new_empty(members, rows, 2 * specs, features)
+    torch.addcmul(even, a, mean, out=both[:, :, :specs])
+    torch.addcmul(even, a, mean, value=-1, out=both[:, :, specs:])
     return both, constant

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gls_es import problems
+from gls_es import registry
 from tests.docs.conftest import TUTORIAL, Tutorial, invoke
 from tests.docs.markdown import blocks
 
@@ -46,7 +46,7 @@ def test_unsupported_modules_are_listed_together(tutorial: Tutorial) -> None:
 def test_the_entry_point_of_the_tutorial_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A package installed with the tutorial's pyproject snippet: its metadata, and its module."""
     (snippet,) = (tomllib.loads(block.text) for block in blocks(TUTORIAL) if block.language == "toml")
-    (name, target), *others = snippet["project"]["entry-points"][problems.GROUP].items()
+    (name, target), *others = snippet["project"]["entry-points"][registry.GROUP].items()
     assert not others
     module, _, _ = target.partition(":")
     package, _, leaf = module.partition(".")
@@ -57,14 +57,14 @@ def test_the_entry_point_of_the_tutorial_is_found(tmp_path: Path, monkeypatch: p
     info = tmp_path / f"{package}-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(f"[{problems.GROUP}]\n{name} = {target}\n")
-    assert name not in problems.names()
+    (info / "entry_points.txt").write_text(f"[{registry.GROUP}]\n{name} = {target}\n")
+    assert name not in registry.names()
 
     monkeypatch.syspath_prepend(str(tmp_path))
-    assert name in problems.names()
-    assert problems.registered_name(problems.resolve(name)) == name
-    assert problems.available()[name].summary == "Odd or even? A residual network on the built-in digits."
-    assert problems.available()[name].error is None
+    assert name in registry.names()
+    assert registry.registered_name(registry.resolve(name)) == name
+    assert registry.available()[name].summary == "Odd or even? A residual network on the built-in digits."
+    assert registry.available()[name].error is None
 
 
 def _refusal(tutorial: Tutorial) -> Exception:
