@@ -40,7 +40,7 @@ Report = Callable[[int, int, dict[str, int]], None]
     help="A record per image; a file of the same run is continued.",
 )
 @click.option(
-    "--execution", metavar="float32|float64", help="Arithmetic whose results are certified; by default float32."
+    "--execution", metavar="float32|float64|real", help="Arithmetic whose results are certified; by default float32."
 )
 @click.option("--batch-size", type=click.IntRange(min=1), help="Images worked on at once.")
 @click.option("--attack-steps", type=click.IntRange(min=1), help="Steps of every attack.")
@@ -99,7 +99,7 @@ def _certify(
     attack = {"steps": options["attack_steps"], "restarts": options["attack_restarts"]}
     given = {"execution": options["execution"], "batch_size": options["batch_size"], "device": options["device"]}
     return certification.certify(
-        trained.network,
+        trained,
         images,
         labels,
         eps,

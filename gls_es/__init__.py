@@ -43,7 +43,7 @@ _LAZY = {
     "certify": "gls_es.certification",
     "train": "gls_es.training",
 }
-_MODULES = frozenset({"bounds", "errors", "losses"})
+_MODULES = frozenset({"bounds", "certification", "data", "errors", "losses", "searchers", "training"})
 
 __all__ = [
     "RGS",

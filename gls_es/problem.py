@@ -23,6 +23,7 @@ from gls_es.fitness import Minibatch, Stage, image_losses, mean_gradient
 from gls_es.network import Network
 from gls_es.recipe import Recipe
 from gls_es.seeding import derived_seed, minibatch_indices
+from gls_es.threads import over_members
 
 _T = TypeVar("_T")
 
@@ -281,7 +282,10 @@ class CertifiedTrainingProblem(Problem):  # type: ignore[misc]
     def _evaluate_batch(self, batch: SolutionBatch) -> None:
         values = batch.access_values(keep_evals=True).to(self.aux_device)
         chunk = max(1, self.memory_budget // (16 * values[0].numel() * values.element_size()))
-        losses = torch.cat([self.losses(part) for part in values.split(chunk)])
+        self.minibatch  # noqa: B018 - made before threads ask for it
+        threaded = values.device.type == "cpu" and type(self).losses is CertifiedTrainingProblem.losses
+        parts = values.split(chunk)
+        losses = torch.cat([over_members(self.losses, p) if threaded else self.losses(p) for p in parts])
         batch.set_evals(losses.to(batch.device))
 
     def _replace_nonfinite(self, batch: SolutionBatch) -> dict[str, Any]:

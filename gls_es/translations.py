@@ -81,7 +81,7 @@ def no_bounds(name: str) -> str:
     hint = HINTS.get(name)
     if hint is None:
         activation = hasattr(nn.modules.activation, name) or name in ("sigmoid", "tanh", "gelu", "leaky_relu", "elu")
-        hint = _ACTIVATION_HINT if activation else "see the supported layers in the documentation"
+        hint = _ACTIVATION_HINT if activation else "docs/custom_problem.md lists the supported layers"
     return f"{name} has no bounds here; {hint}"
 
 

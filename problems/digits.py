@@ -19,7 +19,43 @@ class DigitsCNN3(CertifiedTrainingProblem):
     eps = 0.1
     method = "crown"
     data_source = "built in"
-    recipes: ClassVar[dict[str, Recipe]] = {}
+    recipes: ClassVar[dict[str, Recipe]] = {
+        # No warm start under a cheaper relaxation is needed: natural training, then eps grows under CROWN itself.
+        "pgpe": Recipe(
+            generations=3500,
+            popsize=64,
+            batch_size=32,
+            center_learning_rate=0.01,
+            learning_rate_end=0.05,
+            stdev_init=0.03,
+            natural_until=400,
+            ramp_until=1500,
+            eps_factor=1.15,
+            evaluate_every=250,
+        ),
+        "rgs": Recipe(
+            generations=1000,
+            popsize=8,
+            batch_size=32,
+            center_learning_rate=0.01,
+            learning_rate_end=0.05,
+            stdev_init=0.01,
+            natural_until=100,
+            ramp_until=500,
+            eps_factor=1.1,
+        ),
+        "grad": Recipe(
+            generations=3000,
+            popsize=1,
+            batch_size=64,
+            center_learning_rate=0.01,
+            learning_rate_end=0.05,
+            stdev_init=0.0,
+            natural_until=200,
+            ramp_until=1500,
+            eps_factor=1.1,
+        ),
+    }
 
     def make_network(self) -> nn.Module:
         """Conv 3x3 /2 -> 8, conv 2x2 /2 -> 16, linear -> 10."""

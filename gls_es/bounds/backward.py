@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from gls_es.bounds.patches import Patch, to_maps, widened, windows
+from gls_es.bounds.patches import Patch, to_maps, widened, windows, without_cells
 from gls_es.bounds.step import mirrored_step, relu_step, row_dot
 from gls_es.graph import Add, Conv, Pool, ReLU, Reshape, Scale, Shape
 
@@ -30,7 +30,7 @@ class Rows:
     Attributes:
         a: (G | 1, N, S, F). Without a patch N is the images (or 1, shared by all) and F the flat value; with one N is
             images x positions (or 1) and F is channels x window.
-        patch: the windows the coefficients live on; None: the whole value.
+        patch: the windows the coefficients live on (one window: a whole map with a margin); None: the whole value.
         mirrored: the rows stand for themselves and, in a second half of S, for their negatives.
         inside: coefficients of pixels outside the map are known to be zero.
         fresh: nobody else holds ``a``, so that it may be overwritten.
@@ -115,10 +115,11 @@ class _Pass:
             self._pass_on(index, 0, rows.whole(node.shape))
             return
         transposed = self.query.transposed(index)
-        if rows.patch is None:
-            self._pass_on(index, 0, replace(rows, a=transposed.maps(rows.a, node.shape), fresh=True))
+        if rows.patch is None and not isinstance(node, (Conv, Pool)):
+            self._pass_on(index, 0, replace(rows, a=transposed.flat(rows.a, node.shape), fresh=True))
             return
-        patch = rows.patch
+        patch = rows.patch or Patch((1, 1), (node.shape[1], node.shape[2]))
+        rows = replace(rows, patch=patch)
         if isinstance(node, (Conv, Pool)) and not rows.inside:
             rows = self._clipped(rows, node.shape)
         elif isinstance(node, Scale):
@@ -127,7 +128,7 @@ class _Pass:
         inside = not isinstance(node, (Conv, Pool)) and rows.inside
         rows = replace(rows, a=a, patch=patch, inside=inside, fresh=True)
         source = self.nodes[node.inputs[0]].shape
-        if patch.area >= source[1] * source[2]:
+        if patch.count > 1 and patch.area >= source[1] * source[2]:
             rows = rows.whole(source)
         self._pass_on(index, 0, rows)
 
@@ -145,19 +146,18 @@ class _Pass:
         if len(waiting) == 1:
             return waiting[0]
         patches = [r.patch for r in waiting]
-        if any(p is None for p in patches) or len({p.stride for p in patches if p is not None}) > 1:
+        if any(p is None for p in patches) or len({(p.positions, p.stride) for p in patches if p is not None}) > 1:
             waiting = [r.whole(self.nodes[index].shape) for r in waiting]
             patches = []
         if not all(r.mirrored for r in waiting):
             waiting = [r.unmirrored() for r in waiting]
         if not patches:
             return Rows(_sum([r.a for r in waiting]), mirrored=waiting[0].mirrored)
-        hull = patches[0]
-        assert hull is not None
-        for patch in patches[1:]:
-            assert patch is not None
+        plain = [without_cells(r.a, r.patch) for r in waiting if r.patch is not None]
+        hull = plain[0][1]
+        for _, patch in plain[1:]:
             hull = hull.hull(patch)
-        parts = [widened(r.a, r.patch, hull) for r in waiting if r.patch is not None]
+        parts = [widened(a, patch, hull) for a, patch in plain]
         return Rows(_sum(parts), hull, waiting[0].mirrored, all(r.inside for r in waiting))
 
     def _clipped(self, rows: Rows, shape: Shape) -> Rows:

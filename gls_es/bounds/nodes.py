@@ -7,6 +7,7 @@ twice as fast as what does not, and on any machine the memory stays within what 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -17,6 +18,9 @@ from gls_es.bounds.plan import channels
 from gls_es.bounds.query import Query
 from gls_es.bounds.step import row_dot
 from gls_es.graph import Add, Conv, Linear, Pool, ReLU, Reshape
+
+State = Callable[[int], tuple[Tensor, Tensor]]
+"""Centre and radius of a node, (G | 1, B, *shape) each, by its index."""
 
 
 def interval_bounds(query: Query, index: int) -> tuple[Tensor, Tensor]:
@@ -34,37 +38,52 @@ def backward_bounds(query: Query, index: int) -> tuple[Tensor, Tensor]:
         return interval_bounds(query, index)
     if query.rounding is not None:
         query.interval(index)  # fills in the rounding errors up to here
-    shape = query.node(index).shape
     base = query.base(index)
-    images = query.plan.image_chunk(query, index)
-    parts = [_node_chunk(query, index, part) for part in _chunks(len(query.box), images)]
-    upper, negated = (torch.cat([p[i] for p in parts], 1) for i in (0, 1))
-    upper, lower = upper.unflatten(2, shape), -negated.unflatten(2, shape)
-    return (lower, upper) if base is None else (lower + base, upper + base)
+    upper, negated = _every_value(query, index, mirrored=True)
+    return (-negated, upper) if base is None else (base - negated, upper + base)
 
 
-def _node_chunk(query: Query, index: int, images: slice) -> tuple[Tensor, Tensor]:
-    """Upper bounds of the node and of its negative for some images, (G, B, F) each, without the constant part."""
+def backward_spread(query: Query, index: int) -> Tensor:
+    """Upper bounds of every value of node ``index`` without its constant part, (G, B, *shape).
+
+    With lines through the origin that are their own upper and lower side, that is how far the box can move the value.
+    """
+    if query.regions.exact[index]:
+        return query.interval(index)[1]
+    if query.rounding is not None:
+        query.interval(index)  # fills in the rounding errors up to here
+    return _every_value(query, index, mirrored=False)[0]
+
+
+def _every_value(query: Query, index: int, *, mirrored: bool) -> Tensor:
+    """Upper bounds of the node, and of its negative if ``mirrored``: (1 or 2, G, B, *shape), constants left out."""
+    chunk = query.plan.image_chunk(query, index)
+    parts = [_node_chunk(query, index, images, mirrored) for images in chunks(len(query.box), chunk)]
+    return torch.cat(parts, 2).unflatten(3, query.node(index).shape)
+
+
+def _node_chunk(query: Query, index: int, images: slice, mirrored: bool) -> Tensor:
+    """The same for some images, (1 or 2, G, B, F)."""
     shape = query.node(index).shape
     rows = query.plan.row_chunk(query, index)
     found = []
-    for part in _chunks(channels(shape), rows):
-        bounds = upper_bounds(query, index, _identity(query, shape, part), images)  # (G, B, positions 2 S)
-        found.append(bounds.unflatten(2, (math.prod(shape) // channels(shape), 2, -1)))
+    for part in chunks(channels(shape), rows):
+        bounds = upper_bounds(query, index, _identity(query, shape, part, mirrored), images)  # (G, B, positions 2 S)
+        found.append(bounds.unflatten(2, (math.prod(shape) // channels(shape), 2 if mirrored else 1, -1)))
     query.forget_seen()
-    both = torch.cat(found, 4).permute(3, 0, 1, 4, 2).flatten(3)  # (2, G, B, C positions)
-    return both[0], both[1]
+    return torch.cat(found, 4).permute(3, 0, 1, 4, 2).flatten(3)  # (2, G, B, C positions)
 
 
-def _identity(query: Query, shape: tuple[int, ...], part: slice) -> Rows:
+def _identity(query: Query, shape: tuple[int, ...], part: slice, mirrored: bool) -> Rows:
     """Rows that read the channels (or features) ``part`` of a node, each at every position."""
     like = query.box.centre
     eye = torch.eye(channels(shape), dtype=like.dtype, device=like.device)[part]
     patch = Patch((shape[1], shape[2])) if len(shape) == 3 else None
-    return Rows(eye[None, None], patch, mirrored=True)
+    return Rows(eye[None, None], patch, mirrored=mirrored)
 
 
-def _chunks(total: int, size: int) -> list[slice]:
+def chunks(total: int, size: int) -> list[slice]:
+    """0 .. total in slices of at most ``size``."""
     return [slice(start, min(start + size, total)) for start in range(0, total, size)]
 
 
@@ -81,45 +100,61 @@ def margin_rows(labels: Tensor, classes: int, like: Tensor) -> Tensor:
 def backward_margins(query: Query, labels: Tensor) -> Tensor:
     """Lower bounds of f_y - f_j by one backward pass from the margins, (G, B, K - 1)."""
     output = query.graph.output
-    if query.rounding is not None:
-        query.interval(output)
-    rows = margin_rows(labels, query.node(output).shape[0], query.box.centre)
+    rows = output_rows(query, labels)
+    upper = backward_rows(query, output, rows)
     base = query.base(output)
+    return -upper if base is None else -(upper + row_dot(rows, base))
+
+
+def backward_rows(query: Query, index: int, rows: Tensor) -> Tensor:
+    """Upper bounds of the rows (1, B, S, F) on node ``index`` without its constant part, (G, B, S)."""
     parts = []
-    for images in _chunks(len(query.box), query.plan.image_chunk(query, output)):
-        part = rows[:, images]
-        upper = upper_bounds(query, output, Rows(part), images)
-        if base is not None:
-            upper = upper + row_dot(part, base[:, images] if base.shape[1] > 1 else base)
-        parts.append(-upper)
+    for images in chunks(len(query.box), query.plan.image_chunk(query, index)):
+        parts.append(upper_bounds(query, index, Rows(rows[:, images]), images))
     query.forget_seen()
     return torch.cat(parts, 1)
 
 
+def output_rows(query: Query, labels: Tensor) -> Tensor:
+    """:func:`margin_rows` for the query's output, whose rounding errors are known from here on."""
+    output = query.graph.output
+    if query.rounding is not None:
+        query.interval(output)
+    return margin_rows(labels, query.node(output).shape[0], query.box.centre)
+
+
 def interval_margins(query: Query, labels: Tensor) -> Tensor:
     """Lower bounds of f_y - f_j by intervals, with the margins folded into the last affine layer, (G, B, K - 1)."""
-    output = query.graph.output
-    query.interval(output)
-    rows = margin_rows(labels, query.node(output).shape[0], query.box.centre)
-    return -_folded(query, output, rows, mixed=False)
+    return -folded(query, query.graph.output, output_rows(query, labels), query.interval)
 
 
-def _folded(query: Query, index: int, rows: Tensor, *, mixed: bool) -> Tensor:
-    """Upper bounds of the rows (G | 1, B, S, F) on node ``index``: folded into one affine map, then by intervals."""
+def folded(query: Query, index: int, rows: Tensor, state: State, *, mixed: bool = False) -> Tensor:
+    """Upper bounds of linear functions of a node: folded into the last affine map that mixes values, then by intervals.
+
+    Args:
+        query: the layers and, with a model of rounding, the errors up to ``index``.
+        index: the node.
+        rows: the functions' coefficients, (G | 1, B, S, F).
+        state: what is known of the nodes.
+        mixed: whether such a map was met already.
+
+    Returns:
+        (G | 1, B, S).
+    """
     node, layer = query.node(index), query.layers[index]
     if mixed or isinstance(node, ReLU) or index <= query.regions.box:
-        centre, radius = (v.flatten(2) for v in query.interval(index))
+        centre, radius = (v.flatten(2) for v in state(index))
         return row_dot(rows, centre) + row_dot(rows.abs(), radius)
     total = query.box.centre.new_zeros(())
     if query.errors is not None and index in query.errors:
         total = row_dot(rows.abs(), query.errors[index].flatten(2))
     if isinstance(node, Add):
-        left, right = (_folded(query, i, rows, mixed=False) for i in node.inputs)
+        left, right = (folded(query, i, rows, state) for i in node.inputs)
         return total + left + right
     if isinstance(node, Reshape):
-        return total + _folded(query, node.inputs[0], rows, mixed=False)
+        return total + folded(query, node.inputs[0], rows, state)
     assert layer is not None
     if layer.bias is not None:
         total = total + row_dot(rows, layer.bias.expand(-1, -1, *node.shape).flatten(2))
-    before = query.transposed(index).maps(rows, node.shape)
-    return total + _folded(query, node.inputs[0], before, mixed=isinstance(node, (Linear, Conv, Pool)))
+    before = query.transposed(index).flat(rows, node.shape)
+    return total + folded(query, node.inputs[0], before, state, mixed=isinstance(node, (Linear, Conv, Pool)))

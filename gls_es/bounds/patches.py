@@ -7,7 +7,7 @@ must be zero, which :func:`windows` gives.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -20,12 +20,17 @@ Pair = tuple[int, int]
 
 @dataclass(frozen=True)
 class Patch:
-    """Windows of size ``kernel``, ``stride`` apart, the first one ``padding`` before the map's corner."""
+    """Windows of size ``kernel``, ``stride`` apart, the first one ``padding`` before the map's corner.
+
+    A whole map is a single window. With ``cell`` t > 1 the pixels of a window are ordered by their place in t x t cells
+    first, as ``pixel_unshuffle`` does: what a strided convolution read backwards gives without rearranging.
+    """
 
     positions: Pair
     kernel: Pair = (1, 1)
     stride: Pair = (1, 1)
     padding: Pair = (0, 0)
+    cell: int = 1
 
     @property
     def count(self) -> int:
@@ -38,15 +43,20 @@ class Patch:
         return self.kernel[0] * self.kernel[1]
 
     def before(self, window: Window) -> Patch:
-        """The windows on the input of the convolution on whose output these windows lie."""
+        """The windows on the input of the convolution on whose output these windows lie, without cells."""
         k, s, p = self.kernel, self.stride, self.padding
         reach = [(n - 1) * d for n, d in zip(window.kernel, window.dilation, strict=True)]
         return Patch(
             self.positions,
             ((k[0] - 1) * window.stride[0] + reach[0] + 1, (k[1] - 1) * window.stride[1] + reach[1] + 1),
-            (s[0] * window.stride[0], s[1] * window.stride[1]),
+            (s[0] * window.stride[0], s[1] * window.stride[1]) if self.count > 1 else s,
             (p[0] * window.stride[0] + window.padding[0], p[1] * window.stride[1] + window.padding[1]),
         )
+
+    @property
+    def grid(self) -> Pair:
+        """How many cells a window has, down and across."""
+        return self.kernel[0] // self.cell, self.kernel[1] // self.cell
 
     def overhang(self, shape: Shape) -> tuple[int, int, int, int]:
         """How far windows reach beyond a (C, H, W) map: left, right, top, bottom (F.pad's order)."""
@@ -56,7 +66,7 @@ class Patch:
         return self.padding[1], max(right, 0), self.padding[0], max(bottom, 0)
 
     def hull(self, other: Patch) -> Patch:
-        """The smallest patch that holds both (same positions and strides)."""
+        """The smallest patch that holds both (same positions and strides, no cells)."""
         padding = (max(self.padding[0], other.padding[0]), max(self.padding[1], other.padding[1]))
         end = [max(self.kernel[i] - self.padding[i], other.kernel[i] - other.padding[i]) for i in (0, 1)]
         return Patch(self.positions, (end[0] + padding[0], end[1] + padding[1]), self.stride, padding)
@@ -64,6 +74,9 @@ class Patch:
 
 def windows(values: Tensor, patch: Patch) -> Tensor:
     """What each window sees: (G, B, C, H, W) -> (G, B count, C area), zero outside the map."""
+    if patch.cell > 1:
+        plain = windows(values, replace(patch, cell=1)).unflatten(2, (-1, *patch.kernel))
+        return F.pixel_unshuffle(plain, patch.cell).flatten(2)
     shape = values.shape[2:]
     overhang = patch.overhang(tuple(shape))
     if any(overhang):
@@ -72,6 +85,14 @@ def windows(values: Tensor, patch: Patch) -> Tensor:
     unfolded = unfolded[:, :, :, : patch.positions[0], : patch.positions[1]]  # (G, B, C, h, w, kh, kw)
     members, images, channels = values.shape[:3]
     return unfolded.permute(0, 1, 3, 4, 2, 5, 6).reshape(members, images * patch.count, channels * patch.area)
+
+
+def without_cells(coefficients: Tensor, patch: Patch) -> tuple[Tensor, Patch]:
+    """The same coefficients (G, N, S, C area) with the pixels of a window in row-major order."""
+    if patch.cell == 1:
+        return coefficients, patch
+    cells = coefficients.unflatten(3, (-1, *patch.grid))
+    return F.pixel_shuffle(cells, patch.cell).flatten(3), replace(patch, cell=1)
 
 
 def widened(coefficients: Tensor, patch: Patch, hull: Patch) -> Tensor:
@@ -96,7 +117,10 @@ def to_maps(coefficients: Tensor, patch: Patch, shape: Shape) -> Tensor:
     Returns:
         (G, B or 1, count S, C H W).
     """
+    coefficients, patch = without_cells(coefficients, patch)
     members, rows, specs = coefficients.shape[:3]
+    if patch.count == 1 and patch.kernel == shape[1:] and patch.padding == (0, 0):
+        return coefficients
     if rows == 1:
         coefficients = coefficients.expand(-1, patch.count, -1, -1)
     spread = coefficients.reshape(members, -1, patch.count, specs * shape[0], patch.area)

@@ -13,8 +13,12 @@ from gls_es.graph import Add, Conv, Graph, Pool, ReLU, Scale, Shape
 if TYPE_CHECKING:
     from gls_es.bounds.query import Query
 
-CACHE_BYTES = 8 << 20
-"""Default size of the largest coefficient tensor on a CPU: what a core's caches hold (see docs/performance.md)."""
+CACHE_BYTES = 2 << 20
+"""Default size of the largest coefficient tensor on a CPU: what a core's caches hold."""
+
+VALUES_SHARE = 4
+"""Values of a node may take this fraction of the budget when members are bounded together: intervals make many passes
+over them, and one member that fills the cache gains nothing from company."""
 
 DEVICE_BYTES = 1 << 30
 """Default size of the largest coefficient tensor on an accelerator, where few large launches beat many small ones."""
@@ -48,8 +52,9 @@ class Plan:
             element: bytes of a number.
         """
         sizes = [row_size(graph, start) for start in _starts(graph, passes)]
-        values = 4 * max(math.prod(node.shape) for node in graph.nodes)
-        return max(1, min(self.members, self.bytes // (images * element * max([values, *sizes]))))
+        values = max(math.prod(node.shape) for node in graph.nodes)
+        most = [self.bytes // (images * element * size) for size in [VALUES_SHARE * values, *sizes]]
+        return max(1, min(self.members, *most))
 
     def image_chunk(self, query: Query, start: int) -> int:
         """How many images to bound at once from node ``start``."""

@@ -6,14 +6,19 @@ the flattened values they multiply. A leading 1 in place of G or N is shared by 
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from gls_es.bounds.matrix import convolution_matrix, is_small
-from gls_es.bounds.patches import Pair, Patch, windows
+from gls_es.bounds.patches import Pair, Patch, to_maps, windows, without_cells
 from gls_es.graph import Shape, Window
 from gls_es.layers import ConvLayer, Dense, Elementwise, population_conv
+
+CELL_RATIO = 2.0
+"""Maps stay in cells where a convolution on them multiplies at most this many times more numbers than on plain maps."""
 
 
 class Transposed:
@@ -22,21 +27,20 @@ class Transposed:
     def __init__(self, layer: Dense | ConvLayer | Elementwise, source: Shape) -> None:
         self.layer = layer
         self.source = source
-        self._phases: Tensor | None = None
+        self._phases: dict[int, Tensor] = {}
         self._matrices: dict[tuple[Pair, Pair, Pair], Tensor] = {}
 
-    def maps(self, coefficients: Tensor, shape: Shape) -> Tensor:
+    def flat(self, coefficients: Tensor, shape: Shape) -> Tensor:
         """(G | 1, N, S, F) on whole values of ``shape`` -> (G, N, S, F) on the layer's whole input."""
         layer = self.layer
-        members, rows, specs = coefficients.shape[:3]
-        if isinstance(layer, Dense):
-            product = torch.matmul(coefficients.reshape(members, rows * specs, -1), layer.weight)
-            return product.reshape(product.shape[0], rows, specs, -1)
         if isinstance(layer, Elementwise):
             return coefficients * layer.scale.expand(-1, -1, *shape).flatten(2).unsqueeze(2)
-        size = (self.source[1], self.source[2])
-        result = self._convolve(coefficients.flatten(1, 2), (shape[1], shape[2]), size, layer.window.padding)
-        return result.reshape(result.shape[0], rows, specs, -1)
+        if isinstance(layer, Dense):
+            rows, specs = coefficients.shape[1:3]
+            product = torch.matmul(coefficients.flatten(1, 2), layer.weight)
+            return product.reshape(product.shape[0], rows, specs, -1)
+        whole = Patch((1, 1), (shape[1], shape[2]))
+        return to_maps(*self.patches(coefficients, whole, shape), self.source)
 
     def patches(self, coefficients: Tensor, patch: Patch, shape: Shape) -> tuple[Tensor, Patch]:
         """(G | 1, N, S, C area) on windows of a (C, H, W) map -> coefficients and windows on the layer's input.
@@ -51,17 +55,24 @@ class Transposed:
             seen = windows(layer.scale.expand(-1, -1, *shape), patch)  # (G | 1, count, C area)
             return (coefficients.unflatten(1, (-1, patch.count)) * seen[:, None, :, None]).flatten(1, 2), patch
         assert isinstance(layer, ConvLayer)
-        before = patch.before(layer.window)
-        result = self._convolve(coefficients.flatten(1, 2), patch.kernel, before.kernel, (0, 0))
+        if patch.cell > 1 and not (_has_phases(layer.window) and _cell_cost(layer.window, patch.cell) <= CELL_RATIO):
+            coefficients, patch = without_cells(coefficients, patch)
+        result, before = self._convolve(coefficients.flatten(1, 2), patch)
         return result.reshape(result.shape[0], rows, specs, -1), before
 
-    def _convolve(self, rows: Tensor, given: Pair, wanted: Pair, padding: Pair) -> Tensor:
-        """(G | 1, M, O h w) on maps of size ``given`` -> (G, M, C H W) on maps of size ``wanted``."""
+    def _convolve(self, rows: Tensor, patch: Patch) -> tuple[Tensor, Patch]:
+        """(G | 1, M, O area) -> (G, M, C area) on the windows before the convolution."""
         layer = self.layer
         assert isinstance(layer, ConvLayer)
-        if not is_small(layer.weight, layer.window, given, wanted):
-            return self._as_convolution(rows.unflatten(2, (-1, *given)), wanted, padding).flatten(2)
-        return torch.matmul(rows, self.matrix(given, wanted, padding))
+        before, crop = patch.before(layer.window), (0, 0)
+        if patch.count == 1:  # a whole map: keep what lies on the input, and no more
+            before, crop = Patch((1, 1), (self.source[1], self.source[2])), before.padding
+        if patch.cell == 1 and is_small(layer.weight, layer.window, patch.kernel, before.kernel):
+            return torch.matmul(rows, self.matrix(patch.kernel, before.kernel, crop)), before
+        maps = rows.unflatten(2, (-1, *patch.grid))
+        if _has_phases(layer.window):
+            return self._by_phases(maps, patch)
+        return _native(maps, layer.weight, layer.window, before.kernel, crop).flatten(2), before
 
     def matrix(self, outputs: Pair, inputs: Pair, padding: Pair) -> Tensor:
         """The convolution as a matrix (G, O outputs, C inputs); see :func:`convolution_matrix`."""
@@ -72,18 +83,54 @@ class Transposed:
             self._matrices[key] = convolution_matrix(layer.weight, layer.window, outputs, inputs, padding)
         return self._matrices[key]
 
-    def _as_convolution(self, maps: Tensor, size: Pair, padding: Pair) -> Tensor:
+    def _by_phases(self, maps: Tensor, patch: Patch) -> tuple[Tensor, Patch]:
+        """A stride-1 convolution that leaves its result in cells."""
         layer = self.layer
         assert isinstance(layer, ConvLayer)
-        if _has_phases(layer.window):
-            if self._phases is None:
-                self._phases = phases(layer.weight, layer.window.stride[0])
-            return _by_phases(maps, self._phases, layer.window.stride[0], size, padding)
-        return _native(maps, layer.weight, layer.window, size, padding)
+        window, cell = layer.window, patch.cell
+        if cell not in self._phases:
+            self._phases[cell] = phases(in_cells(layer.weight, window.stride[0], cell), window.stride[0] * cell)
+        kernels = self._phases[cell]
+        taps = (kernels.shape[-2], kernels.shape[-1])
+        wide = cell * window.stride[0]
+        margin = [taps[i] - 1 for i in (0, 1)]
+        before = patch.before(window)
+        padding = list(before.padding)
+        if wide == 1:  # pixels of the padding at the border can be left out at once
+            cut = [min(padding[i], margin[i]) if patch.count == 1 else 0 for i in (0, 1)]
+            margin, padding = [margin[i] - cut[i] for i in (0, 1)], [padding[i] - cut[i] for i in (0, 1)]
+        found = population_conv(maps, kernels, Window(taps, padding=(margin[0], margin[1])))
+        size = (found.shape[-2] * wide, found.shape[-1] * wide)
+        return found.flatten(2), replace(before, kernel=size, padding=(padding[0], padding[1]), cell=wide)
 
 
 def _has_phases(window: Window) -> bool:
     return window.groups == 1 and window.dilation == (1, 1) and window.stride[0] == window.stride[1]
+
+
+def _cell_cost(window: Window, cell: int) -> float:
+    """How many times more numbers a convolution on cells multiplies than one on plain maps."""
+    cost = 1.0
+    for kernel, stride in zip(window.kernel, window.stride, strict=True):
+        taps = -(-((cell - 1) * stride + kernel) // (cell * stride))
+        cost *= cell * taps / -(-kernel // stride)
+    return cost
+
+
+def in_cells(weight: Tensor, stride: int, cell: int) -> Tensor:
+    """The kernel of a convolution whose output pixels are taken in cells: (G, O, C, h, w) -> (G, O cell², C, ...).
+
+    Place (i, j) of an output cell reads the kernel shifted by (i, j) strides.
+    """
+    if cell == 1:
+        return weight
+    members, outputs, channels, height, width = weight.shape
+    extra = (cell - 1) * stride
+    wide = weight.new_zeros(members, outputs, cell, cell, channels, height + extra, width + extra)
+    for i in range(cell):
+        for j in range(cell):
+            wide[:, :, i, j, :, i * stride : i * stride + height, j * stride : j * stride + width] = weight
+    return wide.flatten(1, 3)
 
 
 def phases(weight: Tensor, stride: int) -> Tensor:
@@ -106,18 +153,6 @@ def phases(weight: Tensor, stride: int) -> Tensor:
     cells = whole.reshape(members, outputs, channels, taps[0], stride, taps[1], stride)
     by_place = cells.permute(0, 2, 4, 6, 1, 3, 5).flip(5, 6)  # (G, C, row place, column place, O, taps, taps)
     return by_place.reshape(members, channels * stride * stride, outputs, *taps)
-
-
-def _by_phases(maps: Tensor, kernels: Tensor, stride: int, size: Pair, padding: Pair) -> Tensor:
-    taps = (kernels.shape[-2], kernels.shape[-1])
-    full = population_conv(maps, kernels, Window(taps, padding=(taps[0] - 1, taps[1] - 1)))
-    if stride > 1:
-        full = F.pixel_shuffle(full, stride)
-    # a pixel that no window reads lies beyond what the convolution gives
-    missing = [max(size[i] + padding[i] - full.shape[-2 + i], 0) for i in (0, 1)]
-    if any(missing):
-        full = F.pad(full, (0, missing[1], 0, missing[0]))
-    return full[..., padding[0] : padding[0] + size[0], padding[1] : padding[1] + size[1]]
 
 
 def _native(maps: Tensor, weight: Tensor, window: Window, size: Pair, padding: Pair) -> Tensor:

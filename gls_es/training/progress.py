@@ -32,7 +32,7 @@ class Progress(Protocol):
 
         Args:
             row: generation, generations, eps, mean_loss, elapsed_seconds, eta_seconds, lr, stdev, nonfinite; sometimes
-                center_loss, natural_accuracy and certified_accuracy (fractions). A key may be missing or None.
+                natural_accuracy and certified_accuracy (fractions). A key may be missing or None.
         """
 
     def finish(self, summary: Mapping[str, Any]) -> None:
@@ -159,7 +159,7 @@ def describe(row: Mapping[str, Any]) -> list[str]:
     parts = [f"generation {row.get('generation', '?')}{total}"]
     if row.get("eta_seconds") is not None:
         parts.append(f"{duration(float(row['eta_seconds']))} left")
-    for key, name in (("eps", "eps"), ("mean_loss", "loss"), ("center_loss", "center")):
+    for key, name in (("eps", "eps"), ("mean_loss", "loss")):
         if row.get(key) is not None:
             parts.append(f"{name} {_number(float(row[key]))}")
     for key, name in (("natural_accuracy", "natural"), ("certified_accuracy", "certified")):

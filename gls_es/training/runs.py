@@ -186,6 +186,9 @@ def _prepared(
     if recipe.warmup_method:
         method_named(recipe.warmup_method)
     if not isinstance(problem, (str, type)):
+        for name in ("eps", "method"):
+            if options[name] is not None:
+                raise ConfigError(f"{name} is settled by the problem object; make it with {name}=... instead.")
         own = {name: getattr(problem, name) for name in ("batch_size", "natural_weight", "l1")}
         for name in own.keys() & dict(overrides or {}).keys():
             raise ConfigError(f"recipe: {name} is settled by the problem object; make it with {name}=... instead.")

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+import gls_es
 from gls_es import registry
+from gls_es.certification.identity import network_digest
 from tests.docs.conftest import TUTORIAL, Tutorial, invoke
-from tests.docs.markdown import blocks
+from tests.docs.markdown import ROOT, blocks
 
 
 def test_every_command_ends_well(tutorial: Tutorial) -> None:
@@ -26,9 +28,10 @@ def test_the_runs_are_complete(tutorial: Tutorial) -> None:
 
 
 def test_the_last_certification_is_about_the_trained_weights(tutorial: Tutorial) -> None:
-    report, network = tutorial.names["report"], tutorial.names["OddDigits"](seed=1).network
+    report, problem = tutorial.names["report"], tutorial.names["OddDigits"](seed=1)
     assert report.n == 40
-    assert report.network != tutorial.names["gls_es"].certify(network, *_one_image(network), 0.0).network
+    assert report.network == network_digest(gls_es.Network(tutorial.names["module"], problem.network.input_shape))
+    assert report.network != network_digest(problem.network)
 
 
 def test_a_checkpoint_that_names_a_file_wants_the_file_named(tutorial: Tutorial, monkeypatch) -> None:
@@ -38,8 +41,8 @@ def test_a_checkpoint_that_names_a_file_wants_the_file_named(tutorial: Tutorial,
     assert "--problem my_problem.py:OddDigits" in refused.stderr
 
 
-def test_unsupported_modules_are_listed_together(tutorial: Tutorial) -> None:
-    message = str(_refusal(tutorial))
+def test_unsupported_modules_are_listed_together() -> None:
+    message = str(_refusal())
     assert all(name in message for name in ("GELU", "MaxPool2d", "'1'", "'2'"))
 
 
@@ -67,16 +70,20 @@ def test_the_entry_point_of_the_tutorial_is_found(tmp_path: Path, monkeypatch: p
     assert registry.available()[name].error is None
 
 
-def _refusal(tutorial: Tutorial) -> Exception:
+def _refusal() -> Exception:
     """What the block about unsupported modules prints."""
     (block,) = (b for b in blocks(TUTORIAL) if "MaxPool2d" in b.text)
     unguarded = block.text.replace("except gls_es.errors.UnsupportedNetworkError", "except ZeroDivisionError")
-    with pytest.raises(tutorial.names["gls_es"].errors.UnsupportedNetworkError) as caught:
+    with pytest.raises(gls_es.errors.UnsupportedNetworkError) as caught:
         exec(unguarded, {})
     return caught.value
 
 
-def _one_image(network):  # type: ignore[no-untyped-def]
-    import torch
-
-    return torch.zeros(1, *network.input_shape), [0]
+def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EVOTORCH_VERBOSE_LEVEL", "0")
+    source = [block.text for block in blocks(ROOT / "README.md") if block.language == "python"]
+    assert source
+    names: dict[str, object] = {}
+    for text in source:
+        exec(text, names)

@@ -239,7 +239,7 @@ def backward_bounds(nodes: list[Node], box: Box, rule: str) -> dict[int, Box]:
 
 
 def _tie(bounds: dict[int, Box], rule: str) -> float:
-    """How far the lower slopes are from jumping: adaptive ones where u = -l, zero ones where l = 0, ones where u = 0."""
+    """Distance of the lower slopes from a jump: adaptive at u = -l, zero at l = 0, one at u = 0."""
 
     def gaps(lo: Array, hi: Array) -> Array:
         if rule == "adaptive":

@@ -1,0 +1,1 @@
+"""The problem: fitness, generations, and what EvoTorch sees of it."""

@@ -1,0 +1,158 @@
+"""EvoTorch's own searchers on the same object, without our loop."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from evotorch.algorithms import CEM, PGPE, SNES
+from torch import Tensor
+
+from gls_es import RGS
+
+from .toys import Blobs, Scripted
+
+ROOT = Path(__file__).resolve().parents[2]
+PGPE_OPTIONS: dict[str, Any] = {
+    "popsize": 8,
+    "center_learning_rate": 0.05,
+    "stdev_learning_rate": 0.1,
+    "stdev_init": 0.05,
+}
+
+
+def test_pgpe_works_unchanged_and_starts_at_the_networks_initial_weights() -> None:
+    problem = Blobs(batch_size=8)
+    searcher = PGPE(problem, **PGPE_OPTIONS)
+    assert torch.equal(searcher.status["center"], problem.network.parameter_vector())
+    searcher.run(3)
+    assert problem.generation == 2
+    assert not torch.equal(searcher.status["center"], problem.network.parameter_vector())
+    population = searcher.population
+    assert torch.allclose(population.evals[:, 0], problem.losses(population.values.as_subclass(Tensor)), rtol=1e-6)
+    assert searcher.status["mean_eval"] == pytest.approx(float(population.evals.mean()))
+    assert {"pop_best_eval", "nonfinite", "eps", "generation", "iter"} <= set(searcher.status)
+
+
+def test_pgpe_trains() -> None:
+    problem = Blobs(batch_size=20, eps=0.05)
+    center = problem.network.parameter_vector()
+    searcher = PGPE(
+        problem, popsize=40, center_learning_rate=0.1, stdev_learning_rate=0.0, stdev_init=0.05, optimizer="adam",
+        ranking_method="raw",
+    )  # fmt: skip
+    searcher.run(60)
+    before, after = problem.losses(torch.stack([center, searcher.status["center"]]))
+    assert float(after) < 0.6 * float(before)
+
+
+@pytest.mark.parametrize(
+    ("cls", "options"),
+    [(SNES, {"stdev_init": 0.05}), (CEM, {"popsize": 8, "parenthood_ratio": 0.5, "stdev_init": 0.05})],
+)
+def test_other_searchers_take_it_too(cls: Any, options: dict[str, Any]) -> None:
+    problem = Blobs(batch_size=8)
+    searcher = cls(problem, **options)
+    assert torch.equal(searcher.status["center"], problem.network.parameter_vector())
+    searcher.run(2)
+    assert bool(torch.isfinite(searcher.status["center"]).all())
+    assert not torch.equal(searcher.status["center"], problem.network.parameter_vector())
+
+
+def test_loggers_see_numbers() -> None:
+    searcher = RGS(Blobs(batch_size=8), popsize=2, center_learning_rate=0.01, stdev_init=0.01)
+    rows: list[dict[str, Any]] = []
+    searcher.log_hook.append(rows.append)
+    searcher.run(3)
+    assert [row["generation"] for row in rows] == [0, 1, 2]
+    assert [row["nonfinite"] for row in rows] == [0, 0, 0]
+    assert all(isinstance(row["mean_eval"], float) for row in rows)
+
+
+def test_the_same_seed_gives_the_same_search() -> None:
+    centers = []
+    for seed in (3, 3, 4):
+        searcher = PGPE(Blobs(batch_size=8, seed=seed), **PGPE_OPTIONS)
+        searcher.run(3)
+        centers.append(searcher.status["center"])
+    assert torch.equal(centers[0], centers[1])
+    assert not torch.equal(centers[0], centers[2])
+
+
+def test_single_solutions_can_be_evaluated() -> None:
+    problem = Blobs()
+    solution = problem.generate_batch(1)[0]
+    problem.evaluate(solution)
+    assert float(solution.evaluation) == pytest.approx(float(problem.losses(problem.generate_values(1))[0]), rel=1e-6)
+
+
+def test_a_distributed_generation_without_actors_is_one_generation() -> None:
+    problem = Scripted(size=4)
+    problem.script = torch.tensor([1.0, torch.nan, 3.0, 4.0])
+    distribution = PGPE(Blobs(), **PGPE_OPTIONS)._distribution.modified_copy(mu=torch.zeros(4), sigma=torch.ones(4))
+    for generation in range(2):
+        found = problem.sample_and_compute_gradients(distribution, 4, ranking_method="raw")
+        assert problem.generation == generation
+        assert bool(torch.isfinite(found["gradients"]["mu"]).all())
+        assert problem.status == {"nonfinite": 1, "eps": problem.eps, "generation": generation}
+    problem.evaluate(problem.generate_batch(4))
+    assert problem.generation == 2
+
+
+@pytest.fixture
+def ray() -> Iterator[Any]:
+    """Ray on this machine alone, without accounts, dashboards or reports."""
+    before = {name: os.environ.get(name) for name in ("RAY_AUTH_MODE", "RAY_USAGE_STATS_ENABLED")}
+    os.environ.update(RAY_AUTH_MODE="disabled", RAY_USAGE_STATS_ENABLED="0")
+    import ray
+
+    try:
+        ray.init(
+            num_cpus=2,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="ERROR",
+            object_store_memory=100 << 20,
+            runtime_env={"env_vars": {"PYTHONPATH": str(ROOT), "EVOTORCH_VERBOSE_LEVEL": "0"}},
+        )
+    except Exception as error:
+        pytest.skip(f"Ray cannot start here: {error}")
+    yield ray
+    ray.shutdown()
+    for name, value in before.items():
+        os.environ.pop(name) if value is None else os.environ.__setitem__(name, value)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_actors_see_the_main_process_generation(ray: Any) -> None:
+    single, spread = Blobs(batch_size=8, seed=3), Blobs(batch_size=8, seed=3, num_actors=2)
+    values = single.generate_values(6)
+    values[4] = torch.nan
+    for generation in (0, 5):
+        found = []
+        for problem in (single, spread):
+            batch = problem.generate_batch(6)
+            batch.set_values(values)
+            problem.begin(generation)
+            problem.evaluate(batch)
+            found.append(batch.evals[:, 0].as_subclass(Tensor))
+            assert problem.status["nonfinite"] == 1
+        assert torch.allclose(found[0], found[1], rtol=1e-5)
+    whole_piece_bad = spread.generate_batch(6)
+    values[3:] = torch.nan
+    whole_piece_bad.set_values(values)
+    spread.evaluate(whole_piece_bad)
+    assert spread.status["nonfinite"] == 3
+    searcher = PGPE(spread, distributed=True, ranking_method="raw", **PGPE_OPTIONS)
+    searcher.run(2)
+    assert spread.generation == 5 + 1 + 2
+    assert searcher.status["nonfinite"] == 0
+    assert not torch.equal(searcher.status["center"], spread.network.parameter_vector())
+    center_loss = float(single.losses(single.generate_values(1))[0])
+    assert searcher.status["mean_eval"] == pytest.approx(center_loss, rel=0.2)
+    spread.kill_actors()

@@ -1,0 +1,1 @@
+"""The searchers on losses whose smoothed gradients are known."""

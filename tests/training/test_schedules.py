@@ -1,0 +1,100 @@
+"""Schedules: closed forms, ends, and the phases of a run."""
+
+import math
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gls_es.fitness import Stage
+from gls_es.recipe import Recipe
+from gls_es.training.schedules import Schedule, cosine_decay, geometric_decay, linear_ramp
+
+steps = st.integers(0, 200)
+
+
+@given(start=steps, stop=steps)
+def test_the_ramp_never_falls_and_stays_within_its_ends(start: int, stop: int) -> None:
+    values = [linear_ramp(step, start, stop) for step in range(210)]
+    assert values == sorted(values)
+    assert all(0 <= value <= 1 for value in values)
+    assert all(value == 0 for value in values[:start])
+    assert all(value == 1 for value in values[max(start, stop) :])
+
+
+def test_the_ramp_is_a_line() -> None:
+    assert [linear_ramp(step, 2, 6) for step in range(8)] == [0, 0, 0, 0.25, 0.5, 0.75, 1, 1]
+    assert [linear_ramp(step, 3, 3) for step in range(5)] == [0, 0, 0, 1, 1]
+    assert linear_ramp(0, 0, 0) == 1
+
+
+def test_the_cosine() -> None:
+    values = [cosine_decay(step, 5, 0.2) for step in range(7)]
+    root = math.sqrt(0.5)
+    wanted = [1, 0.2 + 0.8 * (1 + root) / 2, 0.6, 0.2 + 0.8 * (1 - root) / 2, 0.2, 0.2, 0.2]
+    assert values == pytest.approx(wanted)
+
+
+def test_the_geometric_decay_has_equal_factors() -> None:
+    values = [geometric_decay(step, 4, 0.008) for step in range(6)]
+    assert values == pytest.approx([1, 0.2, 0.04, 0.008, 0.008, 0.008])
+
+
+@pytest.mark.parametrize("decay", [cosine_decay, geometric_decay])
+def test_a_run_of_one_step_has_its_first_value(decay: object) -> None:
+    assert decay(0, 1, 0.1) == 1  # type: ignore[operator]
+
+
+@given(end=st.floats(0.001, 1), total=st.integers(2, 50))
+def test_decays_fall_to_their_end(end: float, total: int) -> None:
+    for decay in (cosine_decay, geometric_decay):
+        values = [decay(step, total, end) for step in range(total)]
+        assert values[0] == pytest.approx(1)
+        assert values[-1] == pytest.approx(end)
+        assert all(a >= b - 1e-12 for a, b in pairwise(values))
+
+
+def test_the_phases_of_a_run() -> None:
+    recipe = Recipe(
+        generations=20, natural_until=4, ramp_until=8, warmup_method="ibp", warmup_until=10, natural_weight=0.2,
+        eps_factor=1.5,
+    )  # fmt: skip
+    schedule = Schedule(recipe, 0.1, "crown")
+    found = [schedule.stage(generation) for generation in (0, 3, 4, 6, 8, 9, 10, 19)]
+    assert found == [
+        Stage(0.0, 1.0, "ibp"),
+        Stage(0.0, 1.0, "ibp"),
+        Stage(0.0, 1.0, "ibp"),
+        Stage(pytest.approx(0.075), pytest.approx(0.6), "ibp"),
+        Stage(pytest.approx(0.15), pytest.approx(0.2), "ibp"),
+        Stage(pytest.approx(0.15), pytest.approx(0.2), "ibp"),
+        Stage(pytest.approx(0.15), pytest.approx(0.2), "crown"),
+        Stage(pytest.approx(0.15), pytest.approx(0.2), "crown"),
+    ]
+
+
+@given(natural=steps, ramp=steps, factor=st.floats(0.5, 20))
+def test_eps_never_falls_and_never_leaves_the_unit_interval(natural: int, ramp: int, factor: float) -> None:
+    recipe = Recipe(natural_until=natural, ramp_until=ramp, eps_factor=factor)
+    stages = [Schedule(recipe, 0.1, "crown").stage(generation) for generation in range(210)]
+    radii = [stage.eps for stage in stages]
+    assert radii == sorted(radii)
+    assert radii[-1] == pytest.approx(min(1.0, 0.1 * factor))
+    weights = [stage.natural_weight for stage in stages]
+    assert weights == sorted(weights, reverse=True)
+    assert all(weight == 1 for weight in weights[:natural])
+    assert all(radius == 0 for radius in radii[:natural])
+    assert weights[-1] == 0
+
+
+def test_without_a_warm_up_the_method_holds_throughout() -> None:
+    schedule = Schedule(Recipe(warmup_until=50), 0.1, "ibp")
+    assert {schedule.stage(generation).method for generation in range(100)} == {"ibp"}
+
+
+def test_rates() -> None:
+    recipe = Recipe(generations=11, center_learning_rate=0.5, learning_rate_end=0.1, stdev_init=0.4, stdev_end=0.25)
+    schedule = Schedule(recipe, 0.1, "crown")
+    assert [schedule.learning_rate(g) for g in (0, 5, 10)] == pytest.approx([0.5, 0.275, 0.05])
+    assert [schedule.stdev(g) for g in (0, 5, 10)] == pytest.approx([0.4, 0.2, 0.1])
