@@ -88,7 +88,7 @@ def trained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Trained:
     with torch.no_grad():
         linear.weight.copy_(weights.T.float())
     trained = Trained(Network(nn.Sequential(nn.Flatten(), linear), dataset.input_shape))
-    monkeypatch.setattr("gls_es.training.load_trained", lambda path: trained, raising=False)
+    monkeypatch.setattr("gls_es.training.load_trained", lambda path, problem=None: trained, raising=False)
     (tmp_path / "checkpoint.pt").touch()
     return trained
 

@@ -222,7 +222,7 @@ CASES = [
     Bad("train --resume file", 1, "no such folder"),
     Bad("train --resume half", 1, "no checkpoint.pt"),
     Bad("train --resume damaged", 1, "damaged"),
-    Bad("train --resume run --problem digits-cnn3", 2, "--problem does not go with it"),
+    Bad("train --resume run --searcher rgs", 2, "--searcher does not go with it"),
     Bad("train --resume run --seed 3", 2, "--seed does not go with it"),
     Bad("train --resume run --generations 0", 2, "--generations"),
     # devices

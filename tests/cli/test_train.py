@@ -82,7 +82,7 @@ def test_quiet_has_no_progress(run: Run, work: Any) -> None:
 
 def test_resume(run: Run, work: Any, tmp_path: Path) -> None:
     result = run("train", "--resume", tmp_path, "--generations", 7, "--json")
-    assert work.calls == [("resume", (tmp_path,), {"generations": 7})]
+    assert work.calls == [("resume", (tmp_path,), {"generations": 7, "data_root": None, "problem": None})]
     assert json.loads(result.stdout)["generations"] == 7
     assert json.loads(result.stdout)["checkpoint"] == str(tmp_path / "checkpoint.pt")
 
@@ -90,7 +90,6 @@ def test_resume(run: Run, work: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "other",
     [
-        ["--problem", "p"],
         ["--searcher", "pgpe"],
         ["--seed", "0"],
         ["--eps", "0.1"],
