@@ -160,6 +160,7 @@ class CertifiedTrainingProblem(Problem):  # type: ignore[misc]
         Returns:
             (n,): mean loss over the minibatch, plus l1 Σ|θ|.
         """
+        values = values.as_subclass(Tensor)  # a searcher's status holds evotorch's read-only kind
         robust = image_losses(self.network, self.minibatch, values, plan=self._plan()).mean(1)
         return robust + self.l1 * values.abs().sum(1) if self.l1 > 0 else robust
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from gls_es.bounds.patches import Patch, to_maps, widened, windows, without_cells
-from gls_es.bounds.step import mirrored_step, relu_step, row_dot
+from gls_es.bounds.step import mirrored_step, relu_step, size_dot
 from gls_es.graph import Add, Conv, Pool, ReLU, Reshape, Scale, Shape
 
 if TYPE_CHECKING:
@@ -184,8 +184,7 @@ class _Pass:
     def _weighted(self, rows: Rows, weight: Tensor) -> None:
         """Add |A| · weight for (G | 1, B, *shape) nonnegative weights."""
         seen = weight.flatten(2) if rows.patch is None else windows(weight, rows.patch)
-        overwrite = rows.fresh and not torch.is_grad_enabled()
-        found = row_dot(rows.a.abs_() if overwrite else rows.a.abs(), seen)
+        found = size_dot(rows.a, seen, overwrite=rows.fresh)
         self._constant(torch.cat([found, found], 2) if rows.mirrored else found)
 
     def _constant(self, value: Tensor) -> None:
