@@ -18,6 +18,7 @@ import gls_es
 from .session import Session
 
 COMMANDS = {
+    "bench": ("gls_es.cli.bench:bench", "Time a problem's fitness evaluation on this machine."),
     "certify": ("gls_es.cli.certify:certify", "Certify a trained network on held-out images."),
     "problems": ("gls_es.cli.problems:problems", "List the problems that can be trained by name."),
     "train": ("gls_es.cli.train:train", "Train a network, or continue a run."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +13,7 @@ from gls_es.bounds import Box, Plan, box_margins, entry_box
 from gls_es.bounds.plan import row_size
 from gls_es.losses import robust_cross_entropy
 from gls_es.network import Network
+from gls_es.threads import each, workers
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,9 @@ def mean_gradient(
     Returns:
         Losses (n,) and the mean gradient (L,), zero if no member's was finite.
     """
-    chunk = gradient_image_chunk(net, batch, budget)
+    threads = workers() if params.device.type == "cpu" else 1
+    chunk = gradient_image_chunk(net, batch, budget // threads)
+    chunk = min(chunk, math.ceil(len(batch) / threads))
     total = torch.zeros_like(params[0])
     losses = params.new_zeros(len(params))
     counted = 0
@@ -133,13 +137,15 @@ def mean_gradient(
 
 def _gradient(net: Network, batch: Minibatch, member: Tensor, chunk: int, plan: Plan | None) -> tuple[Tensor, Tensor]:
     """One member's mean loss and its gradient."""
-    total, loss_sum = torch.zeros_like(member), member.new_zeros(())
-    for start in range(0, len(batch), chunk):
+
+    def piece(start: int) -> tuple[Tensor, Tensor]:
         part = batch.part(start, min(start + chunk, len(batch)))
         leaf = member.detach().clone()[None].requires_grad_()
         with torch.enable_grad():
             loss = image_losses(net, part, leaf, plan=plan).sum() / len(batch)
             (gradient,) = torch.autograd.grad(loss, leaf)
-        total += gradient[0]
-        loss_sum += loss.detach()
-    return loss_sum, total
+        return loss.detach(), gradient[0]
+
+    starts = range(0, len(batch), chunk)
+    pieces = each(piece, starts) if member.device.type == "cpu" else [piece(start) for start in starts]
+    return torch.stack([p[0] for p in pieces]).sum(), torch.stack([p[1] for p in pieces]).sum(0)

@@ -108,7 +108,7 @@ class Network:
         if params is not None:
             if params.shape != (self.num_parameters,):
                 raise ConfigError(f"params must be ({self.num_parameters},) for one member, not {tuple(params.shape)}")
-            vector_to_parameters(params.detach().clone(), result.parameters())
+            vector_to_parameters(params.detach().as_subclass(Tensor).clone(), result.parameters())
         return result
 
     def buffers(self) -> dict[str, Tensor]:
@@ -131,7 +131,7 @@ class Network:
             raise ConfigError(f"params must have shape (P, {self.num_parameters}), P >= 1, not {tuple(params.shape)}.")
         if not params.is_floating_point():
             raise ConfigError(f"params must be floating-point numbers, not {params.dtype}.")
-        return params.to(like)
+        return params.as_subclass(Tensor).to(like)  # EvoTorch hands out a read-only type that spoils in-place steps
 
     def layers(self, params: Tensor, *, sizes: bool = False) -> list[Layer | None]:
         """The graph's layers with the weights ``params`` (G, L) in place; see :func:`gls_es.layers.materialise`."""

@@ -1,1 +1,8 @@
-"""x"""
+"""Timing of population bounds against the plain loop over members, in one process."""
+
+from __future__ import annotations
+
+from gls_es.benchmark.runner import METHODS, Sizes, benchmark, benchmark_network
+from gls_es.benchmark.subject import open_problem
+
+__all__ = ["METHODS", "Sizes", "benchmark", "benchmark_network", "open_problem"]

@@ -53,7 +53,9 @@ class PeerLoop:
         options = {} if sparse else {"sparse_intermediate_bounds": False}
         images = subject.images
         self._method = NAMES[method]
-        self._bounded = package.BoundedModule(module, torch.empty_like(images), bound_opts=options, device=images.device)
+        self._bounded = package.BoundedModule(
+            module, torch.empty_like(images), bound_opts=options, device=images.device
+        )
         ball = package.PerturbationLpNorm(norm=float("inf"), x_L=subject.lower, x_U=subject.upper)
         self._box = package.BoundedTensor(images, ball)
         self._rows = _margin_rows(subject.labels, net.num_classes).to(images)
@@ -75,12 +77,13 @@ class PeerLoop:
 
 def _places(bounded: Any, net: Network, distinct: Tensor) -> list[tuple[Tensor, slice]]:
     """Where each of the bounded module's renamed parameters lies in the weight vector, found by its numbers."""
-    found = []
-    for parameter in bounded.parameters():
-        flat = parameter.detach().flatten()
-        for place in net.named_slices().values():
-            if place.stop - place.start == len(flat) and torch.equal(distinct[place], flat):
-                found.append((parameter.data, place))
+    places = list(net.named_slices().values())
+    found = [
+        (parameter.data, place)
+        for parameter in bounded.parameters()
+        for place in places
+        if torch.equal(distinct[place], parameter.detach().flatten())
+    ]
     covered = sum(place.stop - place.start for _, place in found)
     if covered != net.num_parameters:
         raise RuntimeError("auto_LiRPA keeps the parameters in another form")

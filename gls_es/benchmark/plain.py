@@ -13,7 +13,6 @@ import math
 from dataclasses import dataclass, field
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from gls_es.benchmark.plain_net import PlainLayer, PlainNet

@@ -55,6 +55,11 @@ class Subject:
         """Members times images."""
         return len(self.params) * len(self.labels)
 
+    def to(self, device: torch.device | str) -> Subject:
+        """The same on a device."""
+        parts = (v.to(device) for v in (self.lower, self.upper, self.labels, self.params))
+        return Subject(self.net, *parts, self.eps)
+
     def first_members(self, count: int) -> Subject:
         """The same for the first members only."""
         return Subject(self.net, self.lower, self.upper, self.labels, self.params[:count], self.eps)
@@ -74,7 +79,10 @@ def random_images(shape: tuple[int, ...], count: int, *, classes: int, seed: int
 
 
 def problem_images(problem: CertifiedTrainingProblem, count: int) -> tuple[Tensor, Tensor, str]:
-    """Training images and labels, repeated if there are too few, and "training"; random ones if the data are missing."""
+    """Training images and labels, repeated if there are too few, and where they come from: "training" or "random".
+
+    Random ones stand in where the data are missing.
+    """
     net = problem.network
     try:
         train = problem.data.train
@@ -105,4 +113,6 @@ def open_problem(name: str, **arguments: Any) -> CertifiedTrainingProblem:
             return cls.rebuilt(given, shape)
         except (GlsEsError, RuntimeError):  # its layers do not fit this shape
             continue
-    raise ConfigError(f"problem {name!r}: its data are missing ({missing}), and no usual image shape fits.") from missing
+    raise ConfigError(
+        f"problem {name!r}: its data are missing ({missing}), and no usual image shape fits."
+    ) from missing

@@ -45,7 +45,12 @@ class Windows:
         axes = (0, 1)
         return Windows(
             self.positions,
-            _pair([(self.kernel[i] - 1) * window.stride[i] + (window.kernel[i] - 1) * window.dilation[i] + 1 for i in axes]),
+            _pair(
+                [
+                    (self.kernel[i] - 1) * window.stride[i] + (window.kernel[i] - 1) * window.dilation[i] + 1
+                    for i in axes
+                ]
+            ),
             _pair([self.stride[i] * window.stride[i] for i in axes]),
             _pair([self.padding[i] * window.stride[i] + window.padding[i] for i in axes]),
         )

@@ -11,10 +11,14 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from gls_es.bounds.best import BEST
 from gls_es.bounds.box import Box
 from gls_es.bounds.crown import CROWN, CROWN_ONE, CROWN_SAME, CROWN_ZERO
 from gls_es.bounds.crown_ibp import CROWN_IBP
+from gls_es.bounds.deepz import DEEPZ
+from gls_es.bounds.hbox import HBOX
 from gls_es.bounds.ibp import IBP
+from gls_es.bounds.intersect import CROWN_INTERSECT
 from gls_es.bounds.method import Method
 from gls_es.bounds.plan import Plan
 from gls_es.bounds.query import Query, entry_box
@@ -23,7 +27,9 @@ from gls_es.network import Network
 
 __all__ = ["METHODS", "Box", "Method", "Plan", "box_margins", "entry_box", "margins", "method_named", "preactivations"]
 
-METHODS: dict[str, Method] = {m.name: m for m in (IBP, CROWN_IBP, CROWN, CROWN_SAME, CROWN_ZERO, CROWN_ONE)}
+_ALL = (IBP, HBOX, DEEPZ, CROWN_IBP, CROWN, CROWN_SAME, CROWN_ZERO, CROWN_ONE, CROWN_INTERSECT, BEST)
+
+METHODS: dict[str, Method] = {m.name: m for m in _ALL}
 """Every relaxation by the name that ``method=`` takes."""
 METHODS["deeppoly"] = CROWN
 

@@ -22,7 +22,8 @@ class Method:
         summary: one line for tables and help.
         preactivations: fills ``query.bounds`` for every ReLU, in order.
         margins: lower bounds of f_y - f_j, (G, B, K - 1), for labels (B,); called after ``preactivations``.
-        passes: which backward passes it makes: "none", "last" (from the margins), or "all".
+        passes: which backward passes it makes: "none", "last" (from the margins), or "all"; "forward" if it pushes
+            error terms forward instead.
         gradient: whether the margins have a gradient that follows them almost everywhere.
     """
 

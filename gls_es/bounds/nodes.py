@@ -59,7 +59,8 @@ def _every_value(query: Query, index: int, *, mirrored: bool) -> Tensor:
     """Upper bounds of the node, and of its negative if ``mirrored``: (1 or 2, G, B, *shape), constants left out."""
     chunk = query.plan.image_chunk(query, index)
     parts = [_node_chunk(query, index, images, mirrored) for images in chunks(len(query.box), chunk)]
-    return torch.cat(parts, 2).unflatten(3, query.node(index).shape)
+    bounds = torch.cat(parts, 2)
+    return bounds.reshape(*bounds.shape[:3], *query.node(index).shape)
 
 
 def _node_chunk(query: Query, index: int, images: slice, mirrored: bool) -> Tensor:
@@ -108,11 +109,10 @@ def backward_margins(query: Query, labels: Tensor) -> Tensor:
 
 def backward_rows(query: Query, index: int, rows: Tensor) -> Tensor:
     """Upper bounds of the rows (1, B, S, F) on node ``index`` without its constant part, (G, B, S)."""
-    parts = []
-    for images in chunks(len(query.box), query.plan.image_chunk(query, index)):
-        parts.append(upper_bounds(query, index, Rows(rows[:, images]), images))
+    images = chunks(len(query.box), query.plan.image_chunk(query, index))
+    bounds = torch.cat([upper_bounds(query, index, Rows(rows[:, part]), part) for part in images], 1)
     query.forget_seen()
-    return torch.cat(parts, 1)
+    return bounds
 
 
 def output_rows(query: Query, labels: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from gls_es.graph import Add, Conv, Graph, Pool, ReLU, Scale, Shape
 if TYPE_CHECKING:
     from gls_es.bounds.query import Query
 
-CACHE_BYTES = 2 << 20
+CACHE_BYTES = 4 << 20
 """Default size of the largest coefficient tensor on a CPU: what a core's caches hold."""
 
 VALUES_SHARE = 4
@@ -53,6 +53,8 @@ class Plan:
         """
         sizes = [row_size(graph, start) for start in _starts(graph, passes)]
         values = max(math.prod(node.shape) for node in graph.nodes)
+        if passes == "forward":
+            sizes = [values * values]  # a term for every value
         most = [self.bytes // (images * element * size) for size in [VALUES_SHARE * values, *sizes]]
         return max(1, min(self.members, *most))
 
@@ -70,7 +72,7 @@ class Plan:
 
 def _starts(graph: Graph, passes: str) -> list[int]:
     """The nodes that backward passes start from."""
-    if passes == "none":
+    if passes in ("none", "forward"):
         return []
     layers = [graph.nodes[relu].inputs[0] for relu in graph.relus()] if passes == "all" else []
     return [*layers, graph.output]

@@ -7,7 +7,7 @@ on demand and kept: intervals of every node, the lines of every ReLU, the consta
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -40,6 +40,7 @@ class Query:
         rounding: the error model of the executor, or None for plain bounds (see ``certification.rounding``).
         bounds: pre-activation bounds (l, u), (G, B, *shape) each, by ReLU index; methods fill it in order.
         errors: with an error model, how much each node's computed value may be off, (G, B, *shape).
+        others: queries with other bounds for the same question, where a method combines several.
     """
 
     graph: Graph
@@ -50,6 +51,7 @@ class Query:
     rounding: RoundingError | None = None
     bounds: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
     errors: dict[int, Tensor] | None = None
+    others: list[Query] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.regions: Regions = regions(self.graph)
@@ -69,6 +71,17 @@ class Query:
         """The query for the weights ``params`` (G, L) and the boxes that :func:`entry_box` gave."""
         plan = Plan.default(box.centre.device.type) if plan is None else plan
         return cls(net.graph, net.layers(params, sizes=rounding is not None), box, plan, len(params), rounding)
+
+    def restarted(self) -> Query:
+        """The same question with no ReLU bounded yet; layers, kernels and all before the first ReLUs are shared."""
+        fresh = replace(self, bounds={}, errors=None, others=[])
+        fresh._transposed = self._transposed
+        fixed = [i for i, after in enumerate(self.regions.after_relu) if not after]
+        fresh._intervals = {i: self._intervals[i] for i in fixed if i in self._intervals}
+        fresh._bases = {i: self._bases[i] for i in fixed if i in self._bases}
+        if self.errors is not None:
+            fresh.errors = {i: self.errors[i] for i in fixed if i in self.errors}
+        return fresh
 
     @property
     def relus(self) -> tuple[int, ...]:
@@ -203,7 +216,11 @@ class Query:
 
     def relax(self, index: int, rule: LowerSlope) -> None:
         """Choose the lines of ReLU ``index`` for its bounds."""
-        self._lines[index] = enclose(*self.bounds[index], self.base(self.source(index)), rule)
+        self.set_lines(index, enclose(*self.bounds[index], self.base(self.source(index)), rule))
+
+    def set_lines(self, index: int, lines: Lines) -> None:
+        """Put ``lines`` in place of ReLU ``index`` in backward passes."""
+        self._lines[index] = lines
 
     def seen_lines(self, index: int, images: slice, patch: Patch | None) -> tuple[Tensor, ...]:
         """The lines of ReLU ``index`` as the windows of ``patch`` see them, four times (G, N, F)."""

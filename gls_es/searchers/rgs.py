@@ -13,9 +13,17 @@ import torch
 from evotorch import SolutionBatch
 from evotorch.algorithms.distributed.gaussian import GaussianSearchAlgorithm
 from evotorch.distributions import SeparableGaussian
+from evotorch.optimizers import ClipUp
 from torch import Tensor
 
 from gls_es.problem import CertifiedTrainingProblem
+
+
+def can_follow(optimizer: Any, gradient: Tensor) -> bool:
+    """Whether an optimizer can take this gradient: it is finite, and not zero for ClipUp, which divides by its norm."""
+    if not bool(torch.isfinite(gradient).all()):
+        return False
+    return not isinstance(optimizer, ClipUp) or bool(gradient.any())
 
 
 class SmoothedGradientGaussian(SeparableGaussian):  # type: ignore[misc]
@@ -111,5 +119,5 @@ class RGS(GaussianSearchAlgorithm):  # type: ignore[misc]
             )
         self._distribution.sample(out=self._population.access_values(), generator=self.problem)
         gradient = self.problem.evaluate_with_gradient(self._population)
-        if bool(gradient.any()):  # ClipUp divides by the norm
+        if can_follow(self.optimizer, gradient):
             self._update_distribution({"mu": -gradient})

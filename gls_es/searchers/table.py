@@ -13,7 +13,7 @@ from torch import Tensor
 from gls_es.errors import ConfigError
 from gls_es.problem import CertifiedTrainingProblem
 from gls_es.recipe import Recipe
-from gls_es.searchers.rgs import RGS
+from gls_es.searchers.rgs import RGS, can_follow
 
 _RANKING = {"raw": "raw", "normalized": "normalized", "ranks": "centered"}
 
@@ -102,8 +102,7 @@ def finish_generation(searcher: SearchAlgorithm) -> None:
         objective_sense=searcher.problem.senses[0],
         ranking_method=searcher._ranking_method,
     )
-    moved = gradients["mu"]
-    if bool(torch.isfinite(moved).all() & moved.any()):  # equal losses give no direction, and ClipUp divides by 0
+    if can_follow(searcher.optimizer, gradients["mu"]):
         searcher._update_distribution(gradients)
     searcher._first_iter = True
 

@@ -20,6 +20,7 @@ from gls_es.problem import CertifiedTrainingProblem
 from gls_es.recipe import Recipe
 from gls_es.registry import registered_name, resolve
 from gls_es.searchers.table import DEFAULTS, SEARCHERS, build, restore_searcher, searcher_state
+from gls_es.threads import whole_operations
 from gls_es.training.checkpoint import load_checkpoint, save_checkpoint
 from gls_es.training.loop import Loop, StopSignals, TrainingInterrupted
 from gls_es.training.progress import NullProgress, Progress
@@ -241,7 +242,7 @@ def _run(loop: Loop, folder: RunFolder, settings: _Settings) -> Path:
     keep_freed_memory()
     loop.problem.stages = loop.schedule.stage
     loop.progress.start(_plan(loop.problem, settings))
-    with StopSignals() as signals:
+    with StopSignals() as signals, whole_operations():
         loop.run(signals.requested)
     if loop.done < loop.recipe.generations:
         raise TrainingInterrupted(

@@ -178,10 +178,13 @@ def _elementwise(W: Array) -> bool:
 
 
 def _jump(method: str, preactivations: list[Box]) -> float:
-    """Only the hybrid box jumps: where lo crosses 0 from above, its pixels are dropped."""
+    """Only the hybrid box jumps: where lo crosses 0 from above, its pixels are dropped.
+
+    A lower end that is exactly 0 is a fresh interval [0, u] or a black pixel's, and 0 in every arithmetic.
+    """
     if method != "hbox":
         return np.inf
-    return min((np.abs(lo[hi > 0]).min(initial=np.inf) for lo, hi in preactivations), default=np.inf)
+    return min((np.abs(lo[(hi > 0) & (lo != 0)]).min(initial=np.inf) for lo, hi in preactivations), default=np.inf)
 
 
 # --------------------------------------------------------------------------------------------------------- backward

@@ -30,7 +30,8 @@ ALLOWED: dict[str, set[str]] = {
     "training": {"searchers", "problem", "registry", "fitness", "bounds", "network", "data", "recipe", "basics"},
     "certification": {"bounds", "network", "basics"},
     "problems": {"problem", "recipe", "data", "network", "registry", "basics"},
-    "cli": {"training", "certification", "registry", "basics"},
+    "benchmark": {"problem", "fitness", "bounds", "losses", "network", "registry", "basics"},
+    "cli": {"training", "certification", "benchmark", "registry", "basics"},
 }
 """What each room may import of gls_es when it is imported."""
 

@@ -1,0 +1,165 @@
+"""``gls-es bench``: how fast this machine evaluates a problem's fitness, against loops over the members."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from gls_es.errors import ConfigError
+
+from .options import EPS, config_option, output_options
+from .session import Session
+
+_NOTES = (
+    "ratios: time of the loop / time of the population, one thread, in turns in this process.\n"
+    "gain of N threads: inside each operation, and sharing the members."
+)
+
+
+@click.command()
+@click.option("--problem", required=True, metavar="NAME", help="A name that `gls-es problems` lists, or module:Class.")
+@click.option("--members", type=click.IntRange(min=1), default=64, show_default=True, metavar="P", help="Population.")
+@click.option("--batch", type=click.IntRange(min=1), default=64, show_default=True, metavar="B", help="Images.")
+@click.option(
+    "--method", "methods", multiple=True, metavar="NAME", help="Relaxation, repeatable; default ibp, crown-ibp, crown."
+)
+@click.option("--eps", type=EPS, help="Radius in pixel units, 0.1 or 8/255; by default the problem's.")
+@click.option(
+    "--threads", type=click.IntRange(min=1), default=1, show_default=True, metavar="N", help="Also N threads."
+)
+@click.option("--repeats", type=click.IntRange(min=1), default=5, show_default=True, metavar="R", help="Timed rounds.")
+@click.option("--backward", is_flag=True, help="Also losses with gradients, as RGS needs them (8 members).")
+@click.option("--no-loops", is_flag=True, help="Leave the loops over members out.")
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Of weights and noise.")
+@click.option(
+    "--data", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Folder that holds the datasets."
+)
+@click.option("--device", default="cpu", show_default=True, help="Where to compute: cpu, cuda, cuda:1, ...")
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE.json",
+    help="Also write the object of --json.",
+)
+@config_option()
+@output_options
+@click.pass_context
+def bench(ctx: click.Context, /, **options: Any) -> None:
+    """Time a problem's fitness evaluation under each relaxation, for a whole population.
+
+    It is compared with evaluating the members one after another: by a plain loop, and by auto_LiRPA where that is
+    installed. Without the problem's data it takes random images. docs/performance.md explains the columns.
+    """
+    session = ctx.ensure_object(Session)
+    out: Path | None = options["out"]
+    if out is not None and not out.parent.is_dir():
+        raise ConfigError(f"--out {out}: there is no folder {out.parent}; make it first.")
+    from .output import messages, prepare_libraries, print_json, results
+
+    prepare_libraries()
+    console = messages()
+    found = {"command": _command(ctx), **_measured(options, None if session.quiet else console)}
+    if out is not None:
+        out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    if session.json:
+        print_json(found)
+    else:
+        for part in _parts(found):
+            results().print(part)
+
+
+def _measured(options: dict[str, Any], console: Any) -> dict[str, Any]:
+    from gls_es import benchmark
+
+    problem = benchmark.open_problem(
+        options["problem"],
+        eps=options["eps"],
+        seed=options["seed"],
+        device=options["device"],
+        data_root=None if options["data"] is None else str(options["data"]),
+    )
+    sizes = benchmark.Sizes(
+        threads=options["threads"],
+        repeats=options["repeats"],
+        backward=options["backward"],
+        loops=not options["no_loops"],
+        memory_budget=problem.memory_budget,
+    )
+    return benchmark.benchmark(
+        problem,
+        options["methods"] or benchmark.METHODS,
+        members=options["members"],
+        batch=options["batch"],
+        sizes=sizes,
+        progress=None if console is None else lambda what: console.print(f"timing {what}"),
+    )
+
+
+def _command(ctx: click.Context) -> str:
+    """The call with the values it ran with, but for the places of files."""
+    words = ["gls-es bench"]
+    for param in ctx.command.params:
+        value = ctx.params.get(str(param.name))
+        if param.name in ("out", "data") or value is None or value is False:
+            continue
+        values = value if isinstance(value, tuple) else (value,)
+        words += [param.opts[0] if one is True else f"{param.opts[0]} {one}" for one in values]
+    return " ".join(words)
+
+
+def _parts(found: Mapping[str, Any]) -> list[Any]:
+    """What a person sees: the setting, a table of evaluations, one of gradients, what the columns mean."""
+    from rich.text import Text
+
+    machine, peaks = found["machine"], found["matmul_gflops"]
+    head = (
+        f"{found['problem']}: {found['parameters']:,} parameters, {found['members']} members x {found['batch']} images "
+        f"({found['images']}), eps = {found['eps']:.6g}\n"
+        f"{machine.get('gpu', machine['cpu'])}, {machine['cores']} cores, torch {machine['torch']}; matrix products: "
+        + ", ".join(f"{peak:.0f} GFLOP/s with {n} thread{'s' * (n != '1')}" for n, peak in peaks.items())
+    )
+    parts = [Text(head), Text(""), _table(found["methods"], "forward")]
+    if any("backward" in table for table in found["methods"].values()):
+        members = max(table["backward"]["members"] for table in found["methods"].values() if "backward" in table)
+        parts += [Text(f"\nlosses and mean gradient of {members} members"), _table(found["methods"], "backward")]
+    return [*parts, Text(f"\n{_NOTES}")]
+
+
+def _table(methods: Mapping[str, Any], kind: str) -> Any:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("method")
+    rows = {name: _row(each, kind) for name, each in methods.items() if kind in each}
+    columns = [c for c in next(iter(rows.values())) if any(row[c] is not None for row in rows.values())]
+    for column in columns:
+        table.add_column(column, justify="right")
+    for name, row in rows.items():
+        table.add_row(name, *(Text(row[column] or "-") for column in columns))
+    return table
+
+
+def _row(method: Mapping[str, Any], kind: str) -> dict[str, str | None]:
+    """The cells by column; a column that is None everywhere is left out."""
+    found, threads = method[kind], method.get("threads", {}) if kind == "forward" else {}
+    return {
+        "ms": f"{1e3 * found['seconds']:.3g}",
+        "images/s": f"{found['member_images_per_second']:,.0f}",
+        "GFLOP/s": f"{found['gflops']:.3g}",
+        "of peak": f"{100 * found['peak_fraction']:.0f} %",
+        "MiB": f"{found['peak_bytes'] / 2**20:.1f}",
+        "plain loop": _times(found.get("plain", {}).get("ratio")),
+        "auto_LiRPA": _times(found.get("auto_lirpa", {}).get("ratio")),
+        "its default": _times(found.get("auto_lirpa_default", {}).get("ratio")),
+        "in operations": _times(threads.get("intra_op_speedup")),
+        "over members": _times(threads.get("pool_speedup")),
+    }
+
+
+def _times(ratio: float | None) -> str | None:
+    return None if ratio is None else f"{ratio:.2f} x"
