@@ -28,6 +28,10 @@ from gls_es.benchmark.subject import Subject
 
 GIB = 1 << 30
 
+_PLAIN = Sizes()
+_GRADIENTS = Sizes(backward=True)
+_ALONE = Sizes(loops=False, repeats=1, memory_budget=6 * GIB)
+
 
 @dataclass(frozen=True)
 class Case:
@@ -35,10 +39,10 @@ class Case:
 
     Attributes:
         net: makes the network.
-        subject: makes members and boxes for it.
         members: P.
         batch: B.
         methods: the relaxations.
+        subject: makes members and boxes for the network.
         sizes: what is measured besides; threads and repeats come from the command line.
         most_bytes: what the process may take, where that is a target.
     """
@@ -48,16 +52,13 @@ class Case:
     batch: int
     methods: tuple[str, ...] = ("ibp", "crown-ibp", "crown")
     subject: Callable[..., Subject] = networks.random_subject
-    sizes: Sizes = Sizes()
+    sizes: Sizes = _PLAIN
     most_bytes: int | None = None
 
 
 def _cnn7_narrow() -> networks.Net:
     return networks.cnn7(8, 64)
 
-
-_GRADIENTS = Sizes(backward=True)
-_ALONE = Sizes(loops=False, repeats=1, memory_budget=6 * GIB)
 
 CASES = {
     "cnn3-small": Case(networks.cnn3_small, 64, 64, sizes=_GRADIENTS),

@@ -57,8 +57,8 @@ class Subject:
 
     def to(self, device: torch.device | str) -> Subject:
         """The same on a device."""
-        parts = (v.to(device) for v in (self.lower, self.upper, self.labels, self.params))
-        return Subject(self.net, *parts, self.eps)
+        lower, upper, labels, params = (v.to(device) for v in (self.lower, self.upper, self.labels, self.params))
+        return Subject(self.net, lower, upper, labels, params, self.eps)
 
     def first_members(self, count: int) -> Subject:
         """The same for the first members only."""

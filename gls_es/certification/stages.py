@@ -20,7 +20,7 @@ from gls_es.certification.execution import DTYPES
 from gls_es.certification.rounding import outward_ball, sound_margins
 from gls_es.network import Network
 
-STAGES = ("attack", "ibp", "crown-ibp", "crown")
+STAGES = ("attack", "ibp", "crown-ibp", "crown", "best")
 """The stages run by default, cheapest first."""
 KNOWN_STAGES = ("attack", *METHODS)
 """Every name of a stage: the attack, and any relaxation."""
