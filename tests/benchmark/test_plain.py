@@ -72,9 +72,7 @@ def test_chunks_change_nothing(method: str) -> None:
     net, lower, upper, labels, params = question("deep", torch.float64)
     one, all_ = (PlainLoop(PlainNet(net), method, size) for size in (1, 1 << 40))
     assert torch.allclose(*(loop.margins(lower, upper, labels, params) for loop in (one, all_)), atol=1e-12)
-    assert torch.allclose(
-        *(loop.mean_gradient(lower, upper, labels, params)[1] for loop in (one, all_)), atol=1e-12
-    )
+    assert torch.allclose(*(loop.mean_gradient(lower, upper, labels, params)[1] for loop in (one, all_)), atol=1e-12)
 
 
 @pytest.mark.parametrize("method", plain.METHODS)
