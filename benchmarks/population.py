@@ -62,7 +62,9 @@ def _cnn7_narrow() -> networks.Net:
 
 CASES = {
     "cnn3-small": Case(networks.cnn3_small, 64, 64, sizes=_GRADIENTS),
-    "cnn3-small-trained": Case(networks.cnn3_small, 64, 64, subject=networks.trained_subject),
+    "cnn3-small-trained": Case(
+        networks.cnn3_small, 64, 64, ("ibp", "crown-ibp", "crown", "crown-intersect"), networks.trained_subject
+    ),
     "cnn3-ibp": Case(networks.cnn3, 16, 64, ("ibp", "crown-ibp"), sizes=_GRADIENTS),
     "cnn3-crown": Case(networks.cnn3, 2, 16, ("crown",), sizes=Sizes(backward=True, gradient_members=2)),
     "cnn7-narrow": Case(_cnn7_narrow, 4, 16, ("ibp", "crown-ibp")),

@@ -23,7 +23,7 @@ from gls_es.bounds.box import Box
 from gls_es.losses import robust_cross_entropy
 from gls_es.memory import keep_freed_memory
 
-BASE = {"members": 16, "batch": 16, "depth": 3, "width": 8}
+BASE = {"members": 8, "batch": 8, "depth": 3, "width": 8}
 VALUES = {
     "members": (1, 4, 16, 64),
     "batch": (1, 4, 16, 64),
@@ -41,7 +41,7 @@ NAMES = {
 @click.command()
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Where the Markdown goes.")
 @click.option("--method", "methods", multiple=True, help="Relaxation, repeatable; by default all.")
-@click.option("--repeats", type=click.IntRange(min=1), default=5, show_default=True)
+@click.option("--repeats", type=click.IntRange(min=1), default=3, show_default=True)
 @click.option("--device", default="cpu", show_default=True)
 @click.option("--tiny", is_flag=True, help="Two values of each factor, small: does it run at all?")
 def main(out: Path | None, methods: tuple[str, ...], repeats: int, device: str, tiny: bool) -> None:

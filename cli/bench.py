@@ -16,7 +16,7 @@ from .session import Session
 
 _NOTES = (
     "ratios: time of the loop / time of the population, one thread, in turns in this process.\n"
-    "gain of N threads: inside each operation, and sharing the members."
+    "gain of N threads: in ops, inside each operation; shared, over members (gradients: over images)."
 )
 
 
@@ -146,7 +146,8 @@ def _table(methods: Mapping[str, Any], kind: str) -> Any:
 
 def _row(method: Mapping[str, Any], kind: str) -> dict[str, str | None]:
     """The cells by column; a column that is None everywhere is left out."""
-    found, threads = method[kind], method.get("threads", {}) if kind == "forward" else {}
+    found = method[kind]
+    threads = found.get("threads", {})
     return {
         "ms": f"{1e3 * found['seconds']:.3g}",
         "images/s": f"{found['member_images_per_second']:,.0f}",
@@ -156,8 +157,8 @@ def _row(method: Mapping[str, Any], kind: str) -> dict[str, str | None]:
         "plain loop": _times(found.get("plain", {}).get("ratio")),
         "auto_LiRPA": _times(found.get("auto_lirpa", {}).get("ratio")),
         "its default": _times(found.get("auto_lirpa_default", {}).get("ratio")),
-        "in operations": _times(threads.get("intra_op_speedup")),
-        "over members": _times(threads.get("pool_speedup")),
+        "in ops": _times(threads.get("intra_op_speedup")),
+        "shared": _times(threads.get("shared_speedup")),
     }
 
 

@@ -158,9 +158,10 @@ class Query:
 
     def _first_convolution(self, layer: ConvLayer, node: Node) -> tuple[Tensor, Tensor]:
         centre, radius = self.box.columns(layer.window)
-        flat = layer.weight.flatten(2).unsqueeze(1)  # (G, 1, O, C kh kw)
-        shape = (flat.shape[0], len(self.box), *node.shape)
-        return torch.matmul(flat, centre).reshape(shape), torch.matmul(flat.abs(), radius).reshape(shape)
+        kernels = layer.weight.flatten(2).flatten(0, 1)  # (G O, C kh kw): all members' kernels read the same columns
+        shape = (len(self.box), self.members, *node.shape)
+        both = (torch.matmul(kernels, centre), torch.matmul(kernels.abs(), radius))
+        return both[0].reshape(shape).transpose(0, 1), both[1].reshape(shape).transpose(0, 1)
 
     def _affine_error(self, layer: Layer | None, node: Node, before: list[tuple[Tensor, Tensor]]) -> Tensor:
         """What rounding can change in the node's value: γ (|W| |z| + |b|)."""

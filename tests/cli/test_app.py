@@ -96,7 +96,7 @@ def test_a_command_that_may_have_been_meant(run: Run) -> None:
     result = run("trian")
     assert result.exit_code == 2
     assert "there is no command 'trian'; did you mean 'train'?" in result.stderr
-    assert "choose from certify, problems, train" in run("xyzzy").stderr
+    assert "choose from bench, certify, problems, train" in run("xyzzy").stderr
 
 
 # Failures -----------------------------------------------------------------------------------------------------------
