@@ -13,12 +13,16 @@ from gls_es.graph import Add, Conv, Graph, Pool, ReLU, Scale, Shape
 if TYPE_CHECKING:
     from gls_es.bounds.query import Query
 
-CACHE_BYTES = 4 << 20
+CACHE_BYTES = 2 << 20
 """Default size of the largest coefficient tensor on a CPU: what a core's caches hold."""
 
 VALUES_SHARE = 4
 """Values of a node may take this fraction of the budget when members are bounded together: intervals make many passes
 over them, and one member that fills the cache gains nothing from company."""
+
+GROUP_CHUNKS = 4
+"""Members are bounded together while their coefficients for all images fill at most this many chunks: what is done once
+for the group is shared, and its backward passes go through the images in chunks anyway."""
 
 DEVICE_BYTES = 1 << 30
 """Default size of the largest coefficient tensor on an accelerator, where few large launches beat many small ones."""
@@ -55,7 +59,8 @@ class Plan:
         values = max(math.prod(node.shape) for node in graph.nodes)
         if passes == "forward":
             sizes = [values * values]  # a term for every value
-        most = [self.bytes // (images * element * size) for size in [VALUES_SHARE * values, *sizes]]
+        sizes = [VALUES_SHARE * values, *(math.ceil(size / GROUP_CHUNKS) for size in sizes)]
+        most = [self.bytes // (images * element * size) for size in sizes]
         return max(1, min(self.members, *most))
 
     def image_chunk(self, query: Query, start: int) -> int:

@@ -117,7 +117,7 @@ class Query:
             node = self.node(index)
             if isinstance(node, ReLU):
                 lower, upper = (torch.relu(v) for v in self.bounds[index])
-                centre = (lower + upper) * 0.5
+                centre = torch.lerp(lower, upper, 0.5)
                 found = self._rounded(index, centre, upper - centre, self.bounds[index])
             else:
                 found = self._affine_interval(index)
