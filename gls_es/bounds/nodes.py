@@ -84,7 +84,8 @@ def _identity(query: Query, shape: tuple[int, ...], part: slice, mirrored: bool)
 
 
 def chunks(total: int, size: int) -> list[slice]:
-    """0 .. total in slices of at most ``size``."""
+    """0 .. total in slices of at most ``size``, as even as they can be."""
+    size = math.ceil(total / math.ceil(total / size))
     return [slice(start, min(start + size, total)) for start in range(0, total, size)]
 
 

@@ -17,7 +17,7 @@ from gls_es.bounds.patches import Pair, Patch, to_maps, windows, without_cells
 from gls_es.graph import Shape, Window
 from gls_es.layers import ConvLayer, Dense, Elementwise, population_conv
 
-CELL_RATIO = 2.0
+CELL_RATIO = 4.0
 """Maps stay in cells where a convolution on them multiplies at most this many times more numbers than on plain maps."""
 
 
