@@ -161,7 +161,7 @@ def _native(maps: Tensor, weight: Tensor, window: Window, size: Pair, padding: P
     for i in (0, 1):
         reach = (window.kernel[i] - 1) * window.dilation[i] + 1
         extra.append(size[i] + 2 * padding[i] - (maps.shape[-2 + i] - 1) * window.stride[i] - reach)
-    within = [min(e, window.stride[i] - 1) for i, e in enumerate(extra)]
+    within = [min(max(e, 0), window.stride[i] - 1) for i, e in enumerate(extra)]  # what is too much is cut off below
     rest = [e - w for e, w in zip(extra, within, strict=True)]
     options = (None, window.stride, padding, within)
     members = max(maps.shape[0], weight.shape[0])
