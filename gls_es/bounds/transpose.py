@@ -156,14 +156,12 @@ def phases(weight: Tensor, stride: int) -> Tensor:
 
 
 def _native(maps: Tensor, weight: Tensor, window: Window, size: Pair, padding: Pair) -> Tensor:
-    """A transposed convolution of (G | 1, M, O, h, w) by the members' kernels (G, O, C / groups, kh, kw)."""
-    extra = []
-    for i in (0, 1):
-        reach = (window.kernel[i] - 1) * window.dilation[i] + 1
-        extra.append(size[i] + 2 * padding[i] - (maps.shape[-2 + i] - 1) * window.stride[i] - reach)
-    within = [min(max(e, 0), window.stride[i] - 1) for i, e in enumerate(extra)]  # what is too much is cut off below
-    rest = [e - w for e, w in zip(extra, within, strict=True)]
-    options = (None, window.stride, padding, within)
+    """A transposed convolution of (G | 1, M, O, h, w) by the members' kernels (G, O, C / groups, kh, kw).
+
+    The maps may be smaller or larger than the layer's output (a whole map's unread border, its margin). PyTorch's own
+    padding argument would then cut off pixels that count, so the result is cut or filled up to ``size`` afterwards.
+    """
+    options = (None, window.stride, 0, 0)
     members = max(maps.shape[0], weight.shape[0])
     maps, weight = maps.expand(members, *maps.shape[1:]), weight.expand(members, *weight.shape[1:])
     if members == 1 or maps.device.type == "cpu":
@@ -181,4 +179,5 @@ def _native(maps: Tensor, weight: Tensor, window: Window, size: Pair, padding: P
             window.dilation,
         )
         result = joint.unflatten(1, (members, -1)).transpose(0, 1)
-    return F.pad(result, (0, rest[1], 0, rest[0])) if any(rest) else result
+    more = [size[i] + padding[i] - result.shape[-2 + i] for i in (0, 1)]
+    return F.pad(result, (-padding[1], more[1], -padding[0], more[0]))  # negative: cut

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from gls_es import bounds
+from gls_es.bounds import matrix
 from gls_es.bounds.plan import Plan
 from tests.oracles import dense
 from tests.oracles.api import WITH_REFERENCE, assert_near, network
@@ -48,3 +49,11 @@ def test_random_networks_equal_the_reference(seed: int) -> None:
 def test_many_random_networks_equal_the_reference() -> None:
     for seed in range(1000, 1150):
         check(seed)
+
+
+@pytest.mark.parametrize("seed", [5068, 5173, 20293, *range(300, 315)])
+def test_random_networks_equal_the_reference_without_matrices(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small convolutions, too, by the ways of the large ones: cells, margins, native transposed convolutions."""
+    monkeypatch.setattr(matrix, "ALONE", 0.0)
+    monkeypatch.setattr(matrix, "TOGETHER", 0.0)
+    check(seed)
