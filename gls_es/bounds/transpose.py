@@ -97,7 +97,9 @@ class Transposed:
         before = patch.before(window)
         padding = list(before.padding)
         if wide == 1:  # pixels of the padding at the border can be left out at once
-            cut = [min(padding[i], margin[i]) if patch.count == 1 else 0 for i in (0, 1)]
+            output = [self.source[1 + i] + 2 * window.padding[i] - window.kernel[i] + 1 for i in (0, 1)]
+            exact = patch.count == 1 and patch.padding == (0, 0) and patch.kernel == tuple(output)
+            cut = [min(padding[i], margin[i]) if exact else 0 for i in (0, 1)]  # it is cut off at both ends
             margin, padding = [margin[i] - cut[i] for i in (0, 1)], [padding[i] - cut[i] for i in (0, 1)]
         found = population_conv(maps, kernels, Window(taps, padding=(margin[0], margin[1])))
         size = (found.shape[-2] * wide, found.shape[-1] * wide)
