@@ -27,3 +27,7 @@ class CheckpointError(GlsEsError):
 
 class TrainingError(GlsEsError):
     """Training that cannot go on (every loss non-finite, say); the last good checkpoint is kept."""
+
+
+class BusyError(TrainingError):
+    """A folder that another process works in."""

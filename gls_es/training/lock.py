@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from gls_es.errors import TrainingError
+from gls_es.errors import BusyError
 
 _NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK})
 
@@ -27,7 +27,7 @@ class FolderLock:
         path: the lock file; created if missing, and left in place, for deleting it would race with the next owner.
 
     Raises:
-        TrainingError: another process, or another lock of this one, holds it.
+        BusyError: another process, or another lock of this one, holds it.
         OSError: the file cannot be opened or written.
     """
 
@@ -36,7 +36,7 @@ class FolderLock:
         try:
             owner = _read_owner(self._handle)
             if not _lock(self._handle, owner):
-                raise TrainingError(
+                raise BusyError(
                     f"{path.parent}: in use by process {owner.get('pid', '?')} on {owner.get('host', 'this machine')}; "
                     "wait until it ends, or choose another folder."
                 )

@@ -31,7 +31,17 @@ ALLOWED: dict[str, set[str]] = {
     "certification": {"bounds", "network", "basics"},
     "problems": {"problem", "recipe", "data", "network", "registry", "basics"},
     "benchmark": {"problem", "fitness", "bounds", "losses", "network", "registry", "basics"},
-    "cli": {"training", "certification", "benchmark", "registry", "basics"},
+    "experiments": {
+        "training",
+        "certification",
+        "searchers",
+        "problem",
+        "benchmark",
+        "recipe",
+        "registry",
+        "basics",
+    },
+    "cli": {"experiments", "training", "certification", "benchmark", "registry", "basics"},
 }
 """What each room may import of gls_es when it is imported."""
 

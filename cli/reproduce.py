@@ -1,0 +1,135 @@
+"""``gls-es reproduce``: the paper's comparison, as far as this machine's time goes."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import click
+
+from gls_es.errors import ConfigError
+
+from .options import config_option, output_options
+from .session import Session
+
+_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+class DurationType(click.ParamType):  # type: ignore[type-arg]  # generic in newer click only
+    """A time: 90, 90s, 30m, 2h or 1d."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The seconds."""
+        if isinstance(value, float):
+            return value
+        found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,3})?)([smhd]?)", str(value).strip())
+        if found is None or float(found[1]) == 0:
+            self.fail(f"{str(value)[:40]!r} is no time; write 90s, 30m or 2h.", param, ctx)
+        return float(found[1]) * _UNITS[found[2]]
+
+
+DURATION = DurationType()
+
+
+@click.command()
+@click.argument("table", required=False)
+@click.option("--only", "cells", multiple=True, metavar="CELL", help="A cell of the table; may be repeated.")
+@click.option("--seeds", type=click.IntRange(1, 1000), default=3, show_default=True, help="Runs per cell.")
+@click.option("--limit", type=click.IntRange(min=1), default=1000, show_default=True, help="Test images to certify.")
+@click.option("--budget", type=DURATION, help="Time for everything, 30m or 2h; shared equally by all runs.")
+@click.option("--train-time", type=DURATION, help="Training of each run instead; by default as the recipes say.")
+@click.option(
+    "--data", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Folder that holds the datasets."
+)
+@click.option("--device", default="cpu", show_default=True, help="Where to compute: cpu, cuda, cuda:1, ...")
+@click.option(
+    "--out", type=click.Path(file_okay=False, path_type=Path), default="results", show_default=True, metavar="FOLDER",
+    help="Results go to FOLDER/TABLE.",
+)  # fmt: skip
+@click.option("--dry-run", is_flag=True, help="Measure and say what would be run, and stop there.")
+@config_option()
+@output_options
+@click.pass_obj
+def reproduce(session: Session, /, table: str | None, **options: Any) -> None:
+    """Run TABLE's cells, what is missing of them, and print mean, deviation and n beside the published numbers.
+
+    Without TABLE the tables are listed. A run that was stopped goes on; several processes may share one folder.
+    """
+    from .output import messages, prepare_libraries, print_json, results
+
+    prepare_libraries()
+    from gls_es import experiments
+
+    if table is None:
+        _list(experiments.TABLES, session)
+        return
+    if table not in experiments.TABLES:
+        raise ConfigError(f"there is no table {table!r}: choose one of {', '.join(experiments.TABLES)}.")
+    chosen = experiments.TABLES[table]
+    folder: Path = options["out"] / table
+    console = messages()
+
+    def say(line: str) -> None:
+        if not session.quiet:
+            console.print(line, soft_wrap=True)
+
+    same = {"cells": options["cells"], "data_root": options["data"], "device": options["device"], "say": say}
+    plan = experiments.make_plan(
+        chosen, folder, seeds=options["seeds"], limit=options["limit"], budget=options["budget"],
+        train_seconds=options["train_time"], **same,
+    )  # fmt: skip
+    if not options["dry_run"]:
+        experiments.run_plan(chosen, plan, folder, progress=_progress(session), **same)
+    rows = experiments.aggregate(chosen, experiments.read_results(folder))
+    if session.json:
+        print_json({"table": chosen.name, "plan": plan.to_json(), "rows": [row.to_json() for row in rows]})
+    else:
+        results().print(_table(chosen, plan, rows, dry=options["dry_run"]))
+
+
+def _progress(session: Session) -> Any:
+    from gls_es.training.progress import make_progress
+
+    from .output import messages
+
+    return lambda: make_progress(messages(), quiet=session.quiet)
+
+
+def _list(tables: Any, session: Session) -> None:
+    from rich.table import Table
+
+    from .output import print_json, results
+
+    if session.json:
+        print_json(
+            {"tables": [{"name": t.name, "title": t.title, "cells": list(t.cell_names)} for t in tables.values()]}
+        )
+        return
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("table", "what it is", "cells"):
+        shown.add_column(name)
+    for table in tables.values():
+        shown.add_row(table.name, table.title, str(len(table.cells)))
+    results().print(shown)
+
+
+def _table(table: Any, plan: Any, rows: Any, *, dry: bool) -> Any:
+    from rich.table import Table
+    from rich.text import Text
+
+    from gls_es.experiments.aggregate import cells_of
+
+    shown = Table(
+        title=f"{table.title}, first {plan.limit} test images, %", box=None, pad_edge=False, header_style="bold"
+    )
+    for name in ("cell", "natural", "adversarial", "certified", "unknown", "n", "generations", "training, s", "paper"):
+        shown.add_column(name, justify="left" if name == "cell" else "right")
+    for row in rows:
+        cells = cells_of(row)
+        if dry and row.n == 0:
+            cells[6] = str(plan.generations.get(row.cell.name, "-"))
+        shown.add_row(*map(Text, cells))
+    return shown

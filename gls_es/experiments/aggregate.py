@@ -1,0 +1,105 @@
+"""From results of single runs to a table: mean, standard deviation and number of runs, beside the published numbers."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gls_es.experiments.tables import Cell, Table
+
+ACCURACIES = ("natural_accuracy", "adversarial_accuracy", "certified_accuracy")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One cell of a table over its seeds.
+
+    Attributes:
+        cell: the cell.
+        n: finished runs.
+        images: images certified in each.
+        mean: mean accuracy by name, fractions; empty if n is 0.
+        stdev: sample standard deviation over seeds by name; None with fewer than two runs.
+        unknown: mean fraction of undecided images.
+        seconds: mean time of training.
+        generations: of each run.
+    """
+
+    cell: Cell
+    n: int
+    images: int
+    mean: Mapping[str, float]
+    stdev: Mapping[str, float | None]
+    unknown: float | None
+    seconds: float | None
+    generations: int | None
+
+    def to_json(self) -> dict[str, Any]:
+        """The row as plain values."""
+        published = self.cell.published
+        return {
+            "cell": self.cell.name,
+            "n": self.n,
+            "images": self.images,
+            "mean": dict(self.mean),
+            "stdev": dict(self.stdev),
+            "unknown": self.unknown,
+            "seconds": self.seconds,
+            "generations": self.generations,
+            "published": {"natural": published.natural, "certified": published.certified},
+        }
+
+
+def aggregate(table: Table, results: Sequence[Mapping[str, Any]]) -> list[Row]:
+    """A row for every cell of the table, in its order; cells without results have n = 0."""
+    return [_row(cell, [r for r in results if r["cell"] == cell.name]) for cell in table.cells]
+
+
+def _row(cell: Cell, runs: Sequence[Mapping[str, Any]]) -> Row:
+    if not runs:
+        return Row(cell, 0, 0, {}, {}, None, None, None)
+    summaries = [run["certification"] for run in runs]
+    values = {name: [float(s[name]) for s in summaries] for name in ACCURACIES}
+    return Row(
+        cell=cell,
+        n=len(runs),
+        images=min(s["n"] for s in summaries),
+        mean={name: statistics.fmean(v) for name, v in values.items()},
+        stdev={name: statistics.stdev(v) if len(v) > 1 else None for name, v in values.items()},
+        unknown=statistics.fmean(s["unknown"] / s["n"] for s in summaries),
+        seconds=statistics.fmean(run["training"]["seconds"] for run in runs),
+        generations=runs[0]["training"]["generations"],
+    )
+
+
+def markdown(table: Table, rows: Sequence[Row]) -> str:
+    """The rows as a Markdown table, accuracies in percent, mean ± standard deviation over n seeds."""
+    lines = [
+        "| cell | natural | adversarial | certified | unknown | n | generations | training, s | paper (nat / cert) |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    lines += [f"| {' | '.join(cells_of(row))} |" for row in rows]
+    return f"{table.title}\n\n" + "\n".join(lines) + "\n"
+
+
+def cells_of(row: Row) -> list[str]:
+    """The texts of a row, in the order of the columns of :func:`markdown`."""
+    published = row.cell.published
+    paper = "-"
+    if published.natural is not None or published.certified is not None:
+        paper = f"{_percent(published.natural)} / {_percent(published.certified)}"
+    if row.n == 0:
+        return [row.cell.name, "-", "-", "-", "-", "0", "-", "-", paper]
+    accuracies = [_spread(row.mean[name], row.stdev[name]) for name in ACCURACIES]
+    middle = [_percent(row.unknown), str(row.n), str(row.generations), f"{row.seconds:.0f}"]
+    return [row.cell.name, *accuracies, *middle, paper]
+
+
+def _spread(mean: float, stdev: float | None) -> str:
+    return f"{100 * mean:.1f}" if stdev is None else f"{100 * mean:.1f} ± {100 * stdev:.1f}"
+
+
+def _percent(fraction: float | None) -> str:
+    return "-" if fraction is None else f"{100 * fraction:.2f}".removesuffix("0").removesuffix(".0")

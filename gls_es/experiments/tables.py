@@ -1,0 +1,131 @@
+"""What is compared: for each table a problem, a radius, and cells of searcher x relaxation, with published numbers.
+
+Published numbers are those of arXiv 2403.07095 as its public reviews quote them (version 3); most cells of its tables
+are not publicly readable, and for those nothing is filled in. "deeppoly" of the paper is ``crown`` here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from gls_es.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Published:
+    """A number in print.
+
+    Attributes:
+        natural: natural accuracy, a fraction, or None where it is not known.
+        certified: certified accuracy, a fraction, or None.
+    """
+
+    natural: float | None = None
+    certified: float | None = None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One way to train.
+
+    Attributes:
+        name: how results are filed.
+        searcher: "grad", "rgs" or "pgpe".
+        method: the relaxation.
+        settings: recipe fields that differ from the problem's recipe for this searcher.
+        published: the paper's numbers, if known.
+    """
+
+    name: str
+    searcher: str
+    method: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    published: Published = Published()
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells on one problem at one radius.
+
+    Attributes:
+        name: what ``gls-es reproduce`` takes.
+        title: one line for people.
+        problem: a registered problem.
+        eps: the radius, in pixel units.
+        cells: what is compared.
+    """
+
+    name: str
+    title: str
+    problem: str
+    eps: float
+    cells: tuple[Cell, ...]
+
+    def cell(self, name: str) -> Cell:
+        """The cell called ``name``.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        for cell in self.cells:
+            if cell.name == name:
+                return cell
+        raise ConfigError(f"table {self.name!r} has no cell {name!r}: choose among {', '.join(self.cell_names)}.")
+
+    @property
+    def cell_names(self) -> tuple[str, ...]:
+        """The names of all cells, in order."""
+        return tuple(cell.name for cell in self.cells)
+
+
+SEARCHERS = ("grad", "rgs", "pgpe")
+METHODS = ("ibp", "crown-ibp", "crown")
+
+
+def _comparison(published: Mapping[str, Published]) -> tuple[Cell, ...]:
+    """The paper's comparison: every searcher with every relaxation."""
+    unknown = set(published) - {f"{searcher}-{method}" for searcher in SEARCHERS for method in METHODS}
+    assert not unknown
+    return tuple(
+        Cell(f"{searcher}-{method}", searcher, method, published=published.get(f"{searcher}-{method}", Published()))
+        for searcher in SEARCHERS
+        for method in METHODS
+    )
+
+
+_ALL = (
+    Table("digits-0.1", "8x8 digits, CNN3 of 1,258 parameters, eps 0.1", "digits-cnn3", 0.1, _comparison({})),
+    Table(
+        "mnist-0.1",
+        "MNIST, CNN3, eps 0.1 (arXiv 2403.07095, table 1)",
+        "mnist-cnn3",
+        0.1,
+        _comparison({"grad-crown": Published(certified=0.9004)}),
+    ),
+    Table(
+        "mnist-0.3",
+        "MNIST, CNN3, eps 0.3 (arXiv 2403.07095, table 1)",
+        "mnist-cnn3",
+        0.3,
+        _comparison({"grad-ibp": Published(certified=0.7723), "pgpe-crown": Published(certified=0.7428)}),
+    ),
+    Table(
+        "cifar-2",
+        "CIFAR-10, CNN3, eps 2/255 (arXiv 2403.07095, table 1)",
+        "cifar-cnn3",
+        2 / 255,
+        _comparison({"grad-ibp": Published(natural=0.4805, certified=0.3769)}),
+    ),
+    Table(
+        "cifar-8",
+        "CIFAR-10, CNN3, eps 8/255 (arXiv 2403.07095, table 1)",
+        "cifar-cnn3",
+        8 / 255,
+        _comparison({"grad-ibp": Published(certified=0.2572), "pgpe-crown": Published(certified=0.2219)}),
+    ),
+)
+
+TABLES: dict[str, Table] = {table.name: table for table in _ALL}
+"""Every table by name."""

@@ -1,0 +1,57 @@
+"""gls-es reproduce."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click import BadParameter
+from click.testing import Result
+
+from gls_es.cli.reproduce import DURATION
+from gls_es.experiments import TABLES
+from tests.experiments.test_plan import TOY
+
+Run = Callable[..., Result]
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("1.5m", 90), ("2h", 7200), ("1d", 86400)])
+def test_durations(text: str, seconds: float) -> None:
+    assert DURATION.convert(text, None, None) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "0", "-3m", "3w", "m", "1e3"])
+def test_what_is_no_duration(text: str) -> None:
+    with pytest.raises(BadParameter):
+        DURATION.convert(text, None, None)
+
+
+def test_without_a_table_all_are_listed(run: Run) -> None:
+    result = run("reproduce")
+    assert result.exit_code == 0
+    assert [line.split()[0] for line in result.stdout.splitlines()[1:]] == list(TABLES)
+    assert [table["name"] for table in json.loads(run("reproduce", "--json").stdout)["tables"]] == list(TABLES)
+
+
+def test_a_table_is_run_and_shown(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(TABLES, "toy", TOY)
+    arguments = ("reproduce", "toy", "--seeds", 1, "--limit", 4, "--only", "grad-ibp", "--out", tmp_path)
+    planned = json.loads(run(*arguments, "--dry-run", "--json").stdout)
+    assert planned["plan"]["generations"] == {"grad-ibp": 2}
+    assert [row["n"] for row in planned["rows"]] == [0, 0]
+    result = run(*arguments, "--json")
+    assert result.exit_code == 0
+    rows = json.loads(result.stdout)["rows"]
+    assert [(row["cell"], row["n"]) for row in rows] == [("grad-ibp", 1), ("pgpe-ibp", 0)]
+    shown = run(*arguments, "--quiet")
+    assert "first 4 test images" in shown.stdout
+    assert shown.stderr == ""
+
+
+def test_unknown_tables_and_cells_are_refused(run: Run, tmp_path: Path) -> None:
+    result = run("reproduce", "mnist", "--out", tmp_path)
+    assert result.exit_code == 2
+    assert "choose one of digits-0.1" in result.stderr
+    result = run("reproduce", "digits-0.1", "--only", "adam", "--out", tmp_path)
+    assert result.exit_code == 2
+    assert "no cell 'adam'" in result.stderr

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from gls_es.errors import ConfigError, DataError
+from gls_es.experiments import TABLES, Cell, Table, make_plan
+from gls_es.experiments import plan as plan_module
+from gls_es.experiments.budget import generation_seconds
+from gls_es.problems.digits import DigitsCNN3
+from gls_es.recipe import Recipe
+
+TOY = Table(
+    "toy",
+    "a toy",
+    "digits-cnn3",
+    0.1,
+    (
+        Cell("grad-ibp", "grad", "ibp", {"generations": 2, "batch_size": 8}),
+        Cell("pgpe-ibp", "pgpe", "ibp", {"generations": 2, "batch_size": 8, "popsize": 4}),
+    ),
+)
+
+
+def test_a_plan_is_kept_and_read_again(tmp_path: Path) -> None:
+    first = make_plan(TOY, tmp_path, seeds=2, limit=4)
+    assert first.generations == {"grad-ibp": 2, "pgpe-ibp": 2}
+    assert first.seeds == (0, 1)
+    assert make_plan(TOY, tmp_path, seeds=2, limit=4) == first
+
+
+def test_cells_and_seeds_are_added_and_nothing_else_changes(tmp_path: Path) -> None:
+    first = make_plan(TOY, tmp_path, cells=["grad-ibp"], seeds=1, limit=4)
+    assert list(first.generations) == ["grad-ibp"]
+    more = make_plan(TOY, tmp_path, seeds=3, limit=4)
+    assert more.seeds == (0, 1, 2)
+    assert list(more.generations) == ["grad-ibp", "pgpe-ibp"]
+    assert make_plan(TOY, tmp_path, seeds=1, limit=4).seeds == (0, 1, 2)
+
+
+def test_what_contradicts_the_plan_is_refused(tmp_path: Path) -> None:
+    make_plan(TOY, tmp_path, limit=4)
+    with pytest.raises(ConfigError, match="limit = 4, not 5"):
+        make_plan(TOY, tmp_path, limit=5)
+    with pytest.raises(ConfigError, match="is the plan of table 'toy'"):
+        make_plan(TABLES["digits-0.1"], tmp_path, limit=4)
+
+
+def test_a_damaged_plan_says_where_it_is(tmp_path: Path) -> None:
+    (tmp_path / "plan.json").write_text('{"table": "toy"')
+    with pytest.raises(DataError, match=r"plan\.json: cannot be read as a plan"):
+        make_plan(TOY, tmp_path)
+
+
+@pytest.mark.parametrize("options", [{"cells": ["grad-ipb"]}, {"budget": 10.0, "train_seconds": 1.0}])
+def test_options_without_sense_are_refused(tmp_path: Path, options: dict[str, object]) -> None:
+    with pytest.raises(ConfigError):
+        make_plan(TOY, tmp_path, **options)  # type: ignore[arg-type]
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_budget_is_shared_by_all_runs_and_fills_their_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cost = {"grad": 0.5, "pgpe": 2.0}
+    monkeypatch.setattr(plan_module, "generation_seconds", lambda _problem, searcher, _recipe: cost[searcher])
+    plan = make_plan(TOY, tmp_path, seeds=3, limit=4, budget=800.0)
+    assert plan.train_seconds == pytest.approx(800 * plan_module.TRAINING_SHARE / 6)
+    assert plan.generations == {"grad-ibp": 200, "pgpe-ibp": 50}  # 100 s each
+    assert json.loads((tmp_path / "plan.json").read_text())["generation_seconds"] == {"grad-ibp": 0.5, "pgpe-ibp": 2.0}
+
+
+def test_measuring_costs_no_weights() -> None:
+    problem = DigitsCNN3(method="ibp", batch_size=8)
+    before = problem.network.parameter_vector().clone()
+    assert generation_seconds(problem, "grad", Recipe(generations=20, natural_until=5, ramp_until=10)) > 0
+    assert torch.equal(problem.network.parameter_vector(), before)
+
+
+def test_every_table_names_a_problem_and_known_numbers_are_fractions() -> None:
+    for name, table in TABLES.items():
+        assert name == table.name
+        assert len(set(table.cell_names)) == len(table.cells)
+        for cell in table.cells:
+            for value in (cell.published.natural, cell.published.certified):
+                assert value is None or 0 < value < 1
