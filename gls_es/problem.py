@@ -13,14 +13,15 @@ from pathlib import PurePath
 from typing import Any, ClassVar, TypeVar
 
 import torch
-from evotorch import Problem, Solution, SolutionBatch
+from evotorch import SolutionBatch
 from torch import Tensor, nn
 
 from gls_es.bounds import Plan, method_named
 from gls_es.data import Dataset
-from gls_es.errors import ConfigError, TrainingError
+from gls_es.errors import ConfigError
 from gls_es.fitness import Minibatch, Stage, image_losses, mean_gradient
 from gls_es.network import Network
+from gls_es.population import PopulationProblem
 from gls_es.recipe import Recipe
 from gls_es.seeding import derived_seed, minibatch_indices
 from gls_es.threads import over_members
@@ -28,7 +29,7 @@ from gls_es.threads import over_members
 _T = TypeVar("_T")
 
 
-class CertifiedTrainingProblem(Problem):  # type: ignore[misc]
+class CertifiedTrainingProblem(PopulationProblem):
     """Find weights with a small robust loss. Subclass it, write :meth:`make_network` and :meth:`make_data`, and run it.
 
     The same object serves ``gls_es.train``, EvoTorch's own searchers (``PGPE(problem, ...)``) and ``gls_es.RGS``.
@@ -186,16 +187,6 @@ class CertifiedTrainingProblem(Problem):  # type: ignore[misc]
             self._batch = Minibatch.prepare(self.network, images, labels, self.stage)
         return self._batch
 
-    def begin(self, generation: int) -> None:
-        """Move to a generation: its eps and its minibatch, the same for every member and every actor.
-
-        A training loop calls it before each step and so also fixes the noise that the searcher will draw; without it
-        every evaluation of a population is the next generation.
-        """
-        self._enter(generation)
-        self.manual_seed(derived_seed(self.run_seed, "population", generation) % 2**31)
-        self._begun = True
-
     def _enter(self, generation: int, stage: Stage | None = None) -> None:
         self.generation = int(generation)
         if stage is not None:
@@ -204,67 +195,7 @@ class CertifiedTrainingProblem(Problem):  # type: ignore[misc]
             self.stage = self.stages(self.generation)
         self._batch = None
 
-    def _begin_if_needed(self) -> None:
-        if self._sampling:
-            return
-        if not self._begun:
-            self._enter(self.generation + 1)
-        self._begun = False
-
     # -- evaluation ---------------------------------------------------------------------------------------------------
-
-    def evaluate(self, x: Solution | SolutionBatch) -> None:
-        """EvoTorch's evaluation; afterwards every non-finite loss is the worst finite one of the population.
-
-        Raises:
-            TrainingError: no member has a finite loss.
-        """
-        batch = x.to_batch() if isinstance(x, Solution) else x
-        if self.is_main:
-            self._begin_if_needed()
-        super().evaluate(batch)
-        if self.is_main or self._sampling:  # an actor that got a piece of a population leaves it to the main process
-            self._after_eval_status.update(self._replace_nonfinite(batch))
-
-    def sample_and_compute_gradients(self, *args: Any, **kwargs: Any) -> Any:
-        """EvoTorch's distributed generation; one call is one generation, however many populations it evaluates."""
-        self._begin_if_needed()
-        self._sampling = True
-        try:
-            found = super().sample_and_compute_gradients(*args, **kwargs)
-        finally:
-            self._sampling = False
-        shares = [share for share in (found if isinstance(found, list) else [found]) if "nonfinite" in share]
-        self._after_eval_status.update(self._status(sum(share["nonfinite"] for share in shares)))
-        return found
-
-    def _sample_and_compute_gradients(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        before, self._sampling = self._sampling, True
-        try:
-            share: dict[str, Any] = super()._sample_and_compute_gradients(*args, **kwargs)
-        finally:
-            self._sampling = before
-        return share | {"nonfinite": self._after_eval_status["nonfinite"]}
-
-    def evaluate_with_gradient(self, batch: SolutionBatch) -> Tensor:
-        """Evaluate a population and return the mean of its members' gradients, (L,) (what RGS follows).
-
-        Members whose loss or gradient is not finite are left out of the mean, and counted in the status.
-        """
-        self._parallelize()
-        if self.is_main:
-            self._begin_if_needed()
-            self.before_eval_hook(batch)
-        must_sync_after = self._sync_before()
-        self._start_preparations()
-        values = batch.access_values(keep_evals=True).to(self.aux_device)
-        losses, gradient = self._losses_and_gradient(values)
-        batch.set_evals(losses.to(batch.device))
-        if must_sync_after:
-            self._sync_after()
-        self._after_eval_status = self._replace_nonfinite(batch)
-        self._after_eval_status.update(self.after_eval_hook.accumulate_dict(batch))
-        return gradient.to(batch.device)
 
     def _losses_and_gradient(self, values: Tensor) -> tuple[Tensor, Tensor]:
         if type(self).losses is CertifiedTrainingProblem.losses:
@@ -288,19 +219,6 @@ class CertifiedTrainingProblem(Problem):  # type: ignore[misc]
         parts = values.split(chunk)
         losses = torch.cat([over_members(self.losses, p) if threaded else self.losses(p) for p in parts])
         batch.set_evals(losses.to(batch.device))
-
-    def _replace_nonfinite(self, batch: SolutionBatch) -> dict[str, Any]:
-        """Keep what is not finite from ever winning or spoiling a gradient; count it."""
-        losses = batch.access_evals(0)
-        finite = torch.isfinite(losses)
-        bad = len(losses) - int(finite.sum())
-        if bad == len(losses):
-            raise TrainingError(
-                f"no member of generation {self.generation} has a finite loss; lower the learning rate or stdev."
-            )
-        if bad:
-            batch.access_evals()[:, 0] = torch.where(finite, losses, losses[finite].max())
-        return self._status(bad)
 
     def _status(self, nonfinite: int) -> dict[str, Any]:
         return {"nonfinite": nonfinite, "eps": self.stage.eps, "generation": self.generation}
@@ -337,17 +255,9 @@ class CertifiedTrainingProblem(Problem):  # type: ignore[misc]
             torch.manual_seed(derived_seed(self.run_seed, "initial weights", index))
             return Network(self.make_network(), self.network.input_shape).parameter_vector()
 
-    def seed(self, value: int) -> None:
-        """What EvoTorch calls on an actor to seed it (its base class lacks it in 0.6.1)."""
-        self.manual_seed(value)
-
     @property
     def _nonserialized_attribs(self) -> list[str]:
         return ["_data", "_batch", "_sampling"]
-
-    @property
-    def _grad_device(self) -> torch.device:
-        return torch.device(self.aux_device)
 
     def _make_sync_data_for_actors(self) -> dict[str, Any]:
         return {"generation": self.generation, "stage": self.stage}
