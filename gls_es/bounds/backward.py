@@ -100,6 +100,9 @@ class _Pass:
     def _through_relu(self, rows: Rows, index: int) -> None:
         lines = self.query.seen_lines(index, self.images, rows.patch)
         after, constant = (mirrored_step if rows.mirrored else relu_step)(rows.a, lines)
+        added = self.query.seen_multipliers(index, self.images, rows.patch)
+        if added is not None:
+            after = after + added.unsqueeze(2)
         self._constant(constant)
         self._pass_on(index, 0, Rows(after, rows.patch, fresh=True))
 

@@ -32,6 +32,10 @@ class Box:
         part._columns = {w: (c[start:stop], r[start:stop]) for w, (c, r) in self._columns.items()}
         return part
 
+    def selected(self, images: Tensor) -> Box:
+        """The boxes of ``images`` (D,), int64; one may be named several times."""
+        return Box(self.centre[:, images], self.radius[:, images])
+
     def columns(self, window: Window) -> tuple[Tensor, Tensor]:
         """Centre and radius as the columns a convolution multiplies, (B, C kh kw, positions); made once.
 

@@ -38,9 +38,11 @@ class Query:
         members: G.
         plan: the chunk sizes of backward passes.
         rounding: the error model of the executor, or None for plain bounds (see ``certification.rounding``).
+        guard: with an error model, the relative error of computing one term of a backward pass.
         bounds: pre-activation bounds (l, u), (G, B, *shape) each, by ReLU index; methods fill it in order.
         errors: with an error model, how much each node's computed value may be off, (G, B, *shape).
         others: queries with other bounds for the same question, where a method combines several.
+        multipliers: coefficients added to those on a ReLU's input in backward passes, (1 | G, B, *shape) by ReLU.
     """
 
     graph: Graph
@@ -49,9 +51,11 @@ class Query:
     plan: Plan
     members: int
     rounding: RoundingError | None = None
+    guard: float = 0.0
     bounds: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
     errors: dict[int, Tensor] | None = None
     others: list[Query] = field(default_factory=list)
+    multipliers: dict[int, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.regions: Regions = regions(self.graph)
@@ -66,11 +70,18 @@ class Query:
 
     @classmethod
     def ask(
-        cls, net: Network, params: Tensor, box: Box, *, plan: Plan | None = None, rounding: RoundingError | None = None
+        cls,
+        net: Network,
+        params: Tensor,
+        box: Box,
+        *,
+        plan: Plan | None = None,
+        rounding: RoundingError | None = None,
+        guard: float = 0.0,
     ) -> Query:
         """The query for the weights ``params`` (G, L) and the boxes that :func:`entry_box` gave."""
         plan = Plan.default(box.centre.device.type) if plan is None else plan
-        return cls(net.graph, net.layers(params, sizes=rounding is not None), box, plan, len(params), rounding)
+        return cls(net.graph, net.layers(params, sizes=rounding is not None), box, plan, len(params), rounding, guard)
 
     def restarted(self) -> Query:
         """The same question with no ReLU bounded yet; layers, kernels and all before the first ReLUs are shared."""
@@ -82,6 +93,23 @@ class Query:
         if self.errors is not None:
             fresh.errors = {i: self.errors[i] for i in fixed if i in self.errors}
         return fresh
+
+    def selected(self, images: Tensor) -> Query:
+        """The same question about some images, one as often as it is named, with the bounds known so far.
+
+        Rounding errors and constant parts are kept, so no intervals are computed again; lines are not.
+
+        Args:
+            images: (D,), int64, places in this query.
+        """
+        parts = {relu: (lower[:, images], upper[:, images]) for relu, (lower, upper) in self.bounds.items()}
+        part = replace(self, box=self.box.selected(images), bounds=parts, errors=None, others=[], multipliers={})
+        part._transposed = self._transposed
+        for index, base in self._bases.items():
+            part._bases[index] = base if base is None or base.shape[1] == 1 else base[:, images]
+        if self.errors is not None:
+            part.errors = {index: error[:, images] for index, error in self.errors.items()}
+        return part
 
     @property
     def relus(self) -> tuple[int, ...]:
@@ -221,7 +249,16 @@ class Query:
 
     def set_lines(self, index: int, lines: Lines) -> None:
         """Put ``lines`` in place of ReLU ``index`` in backward passes."""
-        self._lines[index] = lines
+        self._lines[index] = self._guarded(index, lines) if self.guard else lines
+
+    def _guarded(self, index: int, lines: Lines) -> Lines:
+        """The lines moved apart by what computing them and their products may be off, see ``certification.rounding``."""
+        lower, upper = self.bounds[index]
+        base = self.base(self.source(index))
+        size = torch.maximum(lower.abs(), upper.abs())
+        size = size if base is None else size + base.abs()
+        size = size * (lines.mean.abs() + lines.half.abs()) + lines.mean_offset.abs() + lines.half_offset.abs()
+        return replace(lines, half_offset=lines.half_offset + self.guard * size)
 
     def seen_lines(self, index: int, images: slice, patch: Patch | None) -> tuple[Tensor, ...]:
         """The lines of ReLU ``index`` as the windows of ``patch`` see them, four times (G, N, F)."""
@@ -231,6 +268,13 @@ class Query:
             parts = (lines.mean, lines.half, lines.mean_offset, lines.half_offset)
             self._seen[key] = tuple(p.flatten(2) if patch is None else windows(p, patch) for p in parts)
         return self._seen[key]
+
+    def seen_multipliers(self, index: int, images: slice, patch: Patch | None) -> Tensor | None:
+        """The multipliers of ReLU ``index`` as the windows of ``patch`` see them, (1 | G, N, F)."""
+        found = self.multipliers.get(index)
+        if found is None:
+            return None
+        return found[:, images].flatten(2) if patch is None else windows(found[:, images], patch)
 
     def forget_seen(self) -> None:
         """Drop the windows' copies of the lines."""

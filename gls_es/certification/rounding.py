@@ -8,7 +8,8 @@ adds |A| E. So the bounds hold for whatever the executor computes, and, errors b
 
 The bounds themselves are computed in float64. A rounding there, in a product with coefficients A or in the bounds' own
 sums, changes the result by at most a few F 2^-53 times |A| (|W| |z| + |b|), with F the largest number of terms in any
-sum: the same expression, so E is simply enlarged by that factor. Products that underflow err by at most the smallest
+sum: the same expression, so E is simply enlarged by that factor. At a ReLU coefficients may cancel (a lower slope near
+zero, a multiplier of a split), so there the same factor of everything that was added moves its lines apart. Products that underflow err by at most the smallest
 normal number each, and anything that might overflow gets an infinite error, which no verdict survives.
 """
 
@@ -123,15 +124,21 @@ def sound_margins(
         ConfigError: unknown method or execution.
     """
     chosen = method_named(method)
+    with torch.no_grad():
+        query = sound_query(net, lower, upper, execution=execution, plan=plan)
+        chosen.preactivations(query)
+        return chosen.margins(query, labels)[0]
+
+
+@torch.no_grad()
+def sound_query(net: Network, lower: Tensor, upper: Tensor, *, execution: str, plan: Plan | None = None) -> Query:
+    """The query whose bounds hold for the executed network; arguments and errors are those of :func:`sound_margins`."""
     model = ExecutionModel.named(execution, net.graph)
     weights = net.parameter_vector()
     if execution == "float32":
         weights = weights.float()  # what the executor holds
-    with torch.no_grad():
-        box = entry_box(net, _outward_box(lower, upper), model.error)
-        query = Query.ask(net, weights.to(lower)[None], box, plan=plan, rounding=model.error)
-        chosen.preactivations(query)
-        return chosen.margins(query, labels)[0]
+    box = entry_box(net, _outward_box(lower, upper), model.error)
+    return Query.ask(net, weights.to(lower)[None], box, plan=plan, rounding=model.error, guard=model.guard)
 
 
 def _outward_box(lower: Tensor, upper: Tensor) -> Box:
