@@ -23,7 +23,7 @@ from gls_es.fitness import Minibatch, Stage, image_losses, mean_gradient
 from gls_es.network import Network
 from gls_es.population import PopulationProblem
 from gls_es.recipe import Recipe
-from gls_es.seeding import derived_seed, minibatch_indices
+from gls_es.seeding import derived_seed, generator, minibatch_indices
 from gls_es.threads import over_members
 
 _T = TypeVar("_T")
@@ -38,6 +38,7 @@ class CertifiedTrainingProblem(PopulationProblem):
         eps: radius of the L∞ box in [0, 1] pixel units, for training and certification.
         method: the relaxation.
         recipes: hyper-parameters by searcher name, for ``gls-es train``.
+        radii: radii that are usual for the data, for the list of problems.
         data_source: where the images come from, for the list of problems.
 
     Args:
@@ -62,6 +63,7 @@ class CertifiedTrainingProblem(PopulationProblem):
 
     eps: float = 0.1
     method: str = "crown"
+    radii: ClassVar[tuple[float, ...]] = ()
     data_source: ClassVar[str] = ""
     recipes: ClassVar[dict[str, Recipe]] = {}
 
@@ -150,6 +152,18 @@ class CertifiedTrainingProblem(PopulationProblem):
         """The images to train and to certify on; called once in each process that needs them."""
         raise NotImplementedError(f"{type(self).__name__} must define make_data()")
 
+    def augment(self, images: Tensor, generator: torch.Generator) -> Tensor:  # noqa: ARG002 - for subclasses
+        """The generation's images, moved or mirrored at random; the same for every member. By default as they are.
+
+        Args:
+            images: (B, *input_shape) in [0, 1].
+            generator: on the CPU, seeded by the problem's seed and the generation; draw from nothing else.
+
+        Returns:
+            (B, *input_shape) in [0, 1].
+        """
+        return images
+
     def losses(self, values: Tensor) -> Tensor:
         """Losses of members on the current minibatch; differentiable where the relaxation is.
 
@@ -184,6 +198,7 @@ class CertifiedTrainingProblem(PopulationProblem):
             split = self.data.train
             indices = minibatch_indices(self.run_seed, max(self.generation, 0), size=self.batch_size, total=len(split))
             images, labels = split.batch(indices, device=str(self.aux_device), dtype=torch.float32)
+            images = self.augment(images, generator(self.run_seed, "augmentation", max(self.generation, 0)))
             self._batch = Minibatch.prepare(self.network, images, labels, self.stage)
         return self._batch
 

@@ -18,13 +18,29 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+import torch
+
 from gls_es.errors import ConfigError
 
 if TYPE_CHECKING:
     from gls_es.problem import CertifiedTrainingProblem
 
 BUILT_IN = {
+    "cifar-cnn3": "gls_es.problems.cifar:CifarCNN3",
+    "cifar-cnn3-wide": "gls_es.problems.cifar:CifarCNN3Wide",
+    "cifar-cnn5": "gls_es.problems.cifar:CifarCNN5",
+    "cifar-cnn7": "gls_es.problems.cifar:CifarCNN7",
     "digits-cnn3": "gls_es.problems.digits:DigitsCNN3",
+    "digits-cnn5": "gls_es.problems.digits:DigitsCNN5",
+    "digits-cnn7": "gls_es.problems.digits:DigitsCNN7",
+    "fashion-cnn3": "gls_es.problems.fashion:FashionCNN3",
+    "fashion-cnn3-wide": "gls_es.problems.fashion:FashionCNN3Wide",
+    "fashion-cnn5": "gls_es.problems.fashion:FashionCNN5",
+    "fashion-cnn7": "gls_es.problems.fashion:FashionCNN7",
+    "mnist-cnn3": "gls_es.problems.mnist:MnistCNN3",
+    "mnist-cnn3-wide": "gls_es.problems.mnist:MnistCNN3Wide",
+    "mnist-cnn5": "gls_es.problems.mnist:MnistCNN5",
+    "mnist-cnn7": "gls_es.problems.mnist:MnistCNN7",
 }
 """The problems that come with gls-es (a checkout has no entry points, hence a table)."""
 
@@ -118,7 +134,8 @@ def _describe(name: str) -> ProblemInfo:
 
 def _parameters(cls: type[CertifiedTrainingProblem]) -> int | None:
     try:
-        module = cls.make_network(cls.__new__(cls))
+        with torch.device("meta"):  # shapes without numbers: no time for millions of random weights
+            module = cls.make_network(cls.__new__(cls))
     except Exception:  # a problem whose network depends on its arguments; the table says so
         return None
     return sum(p.numel() for p in module.parameters())

@@ -6,19 +6,16 @@ from typing import ClassVar
 
 from torch import nn
 
-from gls_es.data import Dataset, load_digits
-from gls_es.problem import CertifiedTrainingProblem
 from gls_es.recipe import Recipe
 
-from .nets import digits_cnn3
+from . import nets, recipes
+from .families import CNN3, CNN5, CNN7
+from .sets import Digits
 
 
-class DigitsCNN3(CertifiedTrainingProblem):
-    """8x8 handwritten digits (built in), a 3-layer CNN of 1,258 parameters."""
+class DigitsCNN3(CNN3, Digits):
+    """8x8 handwritten digits, 2 convolutions and a linear layer; its recipes are tuned."""
 
-    eps = 0.1
-    method = "crown"
-    data_source = "built in"
     recipes: ClassVar[dict[str, Recipe]] = {
         # No warm start under a cheaper relaxation is needed: natural training, then eps grows under CROWN itself.
         "pgpe": Recipe(
@@ -58,9 +55,22 @@ class DigitsCNN3(CertifiedTrainingProblem):
     }
 
     def make_network(self) -> nn.Module:
-        """Conv 3x3 /2 -> 8, conv 2x2 /2 -> 16, linear -> 10."""
-        return digits_cnn3()
+        """Conv 3x3 /2 -> width, conv 2x2 /2 -> 2 width, linear -> 10."""
+        return nets.digits_cnn3(self.width)
 
-    def make_data(self) -> Dataset:
-        """1,437 training and 360 test images."""
-        return load_digits()
+
+class DigitsCNN5(CNN5, Digits):
+    """8x8 handwritten digits, 3 convolutions and 2 linear layers."""
+
+    width = 8
+    hidden = 64
+    recipes = recipes.MEDIUM
+
+
+class DigitsCNN7(CNN7, Digits):
+    """8x8 handwritten digits, 5 convolutions and 2 linear layers with BatchNorm."""
+
+    width = 8
+    hidden = 64
+    method = "crown-ibp"
+    recipes = recipes.MEDIUM

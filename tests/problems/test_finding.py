@@ -121,8 +121,8 @@ def test_one_broken_problem_does_not_hide_the_others(distribution: Path) -> None
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("digits-cnn", "unknown problem 'digits-cnn': did you mean 'digits-cnn3'?"),
-        ("xyz", r"unknown problem 'xyz': choose one of digits-cnn3"),
+        ("digit-cnn3", "unknown problem 'digit-cnn3': did you mean 'digits-cnn3'?"),
+        ("xyz", r"unknown problem 'xyz': choose one of cifar-cnn3, "),
         ("", "unknown problem ''"),
         ("no.such.module:Class", "cannot import 'no.such.module'"),
         (":Class", "cannot import ''"),
