@@ -13,7 +13,7 @@ from .options import EPS, SETTING, config_option, config_tables, output_options
 from .session import Session
 
 SEARCHERS = ("pgpe", "rgs", "grad")
-_WITH_RESUME = frozenset({"resume", "generations", "data", "problem", "json", "quiet"})
+_WITH_RESUME = frozenset({"resume", "generations", "data", "problem", "json", "quiet", "save_every", "keep"})
 
 
 @click.command()
@@ -39,6 +39,13 @@ _WITH_RESUME = frozenset({"resume", "generations", "data", "problem", "json", "q
 @click.option(
     "--set", "settings", type=SETTING, multiple=True, help="A hyper-parameter of the recipe; may be repeated."
 )
+@click.option(
+    "--save-every",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="Time between two checkpoints; by default 30, with 0 after every generation.",
+)
+@click.option("--keep", type=click.IntRange(min=0), metavar="N", help="Also keep the latest N checkpoints, numbered.")
 @click.option("--resume", type=click.Path(path_type=Path), metavar="RUN", help="Continue the run in this folder.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 @config_option("recipe")
@@ -127,6 +134,7 @@ def _work(ctx: click.Context, options: dict[str, Any], progress: Recorder) -> Pa
                 generations=options["generations"],
                 data_root=options["data"],
                 problem=options["problem"],
+                bookkeeping=_bookkeeping(options),
                 progress=progress,
             )
         )
@@ -145,7 +153,17 @@ def _arguments(ctx: click.Context, options: dict[str, Any]) -> dict[str, Any]:
     """The keyword arguments of ``gls_es.train`` and ``gls_es.training.plan``."""
     overrides = {**config_tables(ctx).get("recipe", {}), **dict(options["settings"])}
     same = ("out", "seed", "eps", "method", "generations", "device")
-    return {name: options[name] for name in same} | {"data_root": options["data"], "overrides": overrides}
+    return {name: options[name] for name in same} | {
+        "data_root": options["data"],
+        "overrides": overrides,
+        "bookkeeping": _bookkeeping(options),
+    }
+
+
+def _bookkeeping(options: dict[str, Any]) -> Any:
+    from gls_es.training import Bookkeeping
+
+    return Bookkeeping(save_every=options["save_every"], keep=options["keep"])
 
 
 def _show_plan(plan: Mapping[str, Any], session: Session) -> None:

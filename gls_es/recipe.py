@@ -41,6 +41,9 @@ class Recipe:
         natural_weight: weight κ of the natural cross-entropy in the loss once eps is full (from 1 at the ramp's start).
         eps_factor: training radius relative to the certification radius.
         l1: weight of Σ|θ| in the loss.
+        average_decay: the result is a running mean of the center, in which the n-th has weight max(1 - average_decay,
+            1/n); 0: the last center itself; 1: the plain mean.
+        average_from: generations that the mean leaves out at the beginning.
         evaluate_every: generations between evaluations of the center on held-out images.
         evaluate_images: how many of them.
     """
@@ -62,6 +65,8 @@ class Recipe:
     natural_weight: float = 0.0
     eps_factor: float = 1.0
     l1: float = 0.0
+    average_decay: float = 0.0
+    average_from: int = 0
     evaluate_every: int = 100
     evaluate_images: int = 256
 
@@ -75,11 +80,20 @@ class Recipe:
                 raise ConfigError(f"recipe: {field.name} must be {_KINDS[wanted]}, not {value!r}.")
         for name in ("generations", "popsize", "batch_size", "evaluate_every", "evaluate_images"):
             self._require(name, getattr(self, name) >= 1, "at least 1")
-        for name in ("natural_until", "ramp_until", "warmup_until", "stdev_init", "stdev_learning_rate", "l1"):
+        for name in (
+            "natural_until",
+            "ramp_until",
+            "warmup_until",
+            "stdev_init",
+            "stdev_learning_rate",
+            "l1",
+            "average_from",
+        ):
             self._require(name, 0 <= getattr(self, name) < math.inf, "at least 0")
         for name in ("center_learning_rate", "learning_rate_end", "stdev_end", "eps_factor"):
             self._require(name, 0 < getattr(self, name) < math.inf, "greater than 0")
-        self._require("natural_weight", 0 <= self.natural_weight <= 1, "between 0 and 1")
+        for name in ("natural_weight", "average_decay"):
+            self._require(name, 0 <= getattr(self, name) <= 1, "between 0 and 1")
         self._require("fitness", self.fitness in FITNESS, f"one of {', '.join(FITNESS)}")
         self._require("optimizer", self.optimizer in OPTIMIZERS, f"one of {', '.join(OPTIMIZERS)}")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
@@ -17,13 +17,11 @@ from gls_es.errors import GlsEsError
 from gls_es.problem import CertifiedTrainingProblem
 from gls_es.recipe import Recipe
 from gls_es.searchers.table import finish_generation, set_learning_rate, set_stdev
+from gls_es.training.averaging import Average
 from gls_es.training.evaluation import center_row
 from gls_es.training.progress import Progress
 from gls_es.training.runfolder import MetricsWriter
 from gls_es.training.schedules import Schedule
-
-SAVE_SECONDS = 30.0
-"""Most training time that a killed process loses."""
 
 
 class TrainingInterrupted(GlsEsError):
@@ -41,6 +39,8 @@ class Loop:
         save: writes the checkpoint of the current state.
         metrics: the log.
         progress: what a person sees.
+        average: the mean of the centers, if there is to be one.
+        save_every: seconds between two checkpoints.
         done: generations completed so far.
         elapsed: seconds spent by earlier processes of this run.
     """
@@ -51,6 +51,8 @@ class Loop:
     save: Callable[[Loop], None]
     metrics: MetricsWriter
     progress: Progress
+    average: Average = field(default_factory=lambda: Average(decay=0.0))
+    save_every: float = 30.0
     done: int = 0
     elapsed: float = 0.0
     last_row: dict[str, Any] = field(default_factory=dict)
@@ -62,15 +64,27 @@ class Loop:
 
     @property
     def center(self) -> torch.Tensor:
-        """The trained weights so far, (L,)."""
+        """The trained weights so far, (L,): the average where there is one, else where the searcher is."""
+        return self._position if self.average.center is None else self.average.center
+
+    @property
+    def _position(self) -> torch.Tensor:
         mu: torch.Tensor = self.searcher._distribution.mu
         return mu
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        """Go on from a checkpoint's content; the searcher has its state already."""
+        self.done, self.elapsed = saved["generation"], saved["elapsed_seconds"]
+        self.last_row.update(saved["history"])
+        if saved["averaged"]:
+            self.average.center = saved["center"].to(self._position)
+            self.average.count = saved["averaged"]
 
     def run(self, stop_requested: Callable[[], bool]) -> None:
         """Run to the last generation, or until a stop is requested; the state is saved either way."""
         if self.done == 0:
             self.save(self)  # from here on a killed run can go on
-        began, saved = time.monotonic(), time.monotonic()
+        began, saved, saved_at = time.monotonic(), time.monotonic(), -1
         before, first = self.elapsed, self.done
         while self.done < self.recipe.generations and not stop_requested():
             row = self._generation()
@@ -80,10 +94,11 @@ class Loop:
             self.metrics.write(row)
             self.progress.update(row | {"eta_seconds": rate * (self.recipe.generations - self.done)})
             self.last_row.update(row)
-            if time.monotonic() - saved > SAVE_SECONDS:
+            if time.monotonic() - saved >= self.save_every:
                 self.save(self)
-                saved = time.monotonic()
-        self.save(self)
+                saved, saved_at = time.monotonic(), self.done
+        if saved_at < self.done:
+            self.save(self)
 
     def _generation(self) -> dict[str, Any]:
         generation = self.done
@@ -96,6 +111,7 @@ class Loop:
         mean_loss = float(self.searcher._population.access_evals(0).mean())
         finish_generation(self.searcher)
         self.done = generation + 1
+        self.average.add(self._position, self.done)
         stage = self.problem.stage
         row = {
             "generation": self.done,

@@ -140,6 +140,7 @@ class MetricsWriter:
 
     def __init__(self, path: str | Path, *, after: int | None = None) -> None:
         self.path = Path(path)
+        self._broken = False
         try:
             kept = b"" if after is None else _kept_lines(self.path, after)
             write_atomically(self.path, kept)
@@ -158,14 +159,16 @@ class MetricsWriter:
             self._file.write(json.dumps(clean, allow_nan=False).encode() + b"\n")
             self._file.flush()
         except OSError as error:
+            self._broken = True
             raise self._failed(error) from error
 
     def close(self) -> None:
         """Close the file."""
         try:
             self._file.close()
-        except OSError as error:  # what was buffered when write() failed fails again
-            raise self._failed(error) from error
+        except OSError as error:
+            if not self._broken:  # what was buffered when write() failed fails again, and was reported then
+                raise self._failed(error) from error
 
     def __enter__(self) -> Self:
         return self

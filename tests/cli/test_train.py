@@ -10,6 +10,7 @@ import pytest
 from click.testing import Result
 
 from gls_es.errors import TrainingError
+from gls_es.training import Bookkeeping
 
 Run = Callable[..., Result]
 
@@ -29,6 +30,7 @@ def test_the_defaults_reach_training(run: Run, work: Any) -> None:
                 "device": "cpu",
                 "data_root": None,
                 "overrides": {},
+                "bookkeeping": Bookkeeping(),
             },
         )
     ]
@@ -37,6 +39,7 @@ def test_the_defaults_reach_training(run: Run, work: Any) -> None:
 def test_every_option_reaches_training(run: Run, work: Any, tmp_path: Path) -> None:
     options = {"--searcher": "rgs", "--out": "r", "--seed": 3, "--eps": "8/255", "--method": "ibp", "--generations": 5}
     more = {"--device": "cuda:1", "--data": tmp_path, "--set": "popsize=8"}
+    more |= {"--save-every": 2.5, "--keep": 3}
     flat = [part for pair in (options | more).items() for part in pair]
     assert run("train", "--problem", "p.py:C", *flat).exit_code == 0
     (_, args, kwargs) = work.calls[0]
@@ -50,6 +53,7 @@ def test_every_option_reaches_training(run: Run, work: Any, tmp_path: Path) -> N
         "device": "cuda:1",
         "data_root": tmp_path,
         "overrides": {"popsize": 8},
+        "bookkeeping": Bookkeeping(save_every=2.5, keep=3),
     }
 
 
@@ -81,8 +85,9 @@ def test_quiet_has_no_progress(run: Run, work: Any) -> None:
 
 
 def test_resume(run: Run, work: Any, tmp_path: Path) -> None:
-    result = run("train", "--resume", tmp_path, "--generations", 7, "--json")
-    assert work.calls == [("resume", (tmp_path,), {"generations": 7, "data_root": None, "problem": None})]
+    result = run("train", "--resume", tmp_path, "--generations", 7, "--keep", 2, "--json")
+    given = {"generations": 7, "data_root": None, "problem": None, "bookkeeping": Bookkeeping(keep=2)}
+    assert work.calls == [("resume", (tmp_path,), given)]
     assert json.loads(result.stdout)["generations"] == 7
     assert json.loads(result.stdout)["checkpoint"] == str(tmp_path / "checkpoint.pt")
 

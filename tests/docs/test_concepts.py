@@ -26,12 +26,6 @@ def test_verdicts_and_execution_models() -> None:
     assert named == [*VERDICTS, "execution", *DTYPES]
 
 
-def test_the_columns_of_the_metrics(tutorial: Tutorial) -> None:
-    lines = (tutorial.folder / "runs" / "odd" / "metrics.jsonl").read_text().splitlines()
-    written = {key for line in lines for key in json.loads(line)}
-    assert set(first_column(section(CONCEPTS, "The columns of metrics.jsonl"))) == written
-
-
 @pytest.fixture(scope="module")
 def certified(tutorial: Tutorial) -> tuple[dict, dict, list[dict]]:
     """What ``certify --json --out`` prints, the header it writes, and the records."""

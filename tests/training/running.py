@@ -70,7 +70,7 @@ def assert_same(one: Any, other: Any, where: str = "checkpoint") -> None:
 
 
 def run(out: Path, *, searcher: str = "pgpe", problem: Any = BLOBS, seed: int = 0, **changes: Any) -> Path:
-    more = {name: changes.pop(name) for name in ("progress", "eps", "method") if name in changes}
+    more = {name: changes.pop(name) for name in ("progress", "eps", "method", "bookkeeping", "init") if name in changes}
     return train(
         problem, searcher, out=out, seed=seed, generations=GENERATIONS,
         overrides=options(**changes), **more,

@@ -40,9 +40,24 @@ def test_it_saves_before_the_first_generation_and_after_the_last(made: Any) -> N
 
 def test_it_saves_every_so_many_seconds(made: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     loop, saved = made
-    monkeypatch.setattr(loops, "SAVE_SECONDS", -1.0)
+    now = 0.0
+    monkeypatch.setattr(loops.time, "monotonic", lambda: now)
+
+    def a_generation_passes() -> bool:
+        nonlocal now
+        now += 4.0
+        return False
+
+    loop.save_every = 10.0
+    loop.run(a_generation_passes)
+    assert saved == [0, 3, 6]
+
+
+def test_with_no_seconds_it_saves_after_every_generation(made: Any) -> None:
+    loop, saved = made
+    loop.save_every = 0.0
     loop.run(lambda: False)
-    assert saved == [0, 1, 2, 3, 4, 5, 6, 6]
+    assert saved == [0, 1, 2, 3, 4, 5, 6]
 
 
 def test_it_stops_between_generations_when_asked(made: Any) -> None:

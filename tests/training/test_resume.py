@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
 from typing import Any
@@ -13,32 +14,43 @@ import pytest
 import torch
 
 from gls_es.errors import CheckpointError, ConfigError
-from gls_es.training import TrainingInterrupted, resume
+from gls_es.recipe import OPTIMIZERS
+from gls_es.training import Bookkeeping, TrainingInterrupted, resume, train
 from gls_es.training.checkpoint import load_checkpoint
+from tests.problem.toys import options
 
 from .running import BLOBS, GENERATIONS, ROOT, Recording, StopAfter, assert_same, edited, rows, run, timeless
 
+ENDLESS = 1_000_000
 
-@pytest.mark.parametrize(
-    ("searcher", "optimizer", "changes"),
-    [
-        ("pgpe", "adam", {}),
-        ("pgpe", "clipup", {"stdev_learning_rate": 0.1}),
-        ("pgpe", "sgd", {"fitness": "ranks"}),
-        ("rgs", "adam", {"stdev_end": 0.5}),
-        ("rgs", "clipup", {}),
-        ("grad", "adam", {"natural_weight": 0.5}),
-        ("grad", "clipup", {}),
-    ],
-)
-def test_a_stopped_run_goes_on_bit_for_bit(
-    tmp_path: Path, searcher: str, optimizer: str, changes: dict[str, Any]
-) -> None:
+
+SIGMAS = {
+    "fixed": {},
+    "scheduled": {"stdev_end": 0.5},
+    "learned": {"stdev_learning_rate": 0.1},
+}
+EVERYTHING = [
+    (searcher, optimizer, sigma)
+    for searcher, sigmas in (("pgpe", SIGMAS), ("rgs", ("fixed", "scheduled")), ("grad", ("fixed",)))
+    for optimizer in OPTIMIZERS
+    for sigma in sigmas
+]
+MORE = {
+    "adam": {"natural_weight": 0.5, "average_decay": 0.5},
+    "clipup": {"average_decay": 1.0, "average_from": 3},
+    "sgd": {"fitness": "ranks", "average_decay": 0.9, "average_from": 5},
+}
+
+
+@pytest.mark.parametrize(("searcher", "optimizer", "sigma"), EVERYTHING)
+def test_a_stopped_run_goes_on_bit_for_bit(tmp_path: Path, searcher: str, optimizer: str, sigma: str) -> None:
+    changes = SIGMAS[sigma] | MORE.get(optimizer, {})
     straight = run(tmp_path / "straight", searcher=searcher, optimizer=optimizer, **changes)
     broken = tmp_path / "broken"
     with pytest.raises(TrainingInterrupted, match=f"stopped at generation 5 of 12.*--resume {broken}`"):
         run(broken, searcher=searcher, optimizer=optimizer, progress=StopAfter(5), **changes)
-    assert load_checkpoint(broken / "checkpoint.pt")["generation"] == 5
+    saved = load_checkpoint(broken / "checkpoint.pt")
+    assert (saved["generation"], saved["averaged"]) == (5, 5 - changes.get("average_from", 0))
     assert [row["generation"] for row in rows(broken)] == [1, 2, 3, 4, 5]
     with pytest.raises(TrainingInterrupted, match="stopped at generation 6 of 12"):
         resume(broken, progress=StopAfter(6, signal.SIGTERM))
@@ -48,36 +60,81 @@ def test_a_stopped_run_goes_on_bit_for_bit(
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_a_killed_run_goes_on_bit_for_bit(tmp_path: Path) -> None:
-    straight = run(tmp_path / "straight", searcher="pgpe")
-    code = f"""
-import time
-from gls_es.training import loop, train
-from gls_es.training.progress import NullProgress
-from tests.problem.toys import options
-loop.SAVE_SECONDS = 0.3
-class Slow(NullProgress):
-    def update(self, row):
-        time.sleep(0.1)
-train({BLOBS!r}, out={str(tmp_path / "killed")!r}, generations={GENERATIONS}, overrides=options(), progress=Slow())
+KILLED = f"""
+    import os, random, shutil, signal, sys, time
+    from pathlib import Path
+    from gls_es.training import Bookkeeping, resume, train
+    from gls_es.training.checkpoint import load_checkpoint
+    from tests.problem.toys import options
+
+    often, run, rng = Bookkeeping(save_every=0, keep=2), Path(sys.argv[1]), random.Random(0)
+    changes = options(optimizer="adam", average_decay=0.9, stdev_learning_rate=0.1, evaluate_every=3)
+
+    def go_on():
+        if (run / "checkpoint.pt").exists():
+            resume(run)
+        else:
+            shutil.rmtree(run, ignore_errors=True)  # killed before there was anything to save
+            train({BLOBS!r}, out=run, generations={ENDLESS}, overrides=changes, bookkeeping=often)
+
+    train({BLOBS!r}, out=run.with_name("first"), generations=1, overrides=changes)  # loads what is loaded when needed
+    began = time.monotonic()
+    train({BLOBS!r}, out=run.with_name("second"), generations=10, overrides=changes, bookkeeping=often)
+    longest = 2 * (time.monotonic() - began)
+    ahead = leftovers = unborn = last = 0
+    for attempt in range(50):
+        child = os.fork()  # everything is imported once, for all
+        if child == 0:
+            go_on()
+            os._exit(3)
+        time.sleep(rng.uniform(0.0, longest))
+        os.kill(child, signal.SIGKILL)
+        assert os.waitpid(child, 0)[1] == signal.SIGKILL, "the child ended by itself"
+        if not (run / "checkpoint.pt").exists():
+            assert last == 0
+            unborn += 1
+            continue
+        saved = load_checkpoint(run / "checkpoint.pt")["generation"]  # never unreadable
+        assert saved >= last, "work was lost that had been saved"
+        last = saved
+        leftovers += len(list(run.glob(".*.tmp")))
+        log = (run / "metrics.jsonl").read_bytes()
+        whole = log.count(b"\\n")
+        assert whole >= saved, "the log is behind its checkpoint"
+        assert whole <= saved + 1, "more than one generation was lost"
+        ahead += whole > saved
+    print(last, ahead, leftovers, unborn, longest)
 """
-    process = subprocess.Popen(
-        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"}
-    )
-    log = tmp_path / "killed" / "metrics.jsonl"
-    deadline = time.monotonic() + 60
-    while process.poll() is None and time.monotonic() < deadline:
-        if log.exists() and log.read_bytes().count(b"\n") >= 7:
-            break
-        time.sleep(0.02)
-    process.kill()
-    assert process.wait() == -signal.SIGKILL
-    saved = load_checkpoint(tmp_path / "killed" / "checkpoint.pt")["generation"]
-    assert 0 < saved < GENERATIONS
-    assert len(rows(tmp_path / "killed")) >= saved  # some are ahead of the checkpoint
-    again = resume(tmp_path / "killed")
-    assert_same(timeless(load_checkpoint(straight)), timeless(load_checkpoint(again)))
-    assert [timeless(row) for row in rows(straight.parent)] == [timeless(row) for row in rows(tmp_path / "killed")]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_fifty_kills_change_nothing(tmp_path: Path) -> None:
+    """A run that saves after every generation, killed at random moments, is the run that was never killed."""
+    killed, straight = tmp_path / "killed", tmp_path / "straight"
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", textwrap.dedent(KILLED), str(killed)],
+        cwd=ROOT, capture_output=True, text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "EVOTORCH_VERBOSE_LEVEL": "0"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    last, ahead, leftovers = map(int, done.stdout.split()[:3])
+    assert last >= 50
+    assert ahead + leftovers > 0  # some of the kills did hit a generation between its line and its checkpoint
+    end = last + 5
+    with pytest.raises(TrainingInterrupted, match=f"generation {end} of {ENDLESS}"):
+        resume(killed, progress=StopAfter(end))
+    with pytest.raises(TrainingInterrupted):
+        train(
+            BLOBS, out=straight, generations=ENDLESS, progress=StopAfter(end),
+            overrides=options(optimizer="adam", average_decay=0.9, stdev_learning_rate=0.1, evaluate_every=3),
+            bookkeeping=Bookkeeping(keep=2, save_every=1e9),
+        )  # fmt: skip
+    one, other = (timeless(load_checkpoint(run / "checkpoint.pt")) for run in (killed, straight))
+    assert_same(one, other | {"bookkeeping": one["bookkeeping"]})
+    assert [timeless(row) for row in rows(killed)] == [timeless(row) for row in rows(straight)]
+    assert len(list(killed.glob("checkpoint-*.pt"))) == 2
+    assert not list(killed.glob(".*.tmp"))
 
 
 def test_ctrl_c_on_the_command_line_saves_and_says_how_to_go_on(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Whole runs on a toy problem: what they leave, and that a seed decides them."""
 
+import os
 import threading
 import tomllib
 from pathlib import Path
@@ -8,12 +9,12 @@ from typing import Any
 import pytest
 import torch
 
-from gls_es.errors import ConfigError, TrainingError
-from gls_es.training import load_trained, loop, plan, resume, train
+from gls_es.errors import CheckpointError, ConfigError, TrainingError
+from gls_es.training import Bookkeeping, TrainingInterrupted, load_trained, plan, resume, train
 from gls_es.training.checkpoint import load_checkpoint
 from tests.problem.toys import Blobs, Doomed, NotAProblem, options
 
-from .running import BLOBS, GENERATIONS, Recording, assert_same, rows, run, timeless
+from .running import BLOBS, GENERATIONS, Recording, StopAfter, assert_same, rows, run, timeless
 
 # What a run leaves --------------------------------------------------------------------------------------------------
 
@@ -100,16 +101,72 @@ def test_a_problem_object_gives_the_same_run_as_its_name(tmp_path: Path) -> None
         assert given["problem"] == BLOBS
 
 
+# What is kept -------------------------------------------------------------------------------------------------------
+
+
+def numbered(run: Path) -> list[str]:
+    return sorted(path.name for path in run.glob("checkpoint-*"))
+
+
+def test_the_latest_checkpoints_are_kept_under_their_numbers(tmp_path: Path) -> None:
+    checkpoint = run(tmp_path / "run", bookkeeping=Bookkeeping(save_every=0, keep=3))
+    assert numbered(tmp_path / "run") == [f"checkpoint-{n:07}.pt" for n in (10, 11, 12)]
+    for name in numbered(tmp_path / "run"):
+        assert f"{load_checkpoint(tmp_path / 'run' / name)['generation']:07}" in name
+    assert_same(load_checkpoint(checkpoint), load_checkpoint(tmp_path / "run" / "checkpoint-0000012.pt"))
+    resume(tmp_path / "run", generations=14, bookkeeping=Bookkeeping(keep=1))  # the rest is as it was
+    assert numbered(tmp_path / "run") == ["checkpoint-0000014.pt"]
+    assert load_checkpoint(checkpoint)["bookkeeping"] == {"save_every": 0, "keep": 1}
+    run(tmp_path / "other")
+    assert numbered(tmp_path / "other") == []
+
+
+def test_where_files_cannot_be_linked_they_are_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_links(*_: object) -> None:
+        raise OSError("not here")
+
+    monkeypatch.setattr(os, "link", no_links)
+    checkpoint = run(tmp_path / "run", bookkeeping=Bookkeeping(keep=1))
+    assert (tmp_path / "run" / "checkpoint-0000012.pt").read_bytes() == checkpoint.read_bytes()
+    assert not list(checkpoint.parent.glob(".*.tmp"))
+
+
+@pytest.mark.parametrize("fields", [{"save_every": -1.0}, {"save_every": float("nan")}, {"keep": -1}])
+def test_bookkeeping_that_makes_no_sense(fields: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=f"{next(iter(fields))} must be a number"):
+        Bookkeeping(**fields)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and limits")
+def test_a_disk_that_fills_up_costs_no_checkpoint(tmp_path: Path) -> None:
+    """A limit on the size of files stands for the full disk; the log outgrows it long after the checkpoint fits."""
+    import resource
+
+    child = os.fork()
+    if child == 0:
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (16_000, 16_000))
+            train(Blobs, out=tmp_path / "run", generations=10_000, overrides=options(), bookkeeping=Bookkeeping(0.0))
+        except CheckpointError as error:
+            said = f"{tmp_path / 'run' / 'metrics.jsonl'}: the log could not be written"
+            os._exit(7 if said in str(error) and f"--resume {tmp_path / 'run'}" in str(error) else 8)
+        os._exit(9)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    lines = (tmp_path / "run" / "metrics.jsonl").read_bytes().split(b"\n")
+    saved = load_checkpoint(tmp_path / "run" / "checkpoint.pt")["generation"]
+    assert 0 < saved <= len(lines) - 1
+    with pytest.raises(TrainingInterrupted):
+        resume(tmp_path / "run", progress=StopAfter(saved + 2))
+    assert [row["generation"] for row in rows(tmp_path / "run")] == list(range(1, saved + 3))
+
+
 # Trouble ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("searcher", ["pgpe", "rgs"])
-def test_when_no_loss_is_finite_the_last_checkpoint_stays(
-    tmp_path: Path, searcher: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(loop, "SAVE_SECONDS", -1.0)
+def test_when_no_loss_is_finite_the_last_checkpoint_stays(tmp_path: Path, searcher: str) -> None:
     with pytest.raises(TrainingError, match="no member of generation 3 has a finite loss"):
-        run(tmp_path / "run", problem=Doomed, searcher=searcher)
+        run(tmp_path / "run", problem=Doomed, searcher=searcher, bookkeeping=Bookkeeping(save_every=0))
     saved = load_checkpoint(tmp_path / "run" / "checkpoint.pt")
     assert saved["generation"] == 3
     assert bool(torch.isfinite(saved["center"]).all())

@@ -1,0 +1,196 @@
+"""What a run is: everything that is settled before it begins, from what was asked for and what the problem brings."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import math
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+
+from gls_es.bounds import method_named
+from gls_es.errors import ConfigError
+from gls_es.problem import CertifiedTrainingProblem
+from gls_es.recipe import Recipe
+from gls_es.registry import registered_name, resolve
+from gls_es.searchers.table import DEFAULTS, SEARCHERS
+from gls_es.training.bookkeeping import Bookkeeping
+
+ProblemLike = str | type[CertifiedTrainingProblem] | CertifiedTrainingProblem
+"""A registered name or "module:Class", a problem class, or a problem object."""
+
+_PHASES = ("natural_until", "ramp_until", "warmup_until", "average_from")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A resolved run: enough to build it again.
+
+    Attributes:
+        problem: the name the problem is found by.
+        arguments: of the problem's constructor.
+        searcher: a key of ``gls_es.searchers.table.SEARCHERS``.
+        recipe: hyper-parameters.
+        bookkeeping: what is kept, and how often; no field is None.
+    """
+
+    problem: str
+    arguments: dict[str, Any]
+    searcher: str
+    recipe: Recipe
+    bookkeeping: Bookkeeping
+
+
+def prepared(
+    problem: ProblemLike,
+    searcher: str,
+    *,
+    generations: int | None,
+    overrides: Mapping[str, Any] | None,
+    bookkeeping: Bookkeeping,
+    **options: Any,
+) -> tuple[CertifiedTrainingProblem, Settings]:
+    """The problem object and everything that is settled about the run; see ``gls_es.train`` for the arguments.
+
+    Raises:
+        ConfigError: an argument that makes no sense.
+    """
+    if searcher not in SEARCHERS:
+        raise ConfigError(f"unknown searcher {searcher!r}: choose one of {', '.join(SEARCHERS)}.")
+    check_device(options["device"])
+    cls = _class_of(problem)
+    if not issubclass(cls, CertifiedTrainingProblem):
+        raise ConfigError(f"problem must be a name or a gls_es.CertifiedTrainingProblem, not {problem!r}.")
+    recipe = cls.recipes.get(searcher, DEFAULTS[searcher])
+    if generations is not None:
+        recipe = stretched(recipe, generations)
+    recipe = recipe.replaced(**dict(overrides or {}))
+    if searcher == "grad":
+        recipe = recipe.replaced(popsize=1, stdev_init=0.0)
+    if recipe.warmup_method:
+        method_named(recipe.warmup_method)
+    if not isinstance(problem, (str, type)):
+        return _of_object(cast(CertifiedTrainingProblem, problem), searcher, recipe, bookkeeping, overrides, options)
+    root = options["data_root"]
+    arguments = {
+        "eps": options["eps"],
+        "method": options["method"],
+        "seed": options["seed"],
+        "device": options["device"],
+        "data_root": None if root is None else str(Path(root).resolve()),
+        "batch_size": recipe.batch_size,
+        "natural_weight": recipe.natural_weight,
+        "l1": recipe.l1,
+    }
+    name = problem if isinstance(problem, str) else registered_name(cls)
+    return cls(**arguments), Settings(name, arguments, searcher, recipe, bookkeeping)
+
+
+def _of_object(
+    made: CertifiedTrainingProblem,
+    searcher: str,
+    recipe: Recipe,
+    bookkeeping: Bookkeeping,
+    overrides: Mapping[str, Any] | None,
+    options: Mapping[str, Any],
+) -> tuple[CertifiedTrainingProblem, Settings]:
+    """The run of a problem object, which has settled some things itself."""
+    for name in ("eps", "method"):
+        if options[name] is not None:
+            raise ConfigError(f"{name} is settled by the problem object; make it with {name}=... instead.")
+    own = {name: getattr(made, name) for name in ("batch_size", "natural_weight", "l1")}
+    for name in own.keys() & dict(overrides or {}).keys():
+        raise ConfigError(f"recipe: {name} is settled by the problem object; make it with {name}=... instead.")
+    name = registered_name(type(made))
+    return made, Settings(name, made.arguments, searcher, recipe.replaced(**own), bookkeeping)
+
+
+def _class_of(problem: ProblemLike) -> type[CertifiedTrainingProblem]:
+    if isinstance(problem, str):
+        return resolve(problem)
+    return cast(type[CertifiedTrainingProblem], problem if isinstance(problem, type) else type(problem))
+
+
+def stretched(recipe: Recipe, generations: int) -> Recipe:
+    """The recipe over another number of generations, its phases keeping their share.
+
+    Raises:
+        ConfigError: fewer than one generation.
+    """
+    if generations < 1:
+        raise ConfigError(f"generations must be at least 1, not {generations}.")
+    share = generations / recipe.generations
+    phases = {name: round(getattr(recipe, name) * share) for name in _PHASES}
+    return recipe.replaced(generations=generations, **phases)
+
+
+def check_device(device: str) -> None:
+    """Refuse a device that this PyTorch does not have.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    try:
+        kind = torch.device(device).type
+    except (RuntimeError, TypeError) as error:
+        raise ConfigError(f"unknown device {device!r}: use cpu, cuda or cuda:N.") from error
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(f"device {device!r}: this PyTorch finds no CUDA device; use --device cpu.")
+
+
+def versions() -> dict[str, str]:
+    """The versions that a result depends on."""
+    found = {name: importlib.metadata.version(name) for name in ("torch", "evotorch", "numpy")}
+    from gls_es import __version__
+
+    return {"gls-es": __version__, **found, "python": platform.python_version()}
+
+
+def plan_table(problem: CertifiedTrainingProblem, settings: Settings) -> dict[str, Any]:
+    """What the run will do and what that costs, as plain values."""
+    recipe = settings.recipe
+    members = recipe.popsize
+    return {
+        "problem": settings.problem,
+        "searcher": settings.searcher,
+        "method": problem.method,
+        "eps": problem.eps,
+        "parameters": problem.network.num_parameters,
+        "generations": recipe.generations,
+        "popsize": members,
+        "batch_size": recipe.batch_size,
+        "seed": problem.run_seed,
+        "device": str(problem.device),
+        "evaluations": recipe.generations * members * min(recipe.batch_size, len(problem.data.train)),
+        "population_bytes": math.ceil(2.6 * 4 * members * problem.network.num_parameters),
+        **settings.bookkeeping.as_dict(),
+        "recipe": recipe.as_dict(),
+    }
+
+
+def config_table(problem: CertifiedTrainingProblem, settings: Settings) -> dict[str, Any]:
+    """The settings as ``config.toml`` holds them; ``gls-es train --config`` takes them back."""
+    return {
+        "problem": settings.problem,
+        "searcher": settings.searcher,
+        "eps": problem.eps,
+        "method": problem.method,
+        "seed": problem.run_seed,
+        "device": str(problem.device),
+        "data": problem.data_root,
+        **settings.bookkeeping.as_dict(),
+        "recipe": settings.recipe.as_dict(),
+        "versions": versions(),
+    }
+
+
+def default_folder(settings: Settings) -> Path:
+    """A folder in ``runs`` named after problem, searcher and time."""
+    name = settings.problem.rpartition(":")[2].lower()
+    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    return Path("runs") / f"{name}-{settings.searcher}-{stamp}"
