@@ -252,7 +252,7 @@ class Query:
         self._lines[index] = self._guarded(index, lines) if self.guard else lines
 
     def _guarded(self, index: int, lines: Lines) -> Lines:
-        """The lines moved apart by what computing them and their products may be off, see ``certification.rounding``."""
+        """The lines moved apart by what they and their products may be off, see ``certification.rounding``."""
         lower, upper = self.bounds[index]
         base = self.base(self.source(index))
         size = torch.maximum(lower.abs(), upper.abs())

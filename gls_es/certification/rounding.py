@@ -9,8 +9,9 @@ adds |A| E. So the bounds hold for whatever the executor computes, and, errors b
 The bounds themselves are computed in float64. A rounding there, in a product with coefficients A or in the bounds' own
 sums, changes the result by at most a few F 2^-53 times |A| (|W| |z| + |b|), with F the largest number of terms in any
 sum: the same expression, so E is simply enlarged by that factor. At a ReLU coefficients may cancel (a lower slope near
-zero, a multiplier of a split), so there the same factor of everything that was added moves its lines apart. Products that underflow err by at most the smallest
-normal number each, and anything that might overflow gets an infinite error, which no verdict survives.
+zero, a multiplier of a split), so there the same factor of everything that was added moves its lines apart. Products
+that underflow err by at most the smallest normal number each, and anything that might overflow gets an infinite error,
+which no verdict survives.
 """
 
 from __future__ import annotations
