@@ -15,15 +15,19 @@ import torch
 from torch import Tensor
 
 from gls_es.bounds import METHODS
+from gls_es.certification.alpha import alpha_margins
 from gls_es.certification.attack import AttackOptions, find_counterexamples
+from gls_es.certification.dual import Balls
 from gls_es.certification.execution import DTYPES
 from gls_es.certification.rounding import outward_ball, sound_margins
 from gls_es.network import Network
 
-STAGES = ("attack", "ibp", "crown-ibp", "crown", "best")
+STAGES = ("attack", "ibp", "crown-ibp", "crown", "best", "alpha")
 """The stages run by default, cheapest first."""
-KNOWN_STAGES = ("attack", *METHODS)
-"""Every name of a stage: the attack, and any relaxation."""
+KNOWN_STAGES = ("attack", *METHODS, "alpha")
+"""Every name of a stage: the attack, any relaxation, and optimised slopes."""
+BUDGET = 2**30
+"""Bytes that the search for bounds may use by default, the weights not counted."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,7 @@ class OpenImages:
         labels: (B,), int64.
         lower: proven lower bounds of the margins over the ball, (B, K-1), float64; -inf where nothing is proven.
         reached: the least margin the executor was seen to reach in the ball, (B,), float64.
+        balls: bounds of the pre-activations, from the first stage that keeps them on.
     """
 
     indices: list[int]
@@ -43,6 +48,7 @@ class OpenImages:
     labels: Tensor
     lower: Tensor
     reached: Tensor
+    balls: Balls | None = None
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -50,7 +56,8 @@ class OpenImages:
     def keep(self, mask: Tensor) -> OpenImages:
         """The images where ``mask`` (B,) holds."""
         indices = [index for index, kept in zip(self.indices, mask.tolist(), strict=True) if kept]
-        return OpenImages(indices, self.images[mask], self.labels[mask], self.lower[mask], self.reached[mask])
+        balls = None if self.balls is None else self.balls.at(mask.nonzero()[:, 0])
+        return OpenImages(indices, self.images[mask], self.labels[mask], self.lower[mask], self.reached[mask], balls)
 
 
 @dataclass(frozen=True)
@@ -84,6 +91,7 @@ class Specification:
         seed: of the attack's random starts.
         attack: the attack's options.
         device: where to compute.
+        budget: bytes that the search for bounds may use.
     """
 
     network: Network
@@ -94,12 +102,15 @@ class Specification:
     seed: int
     attack: AttackOptions
     device: torch.device
+    budget: int = BUDGET
 
 
 def make_stage(name: str, specification: Specification) -> Stage:
     """The stage of one of the ``KNOWN_STAGES``."""
     if name == "attack":
         return lambda images: _attack_stage(images, specification)
+    if name == "alpha":
+        return lambda images: _alpha_stage(images, specification)
     return lambda images: _bound_stage(images, specification, method=name)
 
 
@@ -125,14 +136,33 @@ def _bound_stage(images: OpenImages, spec: Specification, *, method: str) -> Out
     lower, upper = outward_ball(images.images, spec.eps, clip=spec.clip)
     margins = sound_margins(spec.network, lower, upper, images.labels, method, execution=spec.execution)
     known = torch.where(margins.isfinite(), torch.maximum(images.lower, margins), images.lower)
-    proven = (known.isfinite() & (known > 0)).all(dim=1)
+    return _outcome(replace(images, lower=known), stage=method)
+
+
+def _alpha_stage(images: OpenImages, spec: Specification) -> Outcome:
+    balls = balls_of(images, spec)
+    lower = alpha_margins(balls, images.lower, budget=spec.budget)
+    return _outcome(replace(images, lower=lower, balls=balls), stage="alpha")
+
+
+def balls_of(images: OpenImages, spec: Specification) -> Balls:
+    """The images' balls, from an earlier stage or made now."""
+    if images.balls is not None:
+        return images.balls
+    lower, upper = outward_ball(images.images, spec.eps, clip=spec.clip)
+    return Balls.around(spec.network, lower, upper, images.labels, execution=spec.execution)
+
+
+def _outcome(images: OpenImages, *, stage: str) -> Outcome:
+    """Certify where every margin's bound is positive, unless the executor was seen to fail there."""
+    proven = (images.lower.isfinite() & (images.lower > 0)).all(dim=1)
     seen_to_fail = images.reached <= 0
     if bool((proven & seen_to_fail).any()):
         warnings.warn(
-            f"{method} proves images that the executor was seen to misclassify inside the ball; they are left unknown. "
+            f"{stage} proves images that the executor was seen to misclassify inside the ball; they are left unknown. "
             "Please report this: the bounds are wrong, or the executor does not sum directly in its own precision",
             RuntimeWarning,
             stacklevel=2,
         )
     trusted = proven & ~seen_to_fail & images.reached.isfinite()  # where the executor overflows nothing is certified
-    return Outcome(replace(images, lower=known), trusted, [None] * len(images))
+    return Outcome(images, trusted, [None] * len(images))

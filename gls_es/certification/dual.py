@@ -1,0 +1,197 @@
+"""Lower bounds of single margins for given slopes and split multipliers: the dual that α- and β-CROWN climb.
+
+A goal is one margin of one image, on the image's ball or on a part of it that splits of neurons cut out. With lower
+slopes α in [0, 1] the backward pass bounds the goal for every choice (Xu et al., arXiv 2011.13824). A split fixes the
+sign σ of a pre-activation z, so σ z >= 0 there, and for a multiplier β >= 0 the goal is at least the lower bound of
+goal - β σ z (Wang et al., arXiv 2103.06624): the coefficients that arrive at z, after the ReLU's own rule, get -β σ.
+
+Every goal is an image of its own to the query, with one row of coefficients, so its slopes are its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from gls_es.bounds import Plan, entry_box, method_named
+from gls_es.bounds.box import Box
+from gls_es.bounds.nodes import backward_rows, margin_rows
+from gls_es.bounds.query import Query
+from gls_es.bounds.relaxation import Lines, enclose
+from gls_es.bounds.step import row_dot
+from gls_es.certification.rounding import sound_query
+from gls_es.network import Network
+
+Layers = dict[int, Tensor]
+"""A tensor for every ReLU, by its index in the graph."""
+
+
+@dataclass(frozen=True)
+class Goals:
+    """D margins of images, each on the image's ball or on a part of it.
+
+    Attributes:
+        image: places of the images in the batch, (D,), int64.
+        column: columns of the images' margins, (D,), int64.
+        signs: the splits: +1 where z >= 0, -1 where z <= 0, 0 where nothing is fixed; (D, *shape) by ReLU, int8.
+        slopes: lower slopes α in [0, 1], (D, *shape) by ReLU.
+        multipliers: β >= 0, (D, *shape) by ReLU; they count only where ``signs`` is not 0.
+    """
+
+    image: Tensor
+    column: Tensor
+    signs: Layers
+    slopes: Layers
+    multipliers: Layers
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+    def at(self, index: Tensor) -> Goals:
+        """The goals at the given places, or where a mask holds."""
+        layers = ({i: v[index] for i, v in part.items()} for part in self._layers())
+        return Goals(self.image[index], self.column[index], *layers)
+
+    def joined(self, other: Goals) -> Goals:
+        """These goals, then the others."""
+        parts = zip(self._layers(), other._layers(), strict=True)
+        layers = ({i: torch.cat([v, theirs[i]]) for i, v in mine.items()} for mine, theirs in parts)
+        return Goals(torch.cat([self.image, other.image]), torch.cat([self.column, other.column]), *layers)
+
+    def _layers(self) -> tuple[Layers, Layers, Layers]:
+        return self.signs, self.slopes, self.multipliers
+
+
+@dataclass(frozen=True)
+class Balls:
+    """What is known of a batch's balls before any split.
+
+    Attributes:
+        proof: bounds that hold in floating point (float64, with a model of rounding): only these decide.
+        search: the same pre-activation bounds without rounding guards, in the precision of the search.
+        rows: the margins' coefficients on the output as upper bounds want them, (B, K - 1, K), float64.
+    """
+
+    proof: Query
+    search: Query
+    rows: Tensor
+
+    @classmethod
+    def around(
+        cls,
+        net: Network,
+        lower: Tensor,
+        upper: Tensor,
+        labels: Tensor,
+        *,
+        execution: str,
+        method: str = "best",
+        dtype: torch.dtype = torch.float32,
+        plan: Plan | None = None,
+    ) -> Balls:
+        """The balls of a batch, their pre-activations bounded by ``method``.
+
+        Args:
+            net: the network.
+            lower: (B, *input_shape), float64, see ``rounding.outward_ball``.
+            upper: the same shape.
+            labels: (B,), int64.
+            execution: what is certified, see ``rounding.sound_margins``.
+            method: a name from ``gls_es.bounds.METHODS``.
+            dtype: the precision of the search.
+            plan: chunk sizes of the backward passes.
+        """
+        with torch.no_grad():
+            proof = sound_query(net, lower, upper, execution=execution, plan=plan)
+            method_named(method).preactivations(proof)
+            proof.others = []
+            _fill_constants(proof)
+            rows = margin_rows(labels, net.num_classes, proof.box.centre)[0]
+            box = entry_box(net, Box.between(lower.to(dtype), upper.to(dtype)))
+            search = Query.ask(net, net.parameter_vector().to(box.centre)[None], box, plan=plan)
+            search.bounds = {relu: (low.to(dtype), up.to(dtype)) for relu, (low, up) in proof.bounds.items()}
+            _fill_constants(search)
+        return cls(proof, search, rows)
+
+    def at(self, images: Tensor) -> Balls:
+        """The balls of some images, (B,), int64."""
+        return Balls(self.proof.selected(images), self.search.selected(images), self.rows[images])
+
+    def goals(self, image: Tensor, column: Tensor) -> Goals:
+        """Unsplit goals with slopes 0, in the precision of the search."""
+        found: dict[str, Layers] = {"signs": {}, "slopes": {}, "multipliers": {}}
+        for relu in self.search.relus:
+            value = self.search.box.centre.new_zeros(len(image), *self.search.node(relu).shape)
+            found["slopes"][relu], found["multipliers"][relu] = value, value
+            found["signs"][relu] = value.to(torch.int8)
+        return Goals(image, column, **found)
+
+    def lower_bounds(self, goals: Goals) -> Tensor:
+        """Bounds in the search's precision, (D,), unguarded; differentiable in slopes and multipliers."""
+        return dual_bounds(self.search, self.rows, goals)
+
+    @torch.no_grad()
+    def proven_bounds(self, goals: Goals) -> Tensor:
+        """Bounds that hold for the executed network, (D,), float64; NaN or infinite where nothing is known."""
+        return dual_bounds(self.proof, self.rows, goals)
+
+
+def _fill_constants(query: Query) -> None:
+    """Compute all constant parts and rounding errors, so that selections of images share them."""
+    query.interval(query.graph.output)
+    for index in (*(query.source(relu) for relu in query.relus), query.graph.output):
+        query.base(index)
+
+
+def dual_bounds(root: Query, rows: Tensor, goals: Goals, *, offsets: Mapping[int, Tensor] | None = None) -> Tensor:
+    """Lower bounds of goals, (D,), in the root's precision.
+
+    Args:
+        root: the batch, with bounds for every ReLU that hold on the whole balls.
+        rows: minus the margins' coefficients on the output, (B, K - 1, K).
+        goals: which margins, on which parts of the balls, with which slopes and multipliers.
+        offsets: what to add to the lower side of each ReLU's output, (D, *shape) by ReLU: zeros whose gradient is the
+            coefficient that arrives at that output.
+    """
+    query = root.selected(goals.image)
+    dtype = query.box.centre.dtype
+    constant = query.box.centre.new_zeros(len(goals))
+    for relu in query.relus:
+        sign = goals.signs[relu].to(dtype)[None]
+        low, up = query.bounds[relu]
+        low, up = torch.where(sign > 0, low.clamp(min=0), low), torch.where(sign < 0, up.clamp(max=0), up)
+        query.bounds[relu] = low, up
+        base = query.base(query.source(relu))
+        lines = _sloped(low, up, base, goals.slopes[relu].to(dtype)[None])
+        if offsets is not None:
+            lines = replace(lines, mean_offset=lines.mean_offset + offsets[relu][None])
+        query.set_lines(relu, lines)
+        if not bool(sign.any()):
+            continue
+        multiplier = goals.multipliers[relu].to(dtype).clamp(min=0)[None] * sign
+        query.multipliers[relu] = multiplier
+        size = torch.maximum(low.abs(), up.abs())
+        if base is not None:
+            size = size + base.abs()
+            constant = constant + (multiplier * base).flatten(2).sum(2)[0]
+        if query.guard:
+            constant = constant + query.guard * (multiplier.abs() * size).flatten(2).sum(2)[0]
+    wanted = rows[goals.image, goals.column].to(dtype)[None, :, None]  # (1, D, 1, K)
+    upper = backward_rows(query, query.graph.output, wanted)[0, :, 0]
+    base = query.base(query.graph.output)
+    if base is not None:
+        upper = upper + row_dot(wanted, base)[0, :, 0]
+    return -(upper + constant)
+
+
+def _sloped(lower: Tensor, upper: Tensor, base: Tensor | None, slopes: Tensor) -> Lines:
+    """The lines with the given lower slopes on unstable neurons."""
+
+    def rule(low: Tensor, up: Tensor, _slope: Tensor) -> Tensor:
+        unstable = (low < 0) & (up > 0)
+        return torch.where(unstable, slopes.clamp(0, 1), ((low >= 0) & (up > 0)).to(low.dtype))
+
+    return enclose(lower, upper, base, rule)
