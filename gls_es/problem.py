@@ -8,7 +8,7 @@ the same eps, chosen as pure functions of the seed and the generation.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import PurePath
 from typing import Any, ClassVar, TypeVar
 
@@ -16,6 +16,7 @@ import torch
 from evotorch import SolutionBatch
 from torch import Tensor, nn
 
+from gls_es.batchnorm import has_statistics, precise_statistics, updated_statistics
 from gls_es.bounds import Plan, method_named
 from gls_es.data import Dataset
 from gls_es.errors import ConfigError
@@ -27,6 +28,7 @@ from gls_es.seeding import derived_seed, generator, minibatch_indices
 from gls_es.threads import over_members
 
 _T = TypeVar("_T")
+_STATISTICS_BATCH = 256  # images whose activations are in memory at a time
 
 
 class CertifiedTrainingProblem(PopulationProblem):
@@ -202,6 +204,39 @@ class CertifiedTrainingProblem(PopulationProblem):
             self._batch = Minibatch.prepare(self.network, images, labels, self.stage)
         return self._batch
 
+    def update_statistics(self, center: Tensor) -> None:
+        """Let BatchNorm's statistics follow the center, by one clean forward pass on the current minibatch.
+
+        A training loop calls it between generations; within one they stay, so that the fitness is a function of the
+        weights. Without BatchNorm it does nothing.
+
+        Args:
+            center: (L,).
+
+        Raises:
+            ConfigError: the minibatch is a single image.
+        """
+        if has_statistics(self.network):
+            self.network.load_buffers(updated_statistics(self.network, center, self.minibatch.images))
+
+    def settle_statistics(self, center: Tensor, *, images: int) -> None:
+        """Replace BatchNorm's running statistics by those of the final weights over the training set.
+
+        Args:
+            center: (L,).
+            images: at most so many training images, chosen by the seed and not augmented.
+        """
+        if not has_statistics(self.network):
+            return
+        train = self.data.train
+        rows = minibatch_indices(derived_seed(self.run_seed, "statistics"), 0, size=images, total=len(train))
+
+        def batches() -> Iterator[Tensor]:
+            for part in rows.split(_STATISTICS_BATCH):
+                yield train.batch(part, device=str(self.aux_device), dtype=torch.float32)[0]
+
+        self.network.load_buffers(precise_statistics(self.network, center, batches))
+
     def _enter(self, generation: int, stage: Stage | None = None) -> None:
         self.generation = int(generation)
         if stage is not None:
@@ -275,10 +310,12 @@ class CertifiedTrainingProblem(PopulationProblem):
         return ["_data", "_batch", "_sampling"]
 
     def _make_sync_data_for_actors(self) -> dict[str, Any]:
-        return {"generation": self.generation, "stage": self.stage}
+        buffers = self.network.buffers() if has_statistics(self.network) else {}
+        return {"generation": self.generation, "stage": self.stage, "buffers": buffers}
 
     def _use_sync_data_from_main(self, received: dict[str, Any]) -> None:
         self._enter(received["generation"], received["stage"])
+        self.network.load_buffers(received["buffers"])
 
 
 def _checked(name: str, value: _T, holds: bool, wanted: str) -> _T:

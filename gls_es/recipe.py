@@ -46,6 +46,7 @@ class Recipe:
         average_from: generations that the mean leaves out at the beginning.
         evaluate_every: generations between evaluations of the center on held-out images.
         evaluate_images: how many of them.
+        statistics_images: training images from which BatchNorm's statistics are computed anew at the end.
     """
 
     generations: int = 1000
@@ -69,6 +70,7 @@ class Recipe:
     average_from: int = 0
     evaluate_every: int = 100
     evaluate_images: int = 256
+    statistics_images: int = 10_000
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -94,6 +96,7 @@ class Recipe:
             self._require(name, 0 < getattr(self, name) < math.inf, "greater than 0")
         for name in ("natural_weight", "average_decay"):
             self._require(name, 0 <= getattr(self, name) <= 1, "between 0 and 1")
+        self._require("statistics_images", self.statistics_images >= 2, "at least 2")
         self._require("fitness", self.fitness in FITNESS, f"one of {', '.join(FITNESS)}")
         self._require("optimizer", self.optimizer in OPTIMIZERS, f"one of {', '.join(OPTIMIZERS)}")
 

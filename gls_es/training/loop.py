@@ -76,6 +76,7 @@ class Loop:
         """Go on from a checkpoint's content; the searcher has its state already."""
         self.done, self.elapsed = saved["generation"], saved["elapsed_seconds"]
         self.last_row.update(saved["history"])
+        self.problem.network.load_buffers(saved["buffers"])
         if saved["averaged"]:
             self.average.center = saved["center"].to(self._position)
             self.average.count = saved["averaged"]
@@ -83,6 +84,7 @@ class Loop:
     def run(self, stop_requested: Callable[[], bool]) -> None:
         """Run to the last generation, or until a stop is requested; the state is saved either way."""
         if self.done == 0:
+            self.problem.update_statistics(self._position)
             self.save(self)  # from here on a killed run can go on
         began, saved, saved_at = time.monotonic(), time.monotonic(), -1
         before, first = self.elapsed, self.done
@@ -110,8 +112,11 @@ class Loop:
         self.searcher.step()
         mean_loss = float(self.searcher._population.access_evals(0).mean())
         finish_generation(self.searcher)
+        self.problem.update_statistics(self._position)
         self.done = generation + 1
         self.average.add(self._position, self.done)
+        if self.done == self.recipe.generations:
+            self.problem.settle_statistics(self.center, images=self.recipe.statistics_images)
         stage = self.problem.stage
         row = {
             "generation": self.done,
