@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -131,7 +132,7 @@ class Comparison:
             spent = cost(works["ours"], device=self.device)
             if loop is not None:
                 works["plain"] = _calling(_plain_losses, loop, subject)
-            works.update(peers)
+            works |= {name: partial(peer.margins, subject.params) for name, peer in peers.items()}
             timings = interleaved(works, self.sizes.repeats, device=self.device)
             first = subject.first_members(1)
             own = self._own_margins(first)
@@ -147,7 +148,9 @@ class Comparison:
                 found["useful_peak_fraction"] = useful / self.peak
             found["auto_lirpa"] = {"missing": absent}
             for name, peer in peers.items():
-                found[name] = _against(timings[name], timings["ours"], _difference(peer()[:1], own))
+                once = cost(partial(peer.margins, first.params), device=self.device)
+                found[name] = _against(timings[name], timings["ours"], _difference(peer.margins(first.params), own))
+                found[name] |= {"peak_bytes": once.peak_bytes, **peer.about}
         return found
 
     def _threads(self, work: Work, sharing: Work) -> dict[str, Any]:
@@ -223,7 +226,8 @@ def _calling(call: Callable[[PlainLoop, Subject], Any], loop: PlainLoop, subject
 
 
 def _against(other: Timing, ours: Timing, difference: float) -> dict[str, Any]:
-    return other.to_json() | {"ratio": _ratio(other, ours), "difference": difference}
+    cpu = statistics.median(s / f for s, f in zip(other.cpu, ours.cpu, strict=True))
+    return other.to_json() | {"ratio": _ratio(other, ours), "cpu_ratio": cpu, "difference": difference}
 
 
 def _ratio(slow: Timing, fast: Timing) -> float:
