@@ -31,6 +31,7 @@ _WITH_RESUME = frozenset({"resume", "generations", "data", "problem", "json", "q
 )
 @click.option("--eps", type=EPS, help="Radius in pixel units, 0.1 or 8/255; by default the problem's.")
 @click.option("--method", metavar="NAME", help="Relaxation to train under, crown or ibp say; by default the problem's.")
+@click.option("--loss", metavar="NAME", help="Loss to minimise, robust or sabr say; by default the recipe's.")
 @click.option("--generations", type=click.IntRange(min=1), help="When to end; by default the recipe's number.")
 @click.option(
     "--data", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Folder that holds the datasets."
@@ -152,6 +153,8 @@ def _plan(ctx: click.Context, options: dict[str, Any]) -> dict[str, Any]:
 def _arguments(ctx: click.Context, options: dict[str, Any]) -> dict[str, Any]:
     """The keyword arguments of ``gls_es.train`` and ``gls_es.training.plan``."""
     overrides = {**config_tables(ctx).get("recipe", {}), **dict(options["settings"])}
+    if options["loss"] is not None:
+        overrides["loss"] = options["loss"]
     same = ("out", "seed", "eps", "method", "generations", "device")
     return {name: options[name] for name in same} | {
         "data_root": options["data"],

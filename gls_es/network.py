@@ -145,19 +145,24 @@ class Network:
         """Logits of every member for every image.
 
         Args:
-            x: images, (B, *input_shape), floating.
+            x: images, floating: (B, *input_shape) for all members, or (P, B, *input_shape), each member's own.
             params: (P, L), or None for the module's own weights (P = 1).
 
         Returns:
             (P, B, K), with the dtype and device of ``x``.
+
+        Raises:
+            ConfigError: images or weights of the wrong shape.
         """
-        self.check_images(x)
-        layers = self.layers(self.members(params, x))
+        weights = self.members(params, x)
+        own = x.dim() == len(self.input_shape) + 2 and len(x) == len(weights)
+        self.check_images(x[0] if own else x)
+        layers = self.layers(weights)
         values: dict[int, Tensor] = {}
         for index, node in enumerate(self.graph.nodes):
             inputs = [values[i] for i in node.inputs]
             if isinstance(node, Input):
-                values[index] = x[None]
+                values[index] = x if own else x[None]
             elif isinstance(node, ReLU):
                 values[index] = torch.relu(inputs[0])
             else:
@@ -167,8 +172,7 @@ class Network:
             for source in set(node.inputs):
                 if self.graph.consumers[source][-1] == index:
                     del values[source]  # nobody reads it again
-        members = 1 if params is None else params.shape[0]
-        return values[self.graph.output].expand(members, -1, -1)
+        return values[self.graph.output].expand(len(weights), -1, -1)
 
     def check_images(self, x: Tensor) -> None:
         """Refuse what is not (B, *input_shape) of floating numbers."""

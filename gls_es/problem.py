@@ -20,7 +20,8 @@ from gls_es.batchnorm import has_statistics, precise_statistics, updated_statist
 from gls_es.bounds import Plan, method_named
 from gls_es.data import Dataset
 from gls_es.errors import ConfigError
-from gls_es.fitness import Minibatch, Stage, image_losses, mean_gradient
+from gls_es.fitness import Minibatch, Stage, active_loss, loss_named, mean_gradient, member_losses
+from gls_es.initialisation import INITIALISATIONS, initialise
 from gls_es.network import Network
 from gls_es.population import PopulationProblem
 from gls_es.recipe import Recipe
@@ -46,9 +47,13 @@ class CertifiedTrainingProblem(PopulationProblem):
     Args:
         eps: overrides the class' radius; 0 <= eps <= 1.
         method: overrides the class' relaxation.
+        loss: a name from ``gls_es.fitness.LOSSES``, with the coefficients of :class:`gls_es.fitness.Stage`. Some losses
+            have a relaxation of their own, which takes the place of the class' if ``method`` is not given.
         batch_size: images per generation.
         natural_weight: weight κ of the natural cross-entropy, in [0, 1].
         l1: weight of Σ|θ|, >= 0.
+        init: initial weights: "default" as ``make_network`` leaves them, "ibp", or "ibp-hidden" for all layers but the
+            last (see :func:`gls_es.initialisation.initialise`).
         seed: chooses initial weights, minibatches and (through ``manual_seed``) the searcher's noise.
         device: where data and populations live.
         data_root: folder of datasets that are not built in.
@@ -103,9 +108,11 @@ class CertifiedTrainingProblem(PopulationProblem):
         *,
         eps: float | None = None,
         method: str | None = None,
+        loss: str = "robust",
         batch_size: int = 64,
         natural_weight: float = 0.0,
         l1: float = 0.0,
+        init: str = "default",
         seed: int = 0,
         device: str | torch.device = "cpu",
         data_root: str | None = None,
@@ -115,11 +122,14 @@ class CertifiedTrainingProblem(PopulationProblem):
         actor_config: dict[str, Any] | None = None,
     ) -> None:
         self.eps = type(self).eps if eps is None else float(eps)
-        self.method = method_named(type(self).method if method is None else method).name
+        self.loss = loss_named(loss).name
+        usual = loss_named(loss).method or type(self).method
+        self.method = method_named(usual if method is None else method).name
         self.run_seed = _checked("seed", int(seed), seed >= 0, "a whole number >= 0")
         self.batch_size = _checked("batch_size", int(batch_size), batch_size >= 1, "at least 1")
         self.natural_weight = _checked("natural_weight", natural_weight, 0 <= natural_weight <= 1, "between 0 and 1")
         self.l1 = _checked("l1", l1, 0 <= l1 < float("inf"), "at least 0")
+        self.init = _checked("init", init, init in INITIALISATIONS, f"one of {', '.join(INITIALISATIONS)}")
         self.memory_budget = _checked("memory_budget", memory_budget, memory_budget >= 1 << 20, "at least 1 MiB")
         _checked("eps", self.eps, 0 <= self.eps <= 1, "between 0 and 1, in pixel units")
         self.data_root = None if data_root is None else str(data_root)
@@ -129,7 +139,7 @@ class CertifiedTrainingProblem(PopulationProblem):
         self.generation = -1
         self._begun = False
         self._sampling = False
-        self.stage = Stage(self.eps, self.natural_weight, self.method)
+        self.stage = Stage(self.eps, self.natural_weight, self.method, self.loss)
         self.stages: Callable[[int], Stage] | None = None
         """The stage of every generation; None: always the full eps."""
         super().__init__(
@@ -175,11 +185,10 @@ class CertifiedTrainingProblem(PopulationProblem):
             values: (n, L) weights.
 
         Returns:
-            (n,): mean loss over the minibatch, plus l1 Σ|θ|.
+            (n,): mean loss over the minibatch, with the stage's regulariser, plus l1 Σ|θ|.
         """
         values = values.as_subclass(Tensor)  # a searcher's status holds evotorch's read-only kind
-        robust = image_losses(self.network, self.minibatch, values, plan=self._plan()).mean(1)
-        return robust + self.l1 * values.abs().sum(1) if self.l1 > 0 else robust
+        return member_losses(self.network, self.minibatch, values, l1=self.l1, plan=self._plan())
 
     # -- generations --------------------------------------------------------------------------------------------------
 
@@ -201,7 +210,9 @@ class CertifiedTrainingProblem(PopulationProblem):
             indices = minibatch_indices(self.run_seed, max(self.generation, 0), size=self.batch_size, total=len(split))
             images, labels = split.batch(indices, device=str(self.aux_device), dtype=torch.float32)
             images = self.augment(images, generator(self.run_seed, "augmentation", max(self.generation, 0)))
-            self._batch = Minibatch.prepare(self.network, images, labels, self.stage)
+            attacks = active_loss(self.stage).attacks
+            seed = derived_seed(self.run_seed, "attack", max(self.generation, 0)) if attacks else None
+            self._batch = Minibatch.prepare(self.network, images, labels, self.stage, attack_seed=seed)
         return self._batch
 
     def update_statistics(self, center: Tensor) -> None:
@@ -288,8 +299,9 @@ class CertifiedTrainingProblem(PopulationProblem):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derived_seed(self.run_seed, "initial weights"))
             module = self.make_network()
-        if not isinstance(module, nn.Module):
-            raise ConfigError(f"{type(self).__name__}.make_network() must return an nn.Module, not {module!r}.")
+            if not isinstance(module, nn.Module):
+                raise ConfigError(f"{type(self).__name__}.make_network() must return an nn.Module, not {module!r}.")
+            initialise(module, self.init)
         if self._input_shape is not None:
             return Network(module, self._input_shape)
         network = Network(module, self.data.input_shape)
@@ -303,7 +315,7 @@ class CertifiedTrainingProblem(PopulationProblem):
     def _fresh_weights(self, index: int) -> Tensor:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derived_seed(self.run_seed, "initial weights", index))
-            return Network(self.make_network(), self.network.input_shape).parameter_vector()
+            return Network(initialise(self.make_network(), self.init), self.network.input_shape).parameter_vector()
 
     @property
     def _nonserialized_attribs(self) -> list[str]:

@@ -12,6 +12,7 @@ from gls_es.errors import ConfigError
 
 FITNESS = ("raw", "normalized", "ranks")
 OPTIMIZERS = ("adam", "clipup", "sgd")
+RAMPS = ("linear", "smooth")
 
 
 @dataclass(frozen=True)
@@ -28,22 +29,38 @@ class Recipe:
         batch_size: images per generation, common to all members.
         optimizer: what follows the estimated gradient: "adam", "clipup" or "sgd".
         center_learning_rate: its step size at the start.
-        learning_rate_end: the step size at the end as a fraction of the start's, reached along a cosine.
+        learning_rate_end: the step size at the end as a fraction of the start's, reached along a cosine; 1 for none.
+        learning_rate_drops: generations from which on the step size is multiplied by ``learning_rate_drop_factor``,
+            once for each; besides the cosine.
+        learning_rate_drop_factor: see there.
         stdev_init: standard deviation σ of the weight noise, the same for all weights.
         stdev_learning_rate: step size of a learned σ; 0 keeps it fixed.
         stdev_end: σ at the end as a fraction of the start's, reached geometrically (only with a fixed σ).
         fitness: "raw" losses follow the gradient of the smoothed loss; "normalized" ones its direction; "ranks" do
             not, but resist outliers.
+        loss: what is minimised once eps is positive: a name from ``gls_es.fitness.LOSSES``.
+        init: initial weights: "default" as the problem makes them, "ibp", or "ibp-hidden" for all layers but the last.
         natural_until: generations of natural training at the start.
         ramp_until: generation at which eps is full.
+        ramp: the shape of eps' growth: "linear", or "smooth", which begins flat.
+        ramp_regularizer: weight of the regulariser that keeps intervals tight and neurons balanced
+            (``gls_es.fitness.regularizer``); it falls to 0 as eps grows.
         warmup_method: a cheaper relaxation for the ramp; empty: the run's own method.
         warmup_until: generation at which the run's own method takes over from ``warmup_method``.
-        natural_weight: weight κ of the natural cross-entropy in the loss once eps is full (from 1 at the ramp's start).
+        natural_weight: weight κ of the natural cross-entropy in the loss once eps is full.
+        natural_weight_start: κ at the ramp's start, from where it moves as eps does.
         eps_factor: training radius relative to the certification radius.
         l1: weight of Σ|θ| in the loss.
         average_decay: the result is a running mean of the center, in which the n-th has weight max(1 - average_decay,
             1/n); 0: the last center itself; 1: the plain mean.
         average_from: generations that the mean leaves out at the beginning.
+        attack_steps: gradient steps of the attack in "adversarial", "sabr" and "mtl-ibp".
+        attack_step_size: their size relative to the attack's radius.
+        attack_restarts: how many random starts it has.
+        attack_eps_factor: its radius relative to the training radius.
+        sabr_lambda: radius of SABR's small box relative to the training radius.
+        mtl_ibp_alpha: weight of MTL-IBP's robust part.
+        crown_ibp_beta_end: weight β of CROWN-IBP in the loss "crown-ibp" once eps is full (from 1 at the ramp's start).
         evaluate_every: generations between evaluations of the center on held-out images.
         evaluate_images: how many of them.
         statistics_images: training images from which BatchNorm's statistics are computed anew at the end.
@@ -55,19 +72,33 @@ class Recipe:
     optimizer: str = "adam"
     center_learning_rate: float = 0.01
     learning_rate_end: float = 0.1
+    learning_rate_drops: tuple[int, ...] = ()
+    learning_rate_drop_factor: float = 0.2
     stdev_init: float = 0.02
     stdev_learning_rate: float = 0.0
     stdev_end: float = 1.0
     fitness: str = "raw"
+    loss: str = "robust"
+    init: str = "default"
     natural_until: int = 0
     ramp_until: int = 500
+    ramp: str = "linear"
+    ramp_regularizer: float = 0.0
     warmup_method: str = ""
     warmup_until: int = 0
     natural_weight: float = 0.0
+    natural_weight_start: float = 1.0
     eps_factor: float = 1.0
     l1: float = 0.0
     average_decay: float = 0.0
     average_from: int = 0
+    attack_steps: int = 8
+    attack_step_size: float = 0.25
+    attack_restarts: int = 1
+    attack_eps_factor: float = 1.0
+    sabr_lambda: float = 0.4
+    mtl_ibp_alpha: float = 0.5
+    crown_ibp_beta_end: float = 0.0
     evaluate_every: int = 100
     evaluate_images: int = 256
     statistics_images: int = 10_000
@@ -78,26 +109,24 @@ class Recipe:
             wanted = type(field.default)
             if wanted is float and isinstance(value, int) and not isinstance(value, bool):
                 object.__setattr__(self, field.name, float(value))
+            elif wanted is tuple and isinstance(value, list):
+                object.__setattr__(self, field.name, tuple(value))
             elif type(value) is not wanted:
                 raise ConfigError(f"recipe: {field.name} must be {_KINDS[wanted]}, not {value!r}.")
-        for name in ("generations", "popsize", "batch_size", "evaluate_every", "evaluate_images"):
+        for name in _AT_LEAST_ONE:
             self._require(name, getattr(self, name) >= 1, "at least 1")
-        for name in (
-            "natural_until",
-            "ramp_until",
-            "warmup_until",
-            "stdev_init",
-            "stdev_learning_rate",
-            "l1",
-            "average_from",
-        ):
+        for name in _NOT_NEGATIVE:
             self._require(name, 0 <= getattr(self, name) < math.inf, "at least 0")
-        for name in ("center_learning_rate", "learning_rate_end", "stdev_end", "eps_factor"):
+        for name in _POSITIVE:
             self._require(name, 0 < getattr(self, name) < math.inf, "greater than 0")
-        for name in ("natural_weight", "average_decay"):
-            self._require(name, 0 <= getattr(self, name) <= 1, "between 0 and 1")
         self._require("statistics_images", self.statistics_images >= 2, "at least 2")
+        for name in _SHARES:
+            self._require(name, 0 <= getattr(self, name) <= 1, "between 0 and 1")
+        drops = self.learning_rate_drops
+        whole = all(type(drop) is int and drop >= 0 for drop in drops)
+        self._require("learning_rate_drops", whole and list(drops) == sorted(drops), "generations in ascending order")
         self._require("fitness", self.fitness in FITNESS, f"one of {', '.join(FITNESS)}")
+        self._require("ramp", self.ramp in RAMPS, f"one of {', '.join(RAMPS)}")
         self._require("optimizer", self.optimizer in OPTIMIZERS, f"one of {', '.join(OPTIMIZERS)}")
 
     def _require(self, name: str, holds: bool, wanted: str) -> None:
@@ -117,9 +146,45 @@ class Recipe:
                 raise ConfigError(f"recipe: unknown key {name!r}" + (f"; did you mean {close[0]!r}?" if close else "."))
         return dataclasses.replace(self, **changes)
 
-    def as_dict(self) -> dict[str, int | float | str]:
+    def as_dict(self) -> dict[str, int | float | str | list[int]]:
         """The fields as plain values."""
-        return dataclasses.asdict(self)
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
 
 
-_KINDS = {int: "a whole number", float: "a number", str: "a text"}
+_KINDS = {int: "a whole number", float: "a number", str: "a text", tuple: "a list"}
+_AT_LEAST_ONE = (
+    "generations",
+    "popsize",
+    "batch_size",
+    "evaluate_every",
+    "evaluate_images",
+    "attack_steps",
+    "attack_restarts",
+)
+_NOT_NEGATIVE = (
+    "natural_until",
+    "ramp_until",
+    "warmup_until",
+    "stdev_init",
+    "stdev_learning_rate",
+    "l1",
+    "ramp_regularizer",
+    "average_from",
+)
+_POSITIVE = (
+    "center_learning_rate",
+    "learning_rate_end",
+    "learning_rate_drop_factor",
+    "stdev_end",
+    "eps_factor",
+    "attack_step_size",
+    "attack_eps_factor",
+)
+_SHARES = (
+    "natural_weight",
+    "natural_weight_start",
+    "average_decay",
+    "sabr_lambda",
+    "mtl_ibp_alpha",
+    "crown_ibp_beta_end",
+)

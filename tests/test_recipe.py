@@ -51,6 +51,21 @@ def test_an_unknown_key_is_refused_with_the_closest_name(key: str, close: str | 
         ("eps_factor", math.inf, "greater than 0"),
         ("natural_weight", 1.5, "between 0 and 1"),
         ("natural_weight", math.nan, "between 0 and 1"),
+        ("natural_weight_start", 1.1, "between 0 and 1"),
+        ("sabr_lambda", -0.1, "between 0 and 1"),
+        ("mtl_ibp_alpha", 2.0, "between 0 and 1"),
+        ("crown_ibp_beta_end", math.nan, "between 0 and 1"),
+        ("attack_steps", 0, "at least 1"),
+        ("attack_restarts", 0, "at least 1"),
+        ("attack_step_size", 0.0, "greater than 0"),
+        ("attack_eps_factor", math.inf, "greater than 0"),
+        ("ramp", "quadratic", "one of linear, smooth"),
+        ("ramp_regularizer", -1.0, "at least 0"),
+        ("learning_rate_drops", 5, "a list"),
+        ("learning_rate_drops", (5, 2), "generations in ascending order"),
+        ("learning_rate_drops", (1.5,), "generations in ascending order"),
+        ("learning_rate_drops", (-1,), "generations in ascending order"),
+        ("learning_rate_drop_factor", 0.0, "greater than 0"),
         ("fitness", "centered", "one of raw, normalized, ranks"),
         ("optimizer", "adamw", "one of adam, clipup, sgd"),
     ],
@@ -69,11 +84,12 @@ def test_whole_numbers_do_for_numbers_and_are_stored_as_such() -> None:
 
 
 def test_the_table_of_a_recipe_makes_it_again() -> None:
-    recipe = Recipe(popsize=10, fitness="ranks", l1=1e-5, warmup_method="ibp")
+    recipe = Recipe(popsize=10, fitness="ranks", l1=1e-5, warmup_method="ibp", learning_rate_drops=(3, 5))
     table = recipe.as_dict()
     assert Recipe(**table) == recipe
     assert set(table) == {field.name for field in dataclasses.fields(Recipe)}
-    assert all(type(value) in (int, float, str) for value in table.values())
+    assert table["learning_rate_drops"] == [3, 5]
+    assert all(type(value) in (int, float, str, list) for value in table.values())
 
 
 def test_replacing_leaves_the_original_alone() -> None:

@@ -20,12 +20,25 @@ from gls_es.bounds.hbox import HBOX
 from gls_es.bounds.ibp import IBP
 from gls_es.bounds.intersect import CROWN_INTERSECT
 from gls_es.bounds.method import Method
+from gls_es.bounds.mixed import mixed_crown_ibp
 from gls_es.bounds.plan import Plan
 from gls_es.bounds.query import Query, entry_box
 from gls_es.errors import ConfigError
 from gls_es.network import Network
 
-__all__ = ["METHODS", "Box", "Method", "Plan", "box_margins", "entry_box", "margins", "method_named", "preactivations"]
+__all__ = [
+    "METHODS",
+    "Box",
+    "Method",
+    "Plan",
+    "box_margins",
+    "box_preactivations",
+    "entry_box",
+    "margins",
+    "method_named",
+    "mixed_crown_ibp",
+    "preactivations",
+]
 
 _ALL = (IBP, HBOX, DEEPZ, CROWN_IBP, CROWN, CROWN_SAME, CROWN_ZERO, CROWN_ONE, CROWN_INTERSECT, BEST)
 
@@ -84,7 +97,7 @@ def margins(
 
 
 def box_margins(
-    net: Network, box: Box, labels: Tensor, params: Tensor, *, method: str = "crown", plan: Plan | None = None
+    net: Network, box: Box, labels: Tensor, params: Tensor, *, method: str | Method = "crown", plan: Plan | None = None
 ) -> Tensor:
     """:func:`margins` without its checks, for a box that :func:`entry_box` made once for many calls.
 
@@ -93,13 +106,13 @@ def box_margins(
         box: B boxes at the network's entry.
         labels: (B,), int64, on the box' device.
         params: (P, L), of the box' dtype and device.
-        method: a name from :data:`METHODS`.
+        method: a name from :data:`METHODS`, or a relaxation that has none.
         plan: chunk sizes; None for what suits the device.
 
     Returns:
         (P, B, K - 1).
     """
-    chosen = method_named(method)
+    chosen = method if isinstance(method, Method) else method_named(method)
     parts = []
     for query in _queries(net, box, params, chosen, plan):
         chosen.preactivations(query)
@@ -120,11 +133,22 @@ def preactivations(
 
     Arguments and errors are those of :func:`margins`.
     """
-    chosen = method_named(method)
+    method_named(method)
     _check_box(net, lower, upper)
     box = entry_box(net, Box.between(lower, upper))
+    return box_preactivations(net, box, net.members(params, lower), method=method, plan=plan)
+
+
+def box_preactivations(
+    net: Network, box: Box, params: Tensor, *, method: str = "crown", plan: Plan | None = None
+) -> list[tuple[Tensor, Tensor]]:
+    """:func:`preactivations` without its checks, for a box that :func:`entry_box` made once for many calls.
+
+    Arguments are those of :func:`box_margins`.
+    """
+    chosen = method_named(method)
     parts: list[list[tuple[Tensor, Tensor]]] = []
-    for query in _queries(net, box, net.members(params, lower), chosen, plan):
+    for query in _queries(net, box, params, chosen, plan):
         chosen.preactivations(query)
         parts.append([query.bounds[relu] for relu in query.relus])
     return [(torch.cat([p[i][0] for p in parts]), torch.cat([p[i][1] for p in parts])) for i in range(len(parts[0]))]
@@ -134,8 +158,8 @@ def _queries(net: Network, box: Box, params: Tensor, method: Method, plan: Plan 
     """The queries that cover the population, a group of members each."""
     plan = Plan.default(box.centre.device.type) if plan is None else plan
     size = plan.group(net.graph, len(box), method.passes, params.element_size())
-    for group in params.split(size):
-        yield Query.ask(net, group, box, plan=plan)
+    for start in range(0, len(params), size):
+        yield Query.ask(net, params[start : start + size], box.members(start, start + size), plan=plan)
 
 
 def _check_box(net: Network, lower: Tensor, upper: Tensor) -> None:

@@ -12,7 +12,10 @@ from gls_es.graph import Window
 
 @dataclass
 class Box:
-    """All x with |x - centre| <= radius, elementwise; both (1, B, *input_shape), shared by all members."""
+    """All x with |x - centre| <= radius, elementwise.
+
+    Both are (1, B, *input_shape), shared by all members, or (P, B, *input_shape), each member's own.
+    """
 
     centre: Tensor
     radius: Tensor
@@ -21,7 +24,12 @@ class Box:
     @classmethod
     def between(cls, lower: Tensor, upper: Tensor) -> Box:
         """The box [lower, upper], (B, *input_shape) each."""
-        return cls(((lower + upper) / 2)[None], ((upper - lower) / 2)[None])
+        return cls.of_members(lower[None], upper[None])
+
+    @classmethod
+    def of_members(cls, lower: Tensor, upper: Tensor) -> Box:
+        """The members' boxes [lower, upper], (P | 1, B, *input_shape) each."""
+        return cls((lower + upper) / 2, (upper - lower) / 2)
 
     def __len__(self) -> int:
         return self.centre.shape[1]
@@ -36,8 +44,12 @@ class Box:
         """The boxes of ``images`` (D,), int64; one may be named several times."""
         return Box(self.centre[:, images], self.radius[:, images])
 
+    def members(self, start: int, stop: int) -> Box:
+        """The boxes of the members start:stop (views), or these, if all members share them."""
+        return Box(self.centre[start:stop], self.radius[start:stop]) if len(self.centre) > 1 else self
+
     def columns(self, window: Window) -> tuple[Tensor, Tensor]:
-        """Centre and radius as the columns a convolution multiplies, (B, C kh kw, positions); made once.
+        """Centre and radius of shared boxes as a convolution's columns, (B, C kh kw, positions); made once.
 
         With few input channels a matrix product with shared columns is several times faster than a convolution for
         every member.

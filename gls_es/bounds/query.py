@@ -155,7 +155,8 @@ class Query:
     def _affine_interval(self, index: int) -> tuple[Tensor, Tensor]:
         node, layer = self.node(index), self.layers[index]
         before = [self.interval(i) for i in node.inputs]
-        if isinstance(layer, ConvLayer) and node.inputs[0] == self.regions.box and layer.window.groups == 1:
+        at_shared_box = node.inputs[0] == self.regions.box and len(self.box.centre) == 1
+        if isinstance(layer, ConvLayer) and at_shared_box and layer.window.groups == 1:
             centre, radius = self._first_convolution(layer, node)
         else:
             centre, radius = self._pushed(index, layer, node, before)

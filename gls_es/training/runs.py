@@ -54,7 +54,7 @@ def train(
 
     Args:
         problem: a registered name, "module:Class", a problem class, or a problem object (whose own eps, method, seed,
-            device, batch_size, natural_weight and l1 then hold).
+            loss, init, device, batch_size, natural_weight and l1 then hold).
         searcher: "pgpe", "rgs" or "grad".
         out: the run folder; None: ``runs/<problem>-<searcher>-<time>``.
         seed: of initial weights, minibatches and noise.

@@ -83,6 +83,8 @@ def prepared(
         "seed": options["seed"],
         "device": options["device"],
         "data_root": None if root is None else str(Path(root).resolve()),
+        "loss": recipe.loss,
+        "init": recipe.init,
         "batch_size": recipe.batch_size,
         "natural_weight": recipe.natural_weight,
         "l1": recipe.l1,
@@ -103,7 +105,7 @@ def _of_object(
     for name in ("eps", "method"):
         if options[name] is not None:
             raise ConfigError(f"{name} is settled by the problem object; make it with {name}=... instead.")
-    own = {name: getattr(made, name) for name in ("batch_size", "natural_weight", "l1")}
+    own = {name: getattr(made, name) for name in ("loss", "init", "batch_size", "natural_weight", "l1")}
     for name in own.keys() & dict(overrides or {}).keys():
         raise ConfigError(f"recipe: {name} is settled by the problem object; make it with {name}=... instead.")
     name = registered_name(type(made))
@@ -126,7 +128,8 @@ def stretched(recipe: Recipe, generations: int) -> Recipe:
         raise ConfigError(f"generations must be at least 1, not {generations}.")
     share = generations / recipe.generations
     phases = {name: round(getattr(recipe, name) * share) for name in _PHASES}
-    return recipe.replaced(generations=generations, **phases)
+    drops = [round(drop * share) for drop in recipe.learning_rate_drops]
+    return recipe.replaced(generations=generations, learning_rate_drops=drops, **phases)
 
 
 def check_device(device: str) -> None:

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gls_es.fitness import Stage
+from gls_es.fitness import Attack
 from gls_es.recipe import Recipe
-from gls_es.training.schedules import Schedule, cosine_decay, geometric_decay, linear_ramp
+from gls_es.training.schedules import Schedule, cosine_decay, drops, geometric_decay, linear_ramp, smooth_ramp
 
 steps = st.integers(0, 200)
 
@@ -61,17 +61,63 @@ def test_the_phases_of_a_run() -> None:
         eps_factor=1.5,
     )  # fmt: skip
     schedule = Schedule(recipe, 0.1, "crown")
-    found = [schedule.stage(generation) for generation in (0, 3, 4, 6, 8, 9, 10, 19)]
-    assert found == [
-        Stage(0.0, 1.0, "ibp"),
-        Stage(0.0, 1.0, "ibp"),
-        Stage(0.0, 1.0, "ibp"),
-        Stage(pytest.approx(0.075), pytest.approx(0.6), "ibp"),
-        Stage(pytest.approx(0.15), pytest.approx(0.2), "ibp"),
-        Stage(pytest.approx(0.15), pytest.approx(0.2), "ibp"),
-        Stage(pytest.approx(0.15), pytest.approx(0.2), "crown"),
-        Stage(pytest.approx(0.15), pytest.approx(0.2), "crown"),
-    ]
+    stages = [schedule.stage(generation) for generation in (0, 3, 4, 6, 8, 9, 10, 19)]
+    assert [stage.eps for stage in stages] == pytest.approx([0, 0, 0, 0.075, 0.15, 0.15, 0.15, 0.15])
+    assert [stage.natural_weight for stage in stages] == pytest.approx([1, 1, 1, 0.6, 0.2, 0.2, 0.2, 0.2])
+    assert [stage.method for stage in stages] == ["ibp"] * 6 + ["crown"] * 2
+    assert {stage.loss for stage in stages} == {"robust"}
+
+
+def test_the_losses_numbers_follow_the_ramp() -> None:
+    recipe = Recipe(
+        loss="crown-ibp", natural_until=2, ramp_until=6, natural_weight_start=0.0, natural_weight=0.4,
+        crown_ibp_beta_end=0.5, ramp_regularizer=0.8, attack_steps=3, attack_step_size=0.7, attack_restarts=2,
+        attack_eps_factor=2.1, sabr_lambda=0.9, mtl_ibp_alpha=0.1,
+    )  # fmt: skip
+    stages = [Schedule(recipe, 0.1, "ibp").stage(generation) for generation in (0, 2, 3, 4, 6, 99)]
+    assert [stage.natural_weight for stage in stages] == pytest.approx([1, 0, 0.1, 0.2, 0.4, 0.4])
+    assert [stage.crown_ibp_beta for stage in stages] == pytest.approx([1, 1, 0.875, 0.75, 0.5, 0.5])
+    assert [stage.regularizer for stage in stages] == pytest.approx([0, 0, 0.6, 0.4, 0, 0])
+    assert {stage.loss for stage in stages} == {"crown-ibp"}
+    assert {stage.attack for stage in stages} == {Attack(3, 0.7, 2, 2.1)}
+    assert {(stage.sabr_lambda, stage.mtl_ibp_alpha) for stage in stages} == {(0.9, 0.1)}
+    assert stages[-1].attack_eps == pytest.approx(0.21)
+
+
+@given(start=steps, length=st.integers(4, 200))
+def test_the_smooth_ramp_bends_once(start: int, length: int) -> None:
+    stop, middle = start + length, start + length // 4
+    values = [smooth_ramp(step, start, stop) for step in range(stop + 5)]
+    assert values[: start + 1] == [0] * (start + 1)
+    assert values[stop:] == [1] * 5
+    assert all(a < b for a, b in pairwise(values[start : stop + 1]))
+    # a quartic up to the middle: relative to its value there, ((step - start) / (middle - start))^4
+    for step in range(start, middle + 1):
+        assert values[step] == pytest.approx(values[middle] * ((step - start) / (middle - start)) ** 4)
+    # a line from there to 1, whose slope is the quartic's at the middle, 4 value / (middle - start)
+    slope = (1 - values[middle]) / (stop - middle)
+    assert slope == pytest.approx(4 * values[middle] / (middle - start))
+    for step in range(middle, stop + 1):
+        assert values[step] == pytest.approx(values[middle] + slope * (step - middle))
+
+
+def test_a_smooth_ramp_too_short_to_bend_is_a_line() -> None:
+    assert [smooth_ramp(step, 2, 5) for step in range(7)] == [linear_ramp(step, 2, 5) for step in range(7)]
+    recipe = Recipe(ramp="smooth", natural_until=0, ramp_until=8)
+    assert Schedule(recipe, 0.1, "ibp").stage(2).eps == pytest.approx(0.1 * 2**4 / (2**4 + 4 * 2**3 * 6))
+
+
+def test_drops() -> None:
+    assert [drops(step, (2, 2, 5), 0.5) for step in range(7)] == [1, 1, 0.25, 0.25, 0.25, 0.125, 0.125]
+    assert drops(9, (), 0.5) == 1
+    recipe = Recipe(
+        generations=11, center_learning_rate=0.5, learning_rate_end=1.0, learning_rate_drops=(5, 8),
+        learning_rate_drop_factor=0.2,
+    )  # fmt: skip
+    rates = [Schedule(recipe, 0.1, "ibp").learning_rate(g) for g in (0, 4, 5, 7, 8, 10)]
+    assert rates == pytest.approx([0.5, 0.5, 0.1, 0.1, 0.02, 0.02])
+    both = Schedule(recipe.replaced(learning_rate_end=0.1), 0.1, "ibp").learning_rate(5)
+    assert both == pytest.approx(0.2 * 0.275)
 
 
 @given(natural=steps, ramp=steps, factor=st.floats(0.5, 20))

@@ -1,0 +1,54 @@
+"""What the fitness is at one generation, as plain numbers and names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Attack:
+    """How hard training looks for an adversarial point.
+
+    Attributes:
+        steps: gradient steps from every start.
+        step_size: their size relative to the attack's radius.
+        restarts: how many random starts.
+        eps_factor: the attack's radius relative to that of the stage.
+    """
+
+    steps: int = 8
+    step_size: float = 0.25
+    restarts: int = 1
+    eps_factor: float = 1.0
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What the fitness is at one generation.
+
+    Attributes:
+        eps: radius of the box, in [0, 1] pixel units.
+        natural_weight: weight κ of the natural cross-entropy; the loss itself gets 1 - κ.
+        method: the relaxation, where the loss uses one of any kind.
+        loss: a name from ``gls_es.fitness.LOSSES``.
+        attack: the search for adversarial points, where the loss makes one.
+        sabr_lambda: radius of SABR's small box relative to eps, in [0, 1].
+        mtl_ibp_alpha: weight of MTL-IBP's robust part, in [0, 1].
+        crown_ibp_beta: weight of CROWN-IBP in the mixture with intervals, in [0, 1].
+        regularizer: weight of the ramp's regulariser (see ``gls_es.fitness.regularizer``).
+    """
+
+    eps: float
+    natural_weight: float
+    method: str
+    loss: str = "robust"
+    attack: Attack = field(default_factory=Attack)
+    sabr_lambda: float = 0.4
+    mtl_ibp_alpha: float = 0.5
+    crown_ibp_beta: float = 1.0
+    regularizer: float = 0.0
+
+    @property
+    def attack_eps(self) -> float:
+        """The attack's radius, in [0, 1] pixel units."""
+        return min(1.0, self.eps * self.attack.eps_factor)

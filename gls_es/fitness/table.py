@@ -1,0 +1,64 @@
+"""The losses by name, and what the one of a stage makes of a population."""
+
+from __future__ import annotations
+
+import difflib
+
+from torch import Tensor
+
+from gls_es.bounds import Plan
+from gls_es.errors import ConfigError
+from gls_es.fitness.adversarial import ADVERSARIAL
+from gls_es.fitness.crown_ibp import CROWN_IBP_LOSS
+from gls_es.fitness.loss import Loss
+from gls_es.fitness.minibatch import Minibatch
+from gls_es.fitness.mtl_ibp import MTL_IBP
+from gls_es.fitness.natural import NATURAL
+from gls_es.fitness.regularizer import regularization
+from gls_es.fitness.robust import ROBUST
+from gls_es.fitness.sabr import SABR
+from gls_es.fitness.stage import Stage
+from gls_es.network import Network
+
+LOSSES: dict[str, Loss] = {x.name: x for x in (ROBUST, NATURAL, ADVERSARIAL, SABR, MTL_IBP, CROWN_IBP_LOSS)}
+"""Every loss by the name that ``loss=`` takes."""
+
+
+def loss_named(name: str) -> Loss:
+    """The loss called ``name``.
+
+    Raises:
+        ConfigError: there is none; the message lists the names.
+    """
+    found = LOSSES.get(name) if isinstance(name, str) else None
+    if found is None:
+        close = difflib.get_close_matches(str(name), LOSSES, 1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise ConfigError(f"unknown loss {name!r}: {hint}choose one of {', '.join(LOSSES)}.")
+    return found
+
+
+def active_loss(stage: Stage) -> Loss:
+    """The loss that counts besides the natural one: with eps = 0 the box is a point, where all of them are natural."""
+    return NATURAL if stage.natural_weight == 1.0 or stage.eps == 0.0 else loss_named(stage.loss)
+
+
+def image_losses(net: Network, batch: Minibatch, params: Tensor, *, plan: Plan | None = None) -> Tensor:
+    """Every member's loss on every image: (1 - κ) the stage's loss + κ natural cross-entropy, (n, B)."""
+    plan = Plan.default(params.device.type) if plan is None else plan
+    loss, weight = active_loss(batch.stage), batch.stage.natural_weight
+    value = loss.image_losses(net, batch, params, plan)
+    if loss is NATURAL or weight == 0.0:
+        return value
+    return (1.0 - weight) * value + weight * NATURAL.image_losses(net, batch, params, plan)
+
+
+def member_losses(
+    net: Network, batch: Minibatch, params: Tensor, *, l1: float = 0.0, plan: Plan | None = None
+) -> Tensor:
+    """Every member's fitness: the mean of its image losses, the stage's regulariser and l1 Σ|θ|, (n,)."""
+    losses = image_losses(net, batch, params, plan=plan).mean(1)
+    if batch.stage.regularizer > 0.0:
+        plan = Plan.default(params.device.type) if plan is None else plan
+        losses = losses + batch.stage.regularizer * regularization(net, batch, params, plan=plan)
+    return losses + l1 * params.abs().sum(1) if l1 > 0.0 else losses

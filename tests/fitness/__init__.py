@@ -1,0 +1,1 @@
+"""Losses, attacks and the regulariser of training."""
