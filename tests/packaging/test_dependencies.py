@@ -41,7 +41,8 @@ ALLOWED: dict[str, set[str]] = {
         "registry",
         "basics",
     },
-    "cli": {"experiments", "training", "certification", "benchmark", "registry", "basics"},
+    "landscape": {"fitness", "bounds", "network", "basics"},
+    "cli": {"landscape", "experiments", "training", "certification", "benchmark", "registry", "basics"},
 }
 """What each room may import of gls_es when it is imported."""
 
