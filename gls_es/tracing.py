@@ -238,7 +238,7 @@ class Translation:
         return self.add(kind(where(step), (self.operand(step),), shape_of(out), *rest))
 
     def scale(self, step: fx.Node, source: int, out: Tensor, scale: Tensor, shift: Tensor) -> int:
-        """Add ``scale * z + shift``; a multiplication is merged into the addition before it, as in ``(z - mean) / std``.
+        """Add ``scale * z + shift``; a multiplication joins the addition before it, as in ``(z - mean) / std``.
 
         Nothing else is merged: in ``(z + c) - c`` the shifts would cancel, and with them the rounding errors that the
         module makes and certification has to account for.

@@ -21,7 +21,7 @@ from gls_es.experiments.tables import Cell, Table
 from gls_es.training.atomic import write_atomically
 from gls_es.training.lock import FolderLock
 from gls_es.training.progress import NullProgress, Progress
-from gls_es.training.runs import versions
+from gls_es.training.settings import versions
 
 RESULT = "result.json"
 
