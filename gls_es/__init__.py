@@ -19,6 +19,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from gls_es import bounds as bounds
     from gls_es import errors as errors
+    from gls_es import formats as formats
     from gls_es import losses as losses
     from gls_es.certification import CertificationReport as CertificationReport
     from gls_es.certification import certify as certify
@@ -43,7 +44,7 @@ _LAZY = {
     "certify": "gls_es.certification",
     "train": "gls_es.training",
 }
-_MODULES = frozenset({"bounds", "certification", "data", "errors", "losses", "searchers", "training"})
+_MODULES = frozenset({"bounds", "certification", "data", "errors", "formats", "losses", "searchers", "training"})
 
 __all__ = [
     "RGS",
@@ -57,6 +58,7 @@ __all__ = [
     "bounds",
     "certify",
     "errors",
+    "formats",
     "losses",
     "train",
 ]

@@ -25,6 +25,10 @@ class CheckpointError(GlsEsError):
     """A checkpoint that cannot be read, written, or used for what was asked."""
 
 
+class FormatError(GlsEsError):
+    """A file in an exchange format (ONNX, VNN-LIB, safetensors) that cannot be read, written, or used here."""
+
+
 class TrainingError(GlsEsError):
     """Training that cannot go on (every loss non-finite, say); the last good checkpoint is kept."""
 

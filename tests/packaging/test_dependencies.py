@@ -29,6 +29,7 @@ ALLOWED: dict[str, set[str]] = {
     "searchers": {"problem", "recipe", "basics"},
     "training": {"searchers", "problem", "registry", "fitness", "bounds", "network", "data", "recipe", "basics"},
     "certification": {"bounds", "network", "basics"},
+    "formats": {"certification", "training", "registry", "data", "network", "basics"},
     "problems": {"problem", "recipe", "data", "network", "registry", "basics"},
     "benchmark": {"problem", "fitness", "bounds", "losses", "network", "registry", "basics"},
     "experiments": {
@@ -42,11 +43,11 @@ ALLOWED: dict[str, set[str]] = {
         "basics",
     },
     "landscape": {"fitness", "bounds", "network", "basics"},
-    "cli": {"landscape", "experiments", "training", "certification", "benchmark", "registry", "basics"},
+    "cli": {"formats", "landscape", "experiments", "training", "certification", "benchmark", "registry", "basics"},
 }
 """What each room may import of gls_es when it is imported."""
 
-LATER: dict[str, set[str]] = {"registry": {"problem"}, "certification": {"training"}}
+LATER: dict[str, set[str]] = {"registry": {"problem"}, "certification": {"training"}, "formats": {"problem"}}
 """What it may import besides, for type checkers or inside a function only."""
 
 LIBRARIES: dict[str, set[str]] = {
@@ -54,7 +55,7 @@ LIBRARIES: dict[str, set[str]] = {
     "click": {"cli"},
     "rich": {"cli", "training"},
     "torchvision": {"data"},
-    "numpy": {"data", "certification"},
+    "numpy": {"data", "certification", "formats"},
 }
 """Libraries that only some rooms may import; torch is everybody's but the command line's."""
 

@@ -1,0 +1,9 @@
+"""Exchange formats: networks as ONNX and safetensors files, specifications as VNN-LIB; their libraries are extras."""
+
+from gls_es.formats.onnx_reading import OnnxModel as OnnxModel
+from gls_es.formats.onnx_reading import load_onnx as load_onnx
+from gls_es.formats.onnx_writing import save_onnx as save_onnx
+from gls_es.formats.weights import ProblemWeights as ProblemWeights
+from gls_es.formats.weights import load_safetensors as load_safetensors
+from gls_es.formats.weights import read_safetensors as read_safetensors
+from gls_es.formats.weights import save_safetensors as save_safetensors

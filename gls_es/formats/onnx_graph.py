@@ -1,0 +1,176 @@
+"""An ONNX file as checked plain values: constants as NumPy arrays, nodes with their attributes, one input, one output.
+
+The file may be hostile. Nothing but the file itself is read (tensors in other files are refused), and sizes are checked
+before anything of that size is made.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gls_es.errors import FormatError
+from gls_es.formats.extras import library
+from gls_es.formats.files import read_file, sha256
+
+Array = NDArray[Any]
+Shape = tuple[int, ...]
+
+MOST_VALUES = 2**27
+"""Numbers that one activation of one image may have at most."""
+_OPSETS = range(7, 28)  # before 7, arithmetic and BatchNormalization meant something else
+
+
+@dataclass(frozen=True, eq=False)
+class OnnxNode:
+    """One node: its name and operator for messages, the names of what it reads and makes, its attributes."""
+
+    name: str
+    op: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: dict[str, Any]
+
+    def __str__(self) -> str:
+        return f"{self.name[:60]!r} ({self.op[:40]})"
+
+
+@dataclass(frozen=True, eq=False)
+class OnnxGraph:
+    """What a file says.
+
+    Attributes:
+        path: where it was.
+        data: its bytes.
+        digest: their SHA-256.
+        input_name: the one input.
+        input_shape: its shape without the batch axis.
+        output_name: the one output.
+        constants: the initializers by name.
+        nodes: in an order in which they can be computed.
+    """
+
+    path: Path
+    data: bytes
+    digest: str
+    input_name: str
+    input_shape: Shape
+    output_name: str
+    constants: dict[str, Array]
+    nodes: tuple[OnnxNode, ...]
+
+
+def read_onnx(path: str | Path) -> OnnxGraph:
+    """Read an ONNX file.
+
+    Raises:
+        ConfigError: onnx is not installed.
+        FormatError: the file cannot be read, is no ONNX model or a damaged one, keeps weights in other files, or does
+            not have one floating-point input of known shape and one output.
+    """
+    onnx = library("onnx", "reading ONNX")
+    path = Path(path)
+    data = read_file(path)
+    try:
+        model = onnx.load_model_from_string(data)
+        _refuse_other_files(path, model)
+        onnx.checker.check_model(model)
+    except FormatError:
+        raise
+    except Exception as error:  # protobuf and the checker raise many
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        reason = lines[0].replace(str(path), "")[:150].rstrip(". ")
+        raise FormatError(f"{path}: not an ONNX model, or a damaged one ({reason}).") from error
+    _check_operators(path, model)
+    constants = {tensor.name: _array(path, tensor, onnx) for tensor in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in constants]
+    if len(inputs) != 1 or len(model.graph.output) != 1 or model.graph.sparse_initializer:
+        raise FormatError(
+            f"{path}: has {len(inputs)} inputs and {len(model.graph.output)} outputs; one of each, and no sparse "
+            "tensors, can be bounded."
+        )
+    return OnnxGraph(
+        path=path,
+        data=data,
+        digest=sha256(data),
+        input_name=inputs[0].name,
+        input_shape=_input_shape(path, inputs[0], onnx),
+        output_name=model.graph.output[0].name,
+        constants=constants,
+        nodes=tuple(_node(path, node, number, onnx) for number, node in enumerate(model.graph.node)),
+    )
+
+
+def _refuse_other_files(path: Path, model: Any) -> None:
+    """Tensors may name other files to read; whatever the field, wherever the tensor."""
+    tensors = list(model.graph.initializer)
+    for node in model.graph.node:
+        for attribute in node.attribute:
+            tensors += [attribute.t, *attribute.tensors]
+    if any(tensor.data_location == tensor.EXTERNAL or len(tensor.external_data) for tensor in tensors):
+        raise FormatError(
+            f"{path}: keeps weights in other files, which are not read; save it as one file "
+            "(onnx.save without save_as_external_data)."
+        )
+
+
+def _check_operators(path: Path, model: Any) -> None:
+    versions = {entry.domain: entry.version for entry in model.opset_import}
+    version = versions.get("", versions.get("ai.onnx", 0))
+    if version not in _OPSETS:
+        raise FormatError(
+            f"{path}: uses version {version} of ONNX's operators; versions {_OPSETS[0]} to {_OPSETS[-1]} are read."
+        )
+    if model.functions:
+        raise FormatError(f"{path}: defines functions of its own; write the model without them (inline them).")
+
+
+def _array(path: Path, tensor: Any, onnx: Any) -> Array:
+    """A tensor's numbers; their count is compared with the shape first."""
+    name = tensor.name[:60]
+    kind = onnx.TensorProto.DataType.Name(tensor.data_type).lower() if tensor.data_type else "?"
+    size = math.prod(tensor.dims) if all(length >= 0 for length in tensor.dims) else -1
+    width = {"float": 4, "int64": 8, "int32": 4}.get(kind)
+    if width is None:
+        raise FormatError(f"{path}: tensor {name!r} holds {kind} numbers; networks of float32 are read.")
+    listed = {"float": tensor.float_data, "int64": tensor.int64_data, "int32": tensor.int32_data}[kind]
+    found = len(tensor.raw_data) / width if tensor.HasField("raw_data") else len(listed)
+    if found != size:
+        raise FormatError(f"{path}: tensor {name!r} holds {found:g} numbers, not those of shape {list(tensor.dims)}.")
+    array: Array = onnx.numpy_helper.to_array(tensor)
+    if kind == "float" and not np.isfinite(array).all():
+        raise FormatError(f"{path}: tensor {name!r} holds NaN or infinity, and no bound is about such a network.")
+    return array
+
+
+def _input_shape(path: Path, value: Any, onnx: Any) -> Shape:
+    """The shape of one image: all axes but the first, which must be a batch's."""
+    tensor = value.type.tensor_type
+    if tensor.elem_type != onnx.TensorProto.FLOAT:
+        raise FormatError(f"{path}: the input {value.name[:60]!r} is not of float32 numbers.")
+    sizes = [axis.dim_value if axis.HasField("dim_value") else 0 for axis in tensor.shape.dim]
+    if len(sizes) < 2 or sizes[0] not in (0, 1) or min(sizes[1:]) < 1 or math.prod(sizes[1:]) > MOST_VALUES:
+        shown = ", ".join(str(size) if size else "?" for size in sizes[:8])
+        raise FormatError(
+            f"{path}: the input has shape ({shown}); it must be a batch axis of 1 or of any size, then known sizes."
+        )
+    return tuple(sizes[1:])
+
+
+def _node(path: Path, node: Any, number: int, onnx: Any) -> OnnxNode:
+    attributes: dict[str, Any] = {}
+    for attribute in node.attribute:
+        if attribute.type == onnx.AttributeProto.TENSOR:
+            attributes[attribute.name] = _array(path, attribute.t, onnx)
+        elif attribute.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS):
+            attributes[attribute.name] = None  # branches and loops are refused by their operators' names
+        else:
+            found = onnx.helper.get_attribute_value(attribute)
+            attributes[attribute.name] = list(found) if not isinstance(found, (int, float, bytes)) else found
+    op = node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
+    return OnnxNode(node.name or f"node {number}", op, tuple(node.input), tuple(node.output), attributes)

@@ -1,0 +1,126 @@
+"""The module that an ONNX graph becomes: small modules applied in order, traced by ``gls_es.Network`` as any other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class OnnxModule(nn.Module):
+    """Operations applied one after the other, each to values that were computed before.
+
+    Args:
+        operations: what computes the values 1, 2, ...; value 0 is the input.
+        wiring: per operation, the indices of the values it reads.
+        result: index of the value that is returned.
+    """
+
+    def __init__(self, operations: Sequence[nn.Module], wiring: Sequence[tuple[int, ...]], result: int) -> None:
+        super().__init__()
+        self.operations = nn.ModuleList(operations)
+        self.wiring = tuple(wiring)
+        self.result = result
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, *input_shape) -> (B, K)."""
+        values = [x]
+        for operation, sources in zip(self.operations, self.wiring, strict=True):
+            values.append(operation(*(values[i] for i in sources)))
+        return values[self.result]
+
+    def extra_repr(self) -> str:
+        """The wiring: modules of equal layers in another arrangement are other networks."""
+        return f"wiring={self.wiring}, result={self.result}"
+
+
+class Sum(nn.Module):
+    """The sum of two activations."""
+
+    def forward(self, left: Tensor, right: Tensor) -> Tensor:
+        """Two tensors of one shape."""
+        return left + right
+
+
+class Difference(nn.Module):
+    """The difference of two activations."""
+
+    def forward(self, left: Tensor, right: Tensor) -> Tensor:
+        """Two tensors of one shape."""
+        return left - right
+
+
+class WithConstant(nn.Module):
+    """An arithmetic operation with a constant.
+
+    Args:
+        op: "Add", "Sub", "Mul" or "Div".
+        value: the constant; it broadcasts to the activation.
+        first: whether the constant is the left operand.
+    """
+
+    value: Tensor
+
+    def __init__(self, op: str, value: Tensor, *, first: bool) -> None:
+        super().__init__()
+        self.op = op
+        self.first = first
+        self.register_buffer("value", value)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The activation's shape is kept."""
+        if self.op == "Add":
+            return x + self.value
+        if self.op == "Mul":
+            return x * self.value
+        if self.op == "Sub":
+            return self.value - x if self.first else x - self.value
+        return x / self.value
+
+    def extra_repr(self) -> str:
+        """The operation."""
+        return f"{self.op}, constant {'first' if self.first else 'second'}"
+
+
+class Shaped(nn.Module):
+    """The same numbers in another shape, image by image.
+
+    Args:
+        shape: without the batch axis.
+    """
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.shape = shape
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, ...) -> (B, *shape)."""
+        return x.reshape(-1, *self.shape)
+
+    def extra_repr(self) -> str:
+        """The shape."""
+        return str(self.shape)
+
+
+def with_weights(make: type[nn.Module], *args: Any, weights: dict[str, Tensor | None], **options: Any) -> nn.Module:
+    """A torch module that holds the given weights; none are drawn at random, so no random state changes.
+
+    Args:
+        make: the class.
+        args: what it takes.
+        weights: its parameters and buffers by name.
+        options: what it takes, too.
+    """
+    module = make(*args, device="meta", **options)
+    for name, value in weights.items():
+        if value is None:
+            continue
+        if name in module._parameters:
+            module.register_parameter(name, nn.Parameter(value))
+        else:
+            module.register_buffer(name, value)
+    if isinstance(module, nn.modules.batchnorm._BatchNorm):
+        module.num_batches_tracked = torch.tensor(0)
+    return module.eval()

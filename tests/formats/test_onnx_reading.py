@@ -1,0 +1,268 @@
+"""ONNX models by hand: what is read equals onnxruntime and hand-made torch; what has no bounds is listed."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from gls_es.errors import UnsupportedNetworkError
+from gls_es.formats import load_onnx
+from gls_es.formats.runtime import OnnxRuntime
+from gls_es.graph import Linear, Scale
+from tests.formats.hand_made import model, node, numbers, saved
+from tests.oracles.nets import BY_NAME
+
+pytest.importorskip("onnxruntime")
+
+Make = Callable[[], Any]
+
+
+def _dense() -> Any:
+    """MatMul and Add, as ERAN's and ACAS Xu's files have them, after subtracting a mean from a (1, 1, 1, 5) input."""
+    nodes = [
+        node("Sub", "x mean", "centred"),
+        node("Flatten", "centred", "flat"),
+        node("MatMul", "flat w1", "a"),
+        node("Add", "a b1", "b"),
+        node("Relu", "b", "c"),
+        node("MatMul", "c w2", "d"),
+        node("Add", "b2 d", "y"),
+    ]
+    constants = {
+        "mean": numbers(0, 1, 1, 5),
+        "w1": numbers(1, 5, 7),
+        "b1": numbers(2, 7),
+        "w2": numbers(3, 7, 3),
+        "b2": numbers(4, 3),
+    }
+    return model(nodes, constants, [1, 1, 1, 5])
+
+
+def _convolutional() -> Any:
+    nodes = [
+        node("Conv", "x k1 b1", "a", kernel_shape=[3, 2], strides=[2, 1], pads=[1, 0, 1, 0]),
+        node("BatchNormalization", "a g b m v", "n", epsilon=0.01),
+        node("Relu", "n", "r"),
+        node("Conv", "r k2", "c", group=2, dilations=[2, 1], kernel_shape=[2, 2]),
+        node("AveragePool", "c", "p", kernel_shape=[2, 2], strides=[1, 2], pads=[1, 1, 1, 1], count_include_pad=1),
+        node("GlobalAveragePool", "p", "q"),
+        node("Reshape", "q shape", "f"),
+        node("Gemm", "f w b2", "y", transB=1, alpha=0.5, beta=2.0),
+    ]
+    constants = {
+        "k1": numbers(0, 4, 2, 3, 2),
+        "b1": numbers(1, 4),
+        "g": numbers(2, 4),
+        "b": numbers(3, 4),
+        "m": numbers(4, 4),
+        "v": np.abs(numbers(5, 4)) + 0.5,
+        "k2": numbers(6, 6, 2, 2, 2),
+        "shape": np.array([0, -1]),
+        "w": numbers(7, 3, 6),
+        "b2": numbers(8, 1, 3),
+    }
+    return model(nodes, constants, ["N", 2, 7, 6])
+
+
+def _arithmetic() -> Any:
+    """Constants on either side, of every rank; sums and differences of activations; two readers of one product."""
+    nodes = [
+        node("Div", "x d", "a"),
+        node("Sub", "s a", "b"),
+        node("Mul", "m b", "c"),
+        node("MatMul", "c w", "e"),
+        node("Add", "e v", "f"),
+        node("Relu", "f", "g"),
+        node("Sub", "e g", "h"),
+        node("Add", "h g", "i"),
+        node("Identity", "i", "j"),
+        node("Dropout", "j", "k"),
+        node("Sub", "k row", "y"),
+    ]
+    constants = {
+        "d": np.array([2.0, 3.0, 5.0, -7.0], dtype=np.float32),
+        "s": np.array(0.5, dtype=np.float32),
+        "m": numbers(1, 1, 4),
+        "w": numbers(2, 4, 4),
+        "v": numbers(3, 4),
+        "row": numbers(4, 1, 1),
+    }
+    return model(nodes, constants, [1, 4])
+
+
+def _shapes() -> Any:
+    """Axes of size 1 come, move and go; constants are folded; constants are listed among the inputs."""
+    nodes = [
+        node("Transpose", "x", "a", perm=[0, 2, 1, 3]),
+        node("Squeeze", "a", "b", axes=[1, -1]),
+        node("Unsqueeze", "b", "c", axes=[1]),
+        node("Reshape", "c two_by_three", "d"),
+        node("Flatten", "d", "e", axis=-2),
+        node("Constant", "", "k", value_floats=[float(n) for n in range(18)]),
+        node("Transpose", "w", "wt"),
+        node("Identity", "wt", "w2"),
+        node("MatMul", "e w2", "y"),
+    ]
+    made = model(nodes, {"w": numbers(1, 3, 6)}, [1, 6, 1, 1], opset=12, listed=True)
+    shape = np.array([1, 2, 3], dtype=np.int64)
+    made.graph.node.insert(0, node("Constant", "", "two_by_three", value=_tensor(shape)))
+    return made
+
+
+def _tensor(array: np.ndarray) -> Any:
+    from onnx import numpy_helper
+
+    return numpy_helper.from_array(array)
+
+
+@pytest.mark.parametrize("make", [_dense, _convolutional, _arithmetic, _shapes])
+@pytest.mark.parametrize("opset", [None, 18])
+def test_networks_by_hand_equal_onnxruntime(make: Make, opset: int | None, tmp_path: Path) -> None:
+    made = make()
+    if opset is not None and make is not _shapes:  # its Squeeze is that of old operators
+        made.opset_import[0].version = opset
+    loaded = load_onnx(saved(made, tmp_path))
+    x = 3 * torch.randn(20, *loaded.network.input_shape, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        own = loaded.network.module()(x)
+    theirs = OnnxRuntime(loaded.data, what="by hand").logits(x)
+    assert own.shape == theirs.shape
+    assert float((own - theirs).abs().max()) <= 1e-5
+    assert own.std() > 0.1
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+@pytest.mark.parametrize("name", ["mlp", "batch_norm_2d", "pool_overlapping", "normalize_gls", "resnet", "conv_groups"])
+def test_networks_that_torch_exports(name: str, tmp_path: Path) -> None:
+    case = BY_NAME[name]
+    module = case.build(seed=2)
+    x = torch.rand(1, *case.input_shape, generator=torch.Generator().manual_seed(4))
+    try:
+        torch.onnx.export(module, (x,), tmp_path / "net.onnx", dynamo=False)
+    except Exception as error:  # the exporter that needs no further library may go away
+        pytest.skip(f"torch does not export without onnxscript: {error}")
+    with torch.no_grad():
+        found = load_onnx(tmp_path / "net.onnx").network.module()(x)
+        assert float((found - module(x)).abs().max()) <= 1e-5
+
+
+def test_dense_equals_numpy(tmp_path: Path) -> None:
+    """The same network written down once more, with onnxruntime out of the way."""
+    network = load_onnx(saved(_dense(), tmp_path)).network
+    x = np.random.default_rng(9).random((8, 5), dtype=np.float32)
+    hidden = np.maximum((x - numbers(0, 1, 1, 5).reshape(5)) @ numbers(1, 5, 7) + numbers(2, 7), 0)
+    wanted = hidden @ numbers(3, 7, 3) + numbers(4, 3)
+    with torch.no_grad():
+        found = network.module()(torch.from_numpy(x).reshape(8, 1, 1, 5)).numpy()
+    assert np.abs(found - wanted).max() < 1e-5
+
+
+def test_a_bias_is_part_of_its_matrix_product(tmp_path: Path) -> None:
+    """Fewer nodes to bound; where the product has another reader the addition stays."""
+    graph = load_onnx(saved(_dense(), tmp_path)).network.graph
+    linear = [n for n in graph.nodes if isinstance(n, Linear)]
+    assert [n.bias is not None for n in linear] == [True, True]
+    graph = load_onnx(saved(_arithmetic(), tmp_path)).network.graph
+    assert [n.bias for n in graph.nodes if isinstance(n, Linear)] == [None]
+    assert sum(isinstance(n, Scale) for n in graph.nodes) >= 4
+
+
+def test_no_random_numbers_are_drawn(tmp_path: Path) -> None:
+    path = saved(_convolutional(), tmp_path)
+    state = torch.random.get_rng_state()
+    load_onnx(path)
+    assert torch.equal(state, torch.random.get_rng_state())
+
+
+def test_another_arrangement_has_another_digest(tmp_path: Path) -> None:
+    """Records name a network by its structure and weights; operations without weights differ in the wiring only."""
+    from gls_es.certification.identity import network_digest
+
+    constants = {"w": numbers(1, 4, 4)}
+    first = [node("MatMul", "x w", "a"), node("Relu", "a", "r"), node("Sub", "a r", "y")]
+    second = [*first[:2], node("Sub", "r a", "y")]
+    digests = {
+        network_digest(load_onnx(saved(model(nodes, constants, [1, 4]), tmp_path)).network) for nodes in (first, second)
+    }
+    assert len(digests) == 2
+
+
+def test_everything_in_the_way_is_listed_at_once(tmp_path: Path) -> None:
+    nodes = [
+        node("Sigmoid", "x", "a"),
+        node("MatMul", "a w", "b"),
+        node("Mul", "b b", "c"),
+        node("Relu", "c", "d"),
+        node("Softmax", "d", "y"),
+    ]
+    made = model(nodes, {"w": numbers(1, 4, 4)}, [1, 4])
+    with pytest.raises(UnsupportedNetworkError) as caught:
+        load_onnx(saved(made, tmp_path))
+    message = str(caught.value)
+    for said in ("'the_a' (Sigmoid)", "'the_y' (Softmax)", "net.onnx"):
+        assert said in message
+    assert "(3)" not in message  # what lies behind a refused node cannot be judged
+    assert "\n" not in message
+
+
+_W = {"w": numbers(1, 4, 4), "k": numbers(2, 3, 2, 3, 3), "one": numbers(3, 1), "zero": np.zeros(4, dtype=np.float32)}
+_W |= {"swap": np.array([4, 1]), "wide": numbers(4, 2, 4), "shape5": np.array([1, 5]), "two": np.array([2, -1])}
+_W |= {"channels": np.ones(2, dtype=np.float32)}
+REFUSED: dict[str, tuple[Any, list[int], str]] = {
+    "constant times activation": (node("MatMul", "w x", "y"), [1, 4], "must be a constant"),
+    "two activations": (node("Gemm", "x x", "y"), [1, 4], "must be a constant"),
+    "transposed input": (node("Gemm", "x w", "y", transA=1), [1, 4], "transA"),
+    "weights that round": (node("Gemm", "x w", "y", alpha=0.1), [1, 4], "round"),
+    "matrix of another size": (node("MatMul", "x w", "y"), [1, 3], "flatten"),
+    "uneven padding": (node("Conv", "x k", "y", pads=[0, 0, 1, 1]), [1, 2, 5, 5], "differ between the sides"),
+    "automatic padding": (node("Conv", "x k", "y", auto_pad="SAME_UPPER"), [1, 2, 5, 5], "auto_pad"),
+    "no room for the kernel": (node("Conv", "x k", "y"), [1, 2, 2, 2], "makes values of shape"),
+    "huge padding": (node("Conv", "x k", "y", pads=[2**40] * 4), [1, 2, 5, 5], "impossible sizes"),
+    "large padding": (node("Conv", "x k", "y", pads=[2**20] * 4), [1, 2, 5, 5], "makes values of shape"),
+    "other channels": (node("Conv", "x k", "y"), [1, 3, 5, 5], "does not fit 3 channels"),
+    "convolution over one axis": (node("Conv", "x w", "y"), [1, 2, 5], "two axes"),
+    "pool that counts no padding": (
+        node("AveragePool", "x", "y", kernel_shape=[2, 2], pads=[1, 1, 1, 1]),
+        [1, 2, 5, 5],
+        "count_include_pad",
+    ),
+    "pool rounded up": (node("AveragePool", "x", "y", kernel_shape=[2, 2], ceil_mode=1), [1, 2, 5, 5], "ceil_mode"),
+    "training mode": (
+        node("BatchNormalization", "x channels channels channels channels", "y", training_mode=1),
+        [1, 2, 5, 5],
+        "frozen",
+    ),
+    "flatten of the batch": (node("Flatten", "x", "y", axis=0), [1, 2, 5, 5], "mixes the images"),
+    "reshape of the batch": (node("Reshape", "x swap", "y"), [1, 4], "first axis is not the batch"),
+    "reshape into two": (node("Reshape", "x two", "y"), [1, 4], "first axis is not the batch"),
+    "reshape that does not fit": (node("Reshape", "x shape5", "y"), [1, 4], "into"),
+    "reshape by an activation": (node("Reshape", "x x", "y"), [1, 4], "must be a constant"),
+    "reordering": (node("Transpose", "x", "y", perm=[0, 2, 3, 1]), [1, 2, 5, 5], "reorders"),
+    "broadcast that enlarges": (node("Add", "x wide", "y"), [1, 4], "does not fit"),
+    "division by zero": (node("Div", "x zero", "y"), [1, 4], "other than zero"),
+    "division of a constant": (node("Div", "one x", "y"), [1, 4], "other than zero"),
+    "constants at run time": (node("Add", "w one", "y"), [1, 4], "constants alone"),
+    "another library's operator": (
+        node("FusedMatMul", "x w", "y", domain="com.microsoft"),
+        [1, 4],
+        "com.microsoft.FusedMatMul",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refusals(case: str, tmp_path: Path) -> None:
+    made_node, shape, said = REFUSED[case]
+    needed = {name: _W[name] for name in made_node.input if name != "x"}
+    made = model([made_node], needed, shape, opset=15)
+    if made_node.domain:
+        from onnx import helper
+
+        made.opset_import.append(helper.make_opsetid(made_node.domain, 1))
+    with pytest.raises(UnsupportedNetworkError, match=r"the_y|FusedMatMul") as caught:
+        load_onnx(saved(made, tmp_path))
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
