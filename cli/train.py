@@ -40,6 +40,7 @@ _WITH_RESUME = frozenset({"resume", "generations", "data", "problem", "json", "q
 @click.option(
     "--set", "settings", type=SETTING, multiple=True, help="A hyper-parameter of the recipe; may be repeated."
 )
+@click.option("--init", metavar="FILE", help="Begin with the weights of this checkpoint or state dict.")
 @click.option(
     "--save-every",
     type=click.FloatRange(min=0),
@@ -155,7 +156,7 @@ def _arguments(ctx: click.Context, options: dict[str, Any]) -> dict[str, Any]:
     overrides = {**config_tables(ctx).get("recipe", {}), **dict(options["settings"])}
     if options["loss"] is not None:
         overrides["loss"] = options["loss"]
-    same = ("out", "seed", "eps", "method", "generations", "device")
+    same = ("out", "seed", "eps", "method", "generations", "device", "init")
     return {name: options[name] for name in same} | {
         "data_root": options["data"],
         "overrides": overrides,

@@ -98,6 +98,10 @@ class Network:
             start += parameter.numel()
         return found
 
+    def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each named parameter, in the order of the weight vector."""
+        return {name: tuple(parameter.shape) for name, parameter in self._module.named_parameters()}
+
     def module(self, params: Tensor | None = None) -> nn.Module:
         """A copy of the module (eval mode) that holds the weights of one member.
 
@@ -122,6 +126,17 @@ class Network:
             if name not in own or own[name].shape != value.shape:
                 raise ConfigError(f"the network has no buffer {name!r} of shape {tuple(value.shape)}")
             own[name].copy_(value)
+
+    def holding(self, params: Tensor, buffers: dict[str, Tensor]) -> Network:
+        """The same network with other weights (L,) and other buffers (see :meth:`buffers`) as its own.
+
+        Raises:
+            ConfigError: a buffer that it does not have, or of another shape.
+        """
+        other = copy.copy(self)
+        other._module = self.module(params)
+        other.load_buffers(buffers)
+        return Network(other._module, self.input_shape)  # traced again: tracing turns normalisation into constants
 
     def members(self, params: Tensor | None, like: Tensor) -> Tensor:
         """``params`` as (P, L) with the dtype and device of ``like``; None gives the own weights, (1, L)."""

@@ -31,6 +31,7 @@ _GLOBALS = frozenset(
     {"torch._utils _rebuild_tensor_v2", "collections OrderedDict", *(f"torch {name}Storage" for name in _STORAGES)}
 )
 _GLOBAL_OPCODES = frozenset({"GLOBAL", "INST", "STACK_GLOBAL", "EXT1", "EXT2", "EXT4"})
+_FOREIGN = "it was written by something else"
 _OLDEST_TORCH = (2, 10)  # before it, weights_only=True was no protection (CVE-2025-32434, CVE-2026-24747)
 
 
@@ -84,6 +85,18 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     Raises:
         CheckpointError: the file is missing, unreadable, no checkpoint, of another format, or damaged.
     """
+    return verified(Path(path), read_plain(path))
+
+
+def read_plain(path: str | Path) -> dict[str, Any]:
+    """The table in a file of ``torch.save``, whoever wrote it, as long as it is plain data.
+
+    Args:
+        path: the file. It may be hostile: nothing in it is executed.
+
+    Raises:
+        CheckpointError: the file is missing, unreadable, or holds anything else.
+    """
     path = Path(path)
     data = _read(path)
     if tuple(int(part) for part in torch.__version__.split(".")[:2]) < _OLDEST_TORCH:
@@ -93,13 +106,38 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-        if type(content) is not dict or "format" not in content or "digest" not in content:
-            raise NotPlainError("it was written by something else")
-        table: dict[str, Any] = plain_copy(content, budget=Budget.of_file(len(data)), share=True)
+        if not isinstance(content, dict):
+            raise NotPlainError(_FOREIGN)
+        table: dict[str, Any] = plain_copy(dict(content), budget=Budget.of_file(len(data)), share=True)
     except Exception as error:  # damaged files make torch raise IndexError, KeyError, EOFError, UnpicklingError, ...
-        raise CheckpointError(f"{path}: not a gls-es checkpoint, or a damaged one ({_reason(error)}).") from error
-    _verify(path, table)
+        raise _no_checkpoint(path, _reason(error)) from error
     return table
+
+
+def verified(path: Path, table: dict[str, Any]) -> dict[str, Any]:
+    """The table read from ``path``, if it is a checkpoint, of this format, and what was saved.
+
+    Raises:
+        CheckpointError: it is not.
+    """
+    if "format" not in table or "digest" not in table:
+        raise _no_checkpoint(path, _FOREIGN)
+    version = table["format"]
+    if type(version) is not int or version != FORMAT:
+        raise CheckpointError(
+            f"{path}: a checkpoint of format {version!r}, and this gls-es reads format {FORMAT}; "
+            "use the release that wrote it."
+        )
+    rest = {key: value for key, value in table.items() if key != "digest"}
+    if digest(rest) != table["digest"]:
+        raise CheckpointError(
+            f"{path}: the checkpoint is damaged, its contents do not have the digest it stores; use another copy."
+        )
+    return table
+
+
+def _no_checkpoint(path: Path, why: str) -> CheckpointError:
+    return CheckpointError(f"{path}: not a gls-es checkpoint, or a damaged one ({why}).")
 
 
 def _read(path: Path) -> bytes:
@@ -137,20 +175,6 @@ def _inspect(data: bytes) -> None:
     for opcode, argument, _ in pickletools.genops(pickled):
         if opcode.name in _GLOBAL_OPCODES and argument not in _GLOBALS:
             raise NotPlainError(f"it names {str(argument or opcode.name)[:60]!r}, and a checkpoint holds only data")
-
-
-def _verify(path: Path, table: dict[str, Any]) -> None:
-    version = table["format"]
-    if type(version) is not int or version != FORMAT:
-        raise CheckpointError(
-            f"{path}: a checkpoint of format {version!r}, and this gls-es reads format {FORMAT}; "
-            "use the release that wrote it."
-        )
-    rest = {key: value for key, value in table.items() if key != "digest"}
-    if digest(rest) != table["digest"]:
-        raise CheckpointError(
-            f"{path}: the checkpoint is damaged, its contents do not have the digest it stores; use another copy."
-        )
 
 
 def _reason(error: Exception) -> str:

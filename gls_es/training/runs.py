@@ -47,6 +47,7 @@ def train(
     device: str = "cpu",
     data_root: str | Path | None = None,
     overrides: Mapping[str, Any] | None = None,
+    init: str | Path | None = None,
     bookkeeping: Bookkeeping | None = None,
     progress: Progress | None = None,
 ) -> Path:
@@ -64,6 +65,7 @@ def train(
         device: torch device.
         data_root: folder of datasets.
         overrides: recipe fields to change.
+        init: file of the initial weights (see ``gls_es.training.warmstart.read_start``); None: random ones.
         bookkeeping: how often to save, and what to keep.
         progress: what is told of every generation.
 
@@ -78,7 +80,8 @@ def train(
     """
     made, settings = prepared(
         problem, searcher, seed=seed, eps=eps, method=method, device=device, data_root=data_root,
-        generations=generations, overrides=overrides, bookkeeping=(bookkeeping or DEFAULT).over(DEFAULT),
+        generations=generations, overrides=overrides, init=init,
+        bookkeeping=(bookkeeping or DEFAULT).over(DEFAULT),
     )  # fmt: skip
     search = build(searcher, made, settings.recipe)
     with StopSignals() as signals, RunFolder.create(default_folder(settings) if out is None else out) as folder:
@@ -123,6 +126,7 @@ def resume(
         made = trusted_problem(folder.checkpoint, settings.problem, problem).rebuilt(settings.arguments)
         if made.data.digest() != saved["data_digest"]:
             raise CheckpointError(f"{folder.path}: the data are not those the run began with; point --data at them.")
+        made.network = made.network.holding(saved["center"], saved["buffers"])
         search = build(settings.searcher, made, settings.recipe)
         restore_searcher(search, saved["searcher_state"])
         with MetricsWriter(folder.metrics, after=saved["generation"]) as metrics:
@@ -146,7 +150,7 @@ def _resumed(
         raise ConfigError(f"{folder.path}: has {saved['generation']} generations already, not {generations}.")
     moved = {} if data_root is None else {"data_root": str(Path(data_root).resolve())}
     kept = bookkeeping.over(Bookkeeping(**saved["bookkeeping"]))
-    return Settings(saved["problem"], saved["problem_args"] | moved, saved["searcher"], recipe, kept)
+    return Settings(saved["problem"], saved["problem_args"] | moved, saved["searcher"], recipe, kept, saved["init"])
 
 
 def plan(
@@ -160,12 +164,14 @@ def plan(
     device: str = "cpu",
     data_root: str | Path | None = None,
     overrides: Mapping[str, Any] | None = None,
+    init: str | Path | None = None,
     bookkeeping: Bookkeeping | None = None,
 ) -> dict[str, Any]:
     """What :func:`train` would do, without doing it: the resolved settings and their cost, as plain values."""
     made, settings = prepared(
         problem, searcher, seed=seed, eps=eps, method=method, device=device, data_root=data_root,
-        generations=generations, overrides=overrides, bookkeeping=(bookkeeping or DEFAULT).over(DEFAULT),
+        generations=generations, overrides=overrides, init=init,
+        bookkeeping=(bookkeeping or DEFAULT).over(DEFAULT),
     )  # fmt: skip
     build(searcher, made, settings.recipe)
     return plan_table(made, settings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
 import math
 import platform
@@ -20,6 +21,7 @@ from gls_es.recipe import Recipe
 from gls_es.registry import registered_name, resolve
 from gls_es.searchers.table import DEFAULTS, SEARCHERS
 from gls_es.training.bookkeeping import Bookkeeping
+from gls_es.training.warmstart import read_start
 
 ProblemLike = str | type[CertifiedTrainingProblem] | CertifiedTrainingProblem
 """A registered name or "module:Class", a problem class, or a problem object."""
@@ -37,6 +39,7 @@ class Settings:
         searcher: a key of ``gls_es.searchers.table.SEARCHERS``.
         recipe: hyper-parameters.
         bookkeeping: what is kept, and how often; no field is None.
+        init: the file of the initial weights, with its digest; None: random ones.
     """
 
     problem: str
@@ -44,9 +47,27 @@ class Settings:
     searcher: str
     recipe: Recipe
     bookkeeping: Bookkeeping
+    init: str | None = None
 
 
 def prepared(
+    problem: ProblemLike, searcher: str, *, init: str | Path | None, **options: Any
+) -> tuple[CertifiedTrainingProblem, Settings]:
+    """The problem object and everything that is settled about the run; see ``gls_es.train`` for the arguments.
+
+    Raises:
+        ConfigError: an argument that makes no sense.
+        CheckpointError: ``init`` cannot be read, or does not fit.
+    """
+    start = None if init is None else read_start(init)
+    made, settings = _made(problem, searcher, **options)
+    if start is not None:
+        made.network = start.network(made.network)
+        settings = dataclasses.replace(settings, init=start.source)
+    return made, settings
+
+
+def _made(
     problem: ProblemLike,
     searcher: str,
     *,
@@ -55,11 +76,6 @@ def prepared(
     bookkeeping: Bookkeeping,
     **options: Any,
 ) -> tuple[CertifiedTrainingProblem, Settings]:
-    """The problem object and everything that is settled about the run; see ``gls_es.train`` for the arguments.
-
-    Raises:
-        ConfigError: an argument that makes no sense.
-    """
     if searcher not in SEARCHERS:
         raise ConfigError(f"unknown searcher {searcher!r}: choose one of {', '.join(SEARCHERS)}.")
     check_device(options["device"])
@@ -169,6 +185,7 @@ def plan_table(problem: CertifiedTrainingProblem, settings: Settings) -> dict[st
         "batch_size": recipe.batch_size,
         "seed": problem.run_seed,
         "device": str(problem.device),
+        "init": settings.init,
         "evaluations": recipe.generations * members * min(recipe.batch_size, len(problem.data.train)),
         "population_bytes": math.ceil(2.6 * 4 * members * problem.network.num_parameters),
         **settings.bookkeeping.as_dict(),
@@ -186,6 +203,7 @@ def config_table(problem: CertifiedTrainingProblem, settings: Settings) -> dict[
         "seed": problem.run_seed,
         "device": str(problem.device),
         "data": problem.data_root,
+        "init": settings.init,
         **settings.bookkeeping.as_dict(),
         "recipe": settings.recipe.as_dict(),
         "versions": versions(),

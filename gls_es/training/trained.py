@@ -92,9 +92,8 @@ def load_trained(path: str | Path, *, problem: str | None = None) -> Trained:
             f"{path}: holds {len(content['center'])} weights, but problem {content['problem']!r} now has a network of "
             f"{network.num_parameters}."
         )
-    network.load_buffers(content["buffers"])  # before tracing, which turns normalisation into constants
     return Trained(
-        network=Network(network.module(content["center"]), network.input_shape),
+        network=network.holding(content["center"], content["buffers"]),
         problem=rebuilt,
         problem_name=content["problem"],
         eps=content["eps"],

@@ -30,6 +30,7 @@ def test_the_defaults_reach_training(run: Run, work: Any) -> None:
                 "device": "cpu",
                 "data_root": None,
                 "overrides": {},
+                "init": None,
                 "bookkeeping": Bookkeeping(),
             },
         )
@@ -39,7 +40,7 @@ def test_the_defaults_reach_training(run: Run, work: Any) -> None:
 def test_every_option_reaches_training(run: Run, work: Any, tmp_path: Path) -> None:
     options = {"--searcher": "rgs", "--out": "r", "--seed": 3, "--eps": "8/255", "--method": "ibp", "--generations": 5}
     more = {"--device": "cuda:1", "--data": tmp_path, "--set": "popsize=8"}
-    more |= {"--save-every": 2.5, "--keep": 3}
+    more |= {"--init": "w.pt", "--save-every": 2.5, "--keep": 3}
     flat = [part for pair in (options | more).items() for part in pair]
     assert run("train", "--problem", "p.py:C", *flat).exit_code == 0
     (_, args, kwargs) = work.calls[0]
@@ -53,6 +54,7 @@ def test_every_option_reaches_training(run: Run, work: Any, tmp_path: Path) -> N
         "device": "cuda:1",
         "data_root": tmp_path,
         "overrides": {"popsize": 8},
+        "init": "w.pt",
         "bookkeeping": Bookkeeping(save_every=2.5, keep=3),
     }
 
