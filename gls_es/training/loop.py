@@ -41,6 +41,7 @@ class Loop:
         progress: what a person sees.
         average: the mean of the centers, if there is to be one.
         save_every: seconds between two checkpoints.
+        has_statistics: whether BatchNorm's statistics are those of trained weights, or were updated already.
         done: generations completed so far.
         elapsed: seconds spent by earlier processes of this run.
     """
@@ -53,6 +54,7 @@ class Loop:
     progress: Progress
     average: Average = field(default_factory=lambda: Average(decay=0.0))
     save_every: float = 30.0
+    has_statistics: bool = False
     done: int = 0
     elapsed: float = 0.0
     last_row: dict[str, Any] = field(default_factory=dict)
@@ -76,7 +78,7 @@ class Loop:
         """Go on from a checkpoint's content; the searcher has its state already."""
         self.done, self.elapsed = saved["generation"], saved["elapsed_seconds"]
         self.last_row.update(saved["history"])
-        self.problem.network.load_buffers(saved["buffers"])
+        self.has_statistics = True
         if saved["averaged"]:
             self.average.center = saved["center"].to(self._position)
             self.average.count = saved["averaged"]
@@ -84,7 +86,8 @@ class Loop:
     def run(self, stop_requested: Callable[[], bool]) -> None:
         """Run to the last generation, or until a stop is requested; the state is saved either way."""
         if self.done == 0:
-            self.problem.update_statistics(self._position)
+            if not self.has_statistics:
+                self.problem.update_statistics(self._position)
             self.save(self)  # from here on a killed run can go on
         began, saved, saved_at = time.monotonic(), time.monotonic(), -1
         before, first = self.elapsed, self.done

@@ -195,6 +195,7 @@ def _loop(
         progress=progress or NullProgress(),
         average=Average(recipe.average_decay, recipe.average_from),
         save_every=cast(float, settings.bookkeeping.save_every),
+        has_statistics=settings.init is not None,
     )
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -58,6 +59,21 @@ def test_a_stopped_run_goes_on_bit_for_bit(tmp_path: Path, searcher: str, optimi
     assert_same(timeless(load_checkpoint(straight)), timeless(load_checkpoint(again)))
     assert [timeless(row) for row in rows(straight.parent)] == [timeless(row) for row in rows(broken)]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize("searcher", ["pgpe", "rgs", "grad"])
+def test_every_checkpoint_of_a_run_leads_to_the_same_end(tmp_path: Path, searcher: str) -> None:
+    """Also the one before the first generation; with BatchNorm, whose statistics are state, too."""
+    every = Bookkeeping(save_every=0, keep=GENERATIONS + 1)
+    problem = "tests.problem.normed:NormedBlobs"
+    straight = run(tmp_path / "run", searcher=searcher, problem=problem, average_decay=0.9, bookkeeping=every)
+    end = timeless(load_checkpoint(straight))
+    for generation in (0, 1, 7, GENERATIONS):
+        again = tmp_path / f"from {generation}"
+        again.mkdir()
+        shutil.copy(straight.parent / "config.toml", again)
+        shutil.copy(straight.parent / f"checkpoint-{generation:07}.pt", again / "checkpoint.pt")
+        assert_same(end, timeless(load_checkpoint(resume(again))))
 
 
 KILLED = f"""

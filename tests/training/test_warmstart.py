@@ -12,19 +12,13 @@ from torch import nn
 from gls_es.errors import CheckpointError
 from gls_es.training import Bookkeeping, TrainingInterrupted, load_trained, plan, resume, train
 from gls_es.training.checkpoint import load_checkpoint, save_checkpoint
+from tests.problem.normed import NormedBlobs
 from tests.problem.toys import Blobs, ScaledBlobs, WideBlobs, perceptron
 
 from .running import StopAfter, assert_same, edited, run, timeless
 
 ONCE = Bookkeeping(save_every=0, keep=100)
 SCALED = "tests.problem.toys:ScaledBlobs"
-
-
-class Normed(Blobs):
-    """BatchNorm, whose statistics are buffers."""
-
-    def make_network(self) -> nn.Module:
-        return nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 3))
 
 
 def first(run: Path) -> dict[str, Any]:
@@ -65,10 +59,12 @@ def test_a_resumed_run_keeps_its_start(tmp_path: Path) -> None:
 
 def test_a_state_dict_will_do(tmp_path: Path) -> None:
     """Of a module with BatchNorm: its statistics count, its number of batches does not."""
-    module = Normed().make_network()
+    module = NormedBlobs().make_network()
     module(torch.rand(20, 4))  # in training mode: moves the statistics
     torch.save(module.state_dict(), tmp_path / "weights.pt")
-    checkpoint = run(tmp_path / "run", problem=Normed, searcher="grad", init=tmp_path / "weights.pt", bookkeeping=ONCE)
+    checkpoint = run(
+        tmp_path / "run", problem=NormedBlobs, searcher="grad", init=tmp_path / "weights.pt", bookkeeping=ONCE
+    )
     begun = first(tmp_path / "run")
     assert torch.equal(begun["center"], nn.utils.parameters_to_vector(module.parameters()).detach())
     assert torch.equal(begun["buffers"]["1.running_mean"], module.state_dict()["1.running_mean"])
