@@ -170,7 +170,7 @@ CASES = [
     Bad(f"{TRAIN} --generations 0", 2, "--generations"),
     Bad(f"{TRAIN} --generations -5", 2, "--generations"),
     # names
-    Bad("train --problem digits-cnn4 --out new", 2, "did you mean 'digits-cnn3'?"),
+    Bad("train --problem digits-cn3 --out new", 2, "did you mean 'digits-cnn3'?"),
     Bad("train --problem xyzzy --out new", 2, "unknown problem 'xyzzy'"),
     Bad("train", 2, "--problem"),
     Bad("trian --problem digits-cnn3", 2, "did you mean 'train'?"),
