@@ -11,6 +11,7 @@ from typing import Any
 from gls_es.errors import ConfigError
 
 FITNESS = ("raw", "normalized", "ranks")
+STDEV_MODES = ("absolute", "relative")
 OPTIMIZERS = ("adam", "clipup", "sgd")
 RAMPS = ("linear", "smooth")
 
@@ -33,11 +34,15 @@ class Recipe:
         learning_rate_drops: generations from which on the step size is multiplied by ``learning_rate_drop_factor``,
             once for each; besides the cosine.
         learning_rate_drop_factor: see there.
-        stdev_init: standard deviation σ of the weight noise, the same for all weights.
-        stdev_learning_rate: step size of a learned σ; 0 keeps it fixed.
+        gradient_clip: largest norm of the gradient that the optimizer is given; 0: any.
+        stdev_init: standard deviation σ of the weight noise.
+        stdev_mode: "absolute": σ is the same for all weights; "relative": it is ``stdev_init`` times the root mean
+            square of the layer's weights at the start (of its weight tensor, for its bias too).
+        stdev_learning_rate: step size of a learned σ (PGPE); 0 keeps it fixed.
         stdev_end: σ at the end as a fraction of the start's, reached geometrically (only with a fixed σ).
         fitness: "raw" losses follow the gradient of the smoothed loss; "normalized" ones its direction; "ranks" do
-            not, but resist outliers.
+            not, but resist outliers (PGPE; RGS has no fitness to shape).
+        antithetic: RGS draws its members in pairs θ ± noise, as PGPE always does.
         loss: what is minimised once eps is positive: a name from ``gls_es.fitness.LOSSES``.
         init: initial weights: "default" as the problem makes them, "ibp", or "ibp-hidden" for all layers but the last.
         natural_until: generations of natural training at the start.
@@ -74,10 +79,13 @@ class Recipe:
     learning_rate_end: float = 0.1
     learning_rate_drops: tuple[int, ...] = ()
     learning_rate_drop_factor: float = 0.2
+    gradient_clip: float = 0.0
     stdev_init: float = 0.02
+    stdev_mode: str = "absolute"
     stdev_learning_rate: float = 0.0
     stdev_end: float = 1.0
     fitness: str = "raw"
+    antithetic: bool = False
     loss: str = "robust"
     init: str = "default"
     natural_until: int = 0
@@ -126,6 +134,7 @@ class Recipe:
         whole = all(type(drop) is int and drop >= 0 for drop in drops)
         self._require("learning_rate_drops", whole and list(drops) == sorted(drops), "generations in ascending order")
         self._require("fitness", self.fitness in FITNESS, f"one of {', '.join(FITNESS)}")
+        self._require("stdev_mode", self.stdev_mode in STDEV_MODES, f"one of {', '.join(STDEV_MODES)}")
         self._require("ramp", self.ramp in RAMPS, f"one of {', '.join(RAMPS)}")
         self._require("optimizer", self.optimizer in OPTIMIZERS, f"one of {', '.join(OPTIMIZERS)}")
 
@@ -151,7 +160,7 @@ class Recipe:
         return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
 
 
-_KINDS = {int: "a whole number", float: "a number", str: "a text", tuple: "a list"}
+_KINDS = {int: "a whole number", float: "a number", str: "a text", tuple: "a list", bool: "true or false"}
 _AT_LEAST_ONE = (
     "generations",
     "popsize",
@@ -168,6 +177,7 @@ _NOT_NEGATIVE = (
     "stdev_init",
     "stdev_learning_rate",
     "l1",
+    "gradient_clip",
     "ramp_regularizer",
     "average_from",
 )

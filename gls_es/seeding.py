@@ -19,6 +19,12 @@ def generator(seed: int, *purpose: int | str) -> torch.Generator:
     return torch.Generator().manual_seed(derived_seed(seed, *purpose))
 
 
+def drawn_seed(source: torch.Generator | None) -> int:
+    """A 62-bit seed from a generator; None: torch's global one."""
+    device = "cpu" if source is None else source.device
+    return int(torch.randint(1 << 62, (), generator=source, device=device))
+
+
 def minibatch_indices(seed: int, generation: int, *, size: int, total: int) -> Tensor:
     """Which images generation ``generation`` sees: a walk through one shuffled epoch after the other.
 

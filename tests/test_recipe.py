@@ -66,6 +66,9 @@ def test_an_unknown_key_is_refused_with_the_closest_name(key: str, close: str | 
         ("learning_rate_drops", (1.5,), "generations in ascending order"),
         ("learning_rate_drops", (-1,), "generations in ascending order"),
         ("learning_rate_drop_factor", 0.0, "greater than 0"),
+        ("gradient_clip", -1.0, "at least 0"),
+        ("antithetic", 1, "true or false"),
+        ("stdev_mode", "layer", "one of absolute, relative"),
         ("fitness", "centered", "one of raw, normalized, ranks"),
         ("optimizer", "adamw", "one of adam, clipup, sgd"),
     ],
@@ -89,7 +92,7 @@ def test_the_table_of_a_recipe_makes_it_again() -> None:
     assert Recipe(**table) == recipe
     assert set(table) == {field.name for field in dataclasses.fields(Recipe)}
     assert table["learning_rate_drops"] == [3, 5]
-    assert all(type(value) in (int, float, str, list) for value in table.values())
+    assert all(type(value) in (int, float, str, bool, list) for value in table.values())
 
 
 def test_replacing_leaves_the_original_alone() -> None:

@@ -12,45 +12,10 @@ from typing import Any
 import torch
 from evotorch import SolutionBatch
 from evotorch.algorithms.distributed.gaussian import GaussianSearchAlgorithm
-from evotorch.distributions import SeparableGaussian
-from evotorch.optimizers import ClipUp
 from torch import Tensor
 
 from gls_es.problem import CertifiedTrainingProblem
-
-
-def can_follow(optimizer: Any, gradient: Tensor) -> bool:
-    """Whether an optimizer can take this gradient: it is finite, and not zero for ClipUp, which divides by its norm."""
-    if not bool(torch.isfinite(gradient).all()):
-        return False
-    return not isinstance(optimizer, ClipUp) or bool(gradient.any())
-
-
-class SmoothedGradientGaussian(SeparableGaussian):  # type: ignore[misc]
-    """N(mu, diag sigma²) of which only mu is learned, by mean gradients of the samples."""
-
-    def _fill(self, out: Tensor, *, generator: Any = None) -> None:
-        noise = self._noise(out, getattr(generator, "generator", generator))
-        torch.addcmul(self.mu, noise, self.sigma, out=out)
-
-    def _noise(self, out: Tensor, generator: torch.Generator | None) -> Tensor:
-        return torch.randn(out.shape, dtype=out.dtype, device=out.device, generator=generator)
-
-    def update_parameters(
-        self, gradients: dict[str, Tensor], *, learning_rates: Any = None, optimizers: Any = None
-    ) -> SmoothedGradientGaussian:
-        """Move mu along ``gradients["mu"]``; sigma stays."""
-        step = self._follow_gradient("mu", gradients["mu"], learning_rates=learning_rates, optimizers=optimizers)
-        moved: SmoothedGradientGaussian = self.modified_copy(mu=self.mu + step)
-        return moved
-
-
-class AntitheticGradientGaussian(SmoothedGradientGaussian):
-    """The same, sampled in pairs mu ± noise (with an odd number one sample has no partner)."""
-
-    def _noise(self, out: Tensor, generator: torch.Generator | None) -> Tensor:
-        half = super()._noise(out[: (len(out) + 1) // 2], generator)
-        return torch.cat([half, -half])[: len(out)]
+from gls_es.searchers.gaussian import AntitheticGradientGaussian, SmoothedGradientGaussian
 
 
 class RGS(GaussianSearchAlgorithm):  # type: ignore[misc]
@@ -66,6 +31,7 @@ class RGS(GaussianSearchAlgorithm):  # type: ignore[misc]
         optimizer_config: keyword arguments of the optimizer.
         antithetic: draw the copies in pairs θ ± ε.
         center_init: (L,); None: the network's own initial weights.
+        distributed: let the problem's actors draw the copies; they need to be sent θ only.
 
     Raises:
         TypeError: the problem cannot give gradients.
@@ -88,6 +54,7 @@ class RGS(GaussianSearchAlgorithm):  # type: ignore[misc]
         optimizer_config: dict[str, Any] | None = None,
         antithetic: bool = False,
         center_init: Tensor | None = None,
+        distributed: bool = False,
     ) -> None:
         if not hasattr(problem, "evaluate_with_gradient"):
             raise TypeError(
@@ -110,6 +77,7 @@ class RGS(GaussianSearchAlgorithm):  # type: ignore[misc]
             optimizer=optimizer,
             optimizer_config=optimizer_config,
             center_init=center_init,
+            distributed=distributed,
         )
 
     def _step_non_distributed(self) -> None:
@@ -119,5 +87,4 @@ class RGS(GaussianSearchAlgorithm):  # type: ignore[misc]
             )
         self._distribution.sample(out=self._population.access_values(), generator=self.problem)
         gradient = self.problem.evaluate_with_gradient(self._population)
-        if can_follow(self.optimizer, gradient):
-            self._update_distribution({"mu": -gradient})
+        self._update_distribution({"mu": -gradient})

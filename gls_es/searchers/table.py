@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,7 +14,9 @@ from torch import Tensor
 from gls_es.errors import ConfigError
 from gls_es.problem import CertifiedTrainingProblem
 from gls_es.recipe import Recipe
-from gls_es.searchers.rgs import RGS, can_follow
+from gls_es.searchers.gaussian import LeanSymmetricGaussian, SeededGaussian
+from gls_es.searchers.noise import layer_noise, layer_scale
+from gls_es.searchers.rgs import RGS
 
 _RANKING = {"raw": "raw", "normalized": "normalized", "ranks": "centered"}
 
@@ -24,32 +27,54 @@ def _pgpe(problem: CertifiedTrainingProblem, recipe: Recipe, center: Tensor) -> 
     if recipe.stdev_init == 0:
         raise ConfigError("PGPE estimates gradients from noise: stdev_init must be greater than 0.")
     learned = recipe.stdev_learning_rate > 0
-    return PGPE(
+    searcher = PGPE(
         problem,
         popsize=recipe.popsize,
         center_learning_rate=recipe.center_learning_rate,
         stdev_learning_rate=recipe.stdev_learning_rate,
         stdev_init=recipe.stdev_init,
-        stdev_max_change=0.2 if learned else None,
+        stdev_max_change=0.2 if learned else None,  # without a limit σ can become negative
         optimizer=recipe.optimizer,
         ranking_method=_RANKING[recipe.fitness],
         center_init=center,
+        distributed=problem.num_actors > 1,
     )
+    _dress(searcher, LeanSymmetricGaussian, recipe, fixed_sigma=not learned)
+    return searcher
 
 
 def _rgs(problem: CertifiedTrainingProblem, recipe: Recipe, center: Tensor) -> SearchAlgorithm:
-    return RGS(
+    if recipe.stdev_learning_rate > 0:
+        raise ConfigError("only PGPE learns σ: leave stdev_learning_rate at 0, or schedule σ by stdev_end.")
+    searcher = RGS(
         problem,
         popsize=recipe.popsize,
         center_learning_rate=recipe.center_learning_rate,
         stdev_init=recipe.stdev_init,
         optimizer=recipe.optimizer,
+        antithetic=recipe.antithetic,
         center_init=center,
+        distributed=problem.num_actors > 1,
     )
+    _dress(searcher, type(searcher._distribution), recipe)
+    return searcher
 
 
 def _grad(problem: CertifiedTrainingProblem, recipe: Recipe, center: Tensor) -> SearchAlgorithm:
     return _rgs(problem, recipe.replaced(popsize=1, stdev_init=0.0), center)
+
+
+def _dress(searcher: SearchAlgorithm, kind: type[SeededGaussian], recipe: Recipe, **parameters: Any) -> None:
+    """Give a searcher our distribution, with all that the recipe says of noise and gradients."""
+    given = searcher._distribution
+    parameters |= {"mu": given.mu, "sigma": given.sigma}
+    if recipe.stdev_mode == "relative":
+        parameters["scale"] = layer_scale(searcher.problem, given.mu)
+        parameters["sigma"] = recipe.stdev_init * parameters["scale"]
+    if recipe.gradient_clip > 0:
+        parameters["gradient_clip"] = recipe.gradient_clip
+    searcher._distribution = kind(parameters, dtype=given.dtype, device=given.device)
+    searcher.add_status_getters({"noise": partial(layer_noise, searcher)})
 
 
 SEARCHERS: dict[str, Callable[[CertifiedTrainingProblem, Recipe, Tensor], SearchAlgorithm]] = {
@@ -102,8 +127,7 @@ def finish_generation(searcher: SearchAlgorithm) -> None:
         objective_sense=searcher.problem.senses[0],
         ranking_method=searcher._ranking_method,
     )
-    if can_follow(searcher.optimizer, gradients["mu"]):
-        searcher._update_distribution(gradients)
+    searcher._update_distribution(gradients)
     searcher._first_iter = True
 
 
@@ -116,9 +140,16 @@ def set_learning_rate(searcher: SearchAlgorithm, rate: float) -> None:
 
 
 def set_stdev(searcher: SearchAlgorithm, stdev: float) -> None:
-    """Give every weight the noise ``stdev``."""
+    """Give every weight the noise ``stdev``, or where noise is relative, this multiple of its layer's scale."""
     distribution = searcher._distribution
-    searcher._distribution = distribution.modified_copy(sigma=torch.full_like(distribution.sigma, stdev))
+    scale = distribution.parameters.get("scale")
+    sigma = torch.full_like(distribution.sigma, stdev) if scale is None else stdev * scale
+    searcher._distribution = distribution.modified_copy(sigma=sigma)
+
+
+def mean_loss(searcher: SearchAlgorithm) -> float:
+    """Mean fitness of the last population, wherever it was evaluated."""
+    return float(searcher.status["mean_eval"])
 
 
 def searcher_state(searcher: SearchAlgorithm) -> dict[str, Any]:
@@ -129,7 +160,8 @@ def searcher_state(searcher: SearchAlgorithm) -> dict[str, Any]:
         saved = {name: torch.as_tensor(v).clone() for name, v in _slot(optimizer).items() if v is not None}
     else:
         saved = {"velocity": optimizer._velocity.clone()}
-    return {
+    scale = distribution.parameters.get("scale")
+    return ({} if scale is None else {"noise_scale": scale.clone()}) | {
         "center": distribution.mu.clone(),
         "stdev": distribution.sigma.clone(),
         "optimizer": saved,
@@ -140,14 +172,15 @@ def searcher_state(searcher: SearchAlgorithm) -> dict[str, Any]:
 def restore_searcher(searcher: SearchAlgorithm, saved: dict[str, Any]) -> None:
     """Put a freshly built searcher into a saved state; it goes on bit for bit."""
     distribution = searcher._distribution
-    mu, sigma = (saved[k].to(distribution.mu) for k in ("center", "stdev"))
-    searcher._distribution = distribution.modified_copy(mu=mu, sigma=sigma)
+    names = {"center": "mu", "stdev": "sigma", "noise_scale": "scale"}
+    held = {name: saved[key].to(distribution.mu) for key, name in names.items() if key in saved}
+    searcher._distribution = distribution.modified_copy(**held)
     optimizer = searcher.optimizer
     if isinstance(optimizer, torch.optim.Optimizer):
         for name, value in saved["optimizer"].items():  # torch keeps step counts, which are scalars, on the CPU
-            _slot(optimizer)[name] = value.to(mu, copy=True) if value.dim() else value.clone()
+            _slot(optimizer)[name] = value.to(held["mu"], copy=True) if value.dim() else value.clone()
     else:
-        optimizer._velocity = saved["optimizer"]["velocity"].to(mu)
+        optimizer._velocity = saved["optimizer"]["velocity"].to(held["mu"])
     searcher._steps_count = saved["steps"]
     searcher._first_iter = True
     searcher._population = None

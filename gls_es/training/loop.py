@@ -16,7 +16,8 @@ from evotorch.algorithms.searchalgorithm import SearchAlgorithm
 from gls_es.errors import GlsEsError
 from gls_es.problem import CertifiedTrainingProblem
 from gls_es.recipe import Recipe
-from gls_es.searchers.table import finish_generation, set_learning_rate, set_stdev
+from gls_es.searchers.noise import layer_noise
+from gls_es.searchers.table import finish_generation, mean_loss, set_learning_rate, set_stdev
 from gls_es.training.averaging import Average
 from gls_es.training.evaluation import center_row
 from gls_es.training.progress import Progress
@@ -113,7 +114,7 @@ class Loop:
         if self.recipe.stdev_learning_rate == 0.0 and self.recipe.stdev_end != 1.0:
             set_stdev(self.searcher, self.schedule.stdev(generation))
         self.searcher.step()
-        mean_loss = float(self.searcher._population.access_evals(0).mean())
+        loss = mean_loss(self.searcher)
         finish_generation(self.searcher)
         self.problem.update_statistics(self._position)
         self.done = generation + 1
@@ -126,13 +127,15 @@ class Loop:
             "generations": self.recipe.generations,
             "eps": stage.eps,
             "method": stage.method,
-            "mean_loss": mean_loss,
+            "fitness": self.recipe.fitness,
+            "mean_loss": loss,
             "lr": rate,
             "stdev": float(self.searcher._distribution.sigma.mean()),
             "nonfinite": int(self.problem.status.get("nonfinite", 0)),
         }
         if self.done % self.recipe.evaluate_every == 0 or self.done == self.recipe.generations:
             row |= center_row(self.problem, self.center, images=self.recipe.evaluate_images)
+            row["noise"] = layer_noise(self.searcher)
         return row
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
-import math
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -182,12 +181,13 @@ def plan_table(problem: CertifiedTrainingProblem, settings: Settings) -> dict[st
         "parameters": problem.network.num_parameters,
         "generations": recipe.generations,
         "popsize": members,
+        "fitness": recipe.fitness,
         "batch_size": recipe.batch_size,
         "seed": problem.run_seed,
         "device": str(problem.device),
         "init": settings.init,
         "evaluations": recipe.generations * members * min(recipe.batch_size, len(problem.data.train)),
-        "population_bytes": math.ceil(2.6 * 4 * members * problem.network.num_parameters),
+        "population_bytes": 4 * (members + 12) * problem.network.num_parameters,  # and center, σ, optimizer, gradient
         **settings.bookkeeping.as_dict(),
         "recipe": recipe.as_dict(),
     }

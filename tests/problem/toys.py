@@ -124,6 +124,13 @@ class Skewed(Formula):
         return torch.exp(2 * values[:, 0]) + 0.5 * (values[:, 1] - 1) ** 2
 
 
+class Jump(Formula):
+    """1 where x < 0, else 0: the smoothed gradient is -φ(x/σ)/σ, the gradient is 0 wherever there is one."""
+
+    def losses(self, values: Tensor) -> Tensor:
+        return (values[:, 0] < 0).float() + 0.0 * values.sum(1)
+
+
 class Hole(Formula):
     """-x, not finite beyond the wall x = 1: a descent that runs into it."""
 

@@ -14,20 +14,27 @@ from torch import Tensor
 from gls_es.errors import ConfigError
 from gls_es.problem import CertifiedTrainingProblem
 from gls_es.recipe import Recipe
+from gls_es.searchers.gaussian import LeanSymmetricGaussian
 from gls_es.searchers.table import build, finish_generation, set_learning_rate, set_stdev
-from tests.problem.toys import Blobs, Cubic, Flat, Quadratic, Skewed, quadratic_gradient
+from tests.problem.toys import MATRIX, Blobs, Cubic, Flat, Jump, Quadratic, Skewed, quadratic_gradient
 
 SIGMA = 0.3
 POPULATIONS = 300
 
 
 def steps(
-    problem: CertifiedTrainingProblem, center: Tensor, *, fitness: str = "raw", popsize: int = 20, sigma: float = SIGMA
+    problem: CertifiedTrainingProblem,
+    center: Tensor,
+    *,
+    fitness: str = "raw",
+    popsize: int = 20,
+    sigma: float | Tensor = SIGMA,
 ) -> Tensor:
     """(POPULATIONS, L): what the searcher adds to the center in each of them."""
-    recipe = Recipe(popsize=popsize, optimizer="sgd", center_learning_rate=1.0, stdev_init=sigma, fitness=fitness)
+    recipe = Recipe(popsize=popsize, optimizer="sgd", center_learning_rate=1.0, fitness=fitness)
     searcher = build("pgpe", problem, recipe, center=center)
-    start = searcher._distribution
+    sigmas = torch.as_tensor(sigma).expand(len(center)).clone()
+    start = searcher._distribution.modified_copy(sigma=sigmas)
     rows = []
     for generation in range(POPULATIONS):
         problem.begin(generation)
@@ -52,27 +59,74 @@ def test_on_a_quadratic_the_expected_step_is_the_gradient_of_the_smoothed_loss()
     center = torch.tensor([0.5, -1.0, 0.25, 2.0])
     gradient = quadratic_gradient(center)
     rows = steps(Quadratic(), center)
-    z = z_scores(rows, -(SIGMA**2) * gradient)
+    z = z_scores(rows, -gradient)
     assert float(z.abs().max()) < 3.9  # 1 in 2,600 for four components
     assert float(z_scores(rows, torch.zeros(4)).norm()) > 40  # the test sees a missing gradient ...
-    assert float(z_scores(rows, -1.2 * SIGMA**2 * gradient).abs().max()) > 5  # ... and one of the wrong length
+    assert float(z_scores(rows, -1.2 * gradient).abs().max()) > 5  # ... and one of the wrong length
 
 
 def test_on_a_cubic_it_is_not_the_gradient_of_the_loss_itself() -> None:
     center = torch.tensor([0.1, -0.2])
     rows = steps(Cubic(), center)
     smoothed = 3 * Cubic.COEFFICIENTS * (center**2 + SIGMA**2)
-    assert float(z_scores(rows, -(SIGMA**2) * smoothed).abs().max()) < 3.9
-    assert float(z_scores(rows, -(SIGMA**2) * 3 * Cubic.COEFFICIENTS * center**2).abs().max()) > 8
+    assert float(z_scores(rows, -smoothed).abs().max()) < 3.9
+    assert float(z_scores(rows, -3 * Cubic.COEFFICIENTS * center**2).abs().max()) > 8
 
 
 def test_on_a_skewed_loss_raw_fitness_keeps_the_direction_and_ranks_turn_it() -> None:
     center = torch.tensor([0.45, 0.0])
     gradient = torch.tensor([2 * torch.exp(torch.tensor(2 * 0.45 + 2 * SIGMA**2)), -1.0])
     raw = steps(Skewed(), center, popsize=200)
-    assert float(z_scores(raw, -(SIGMA**2) * gradient).abs().max()) < 3.9
+    assert float(z_scores(raw, -gradient).abs().max()) < 3.9
     assert turn(raw, gradient) < 3.9
     assert turn(steps(Skewed(), center, fitness="ranks", popsize=200), gradient) > 5
+
+
+def test_with_a_stdev_for_each_weight_raw_fitness_keeps_the_gradient() -> None:
+    """EvoTorch's own estimate is σ² times it, weight by weight, which turns it by a factor of 16 here."""
+    center, sigma = torch.tensor([0.45, 0.0]), torch.tensor([0.3, 1.2])
+    gradient = torch.tensor([2 * torch.exp(torch.tensor(2 * 0.45 + 2 * 0.3**2)), -1.0])
+    rows = steps(Skewed(), center, popsize=200, sigma=sigma)
+    assert float(z_scores(rows, -gradient).abs().max()) < 3.9
+    turned = sigma**2 * gradient
+    assert turn(rows, gradient) < 3.9
+    assert turn(rows, turned) > 20
+
+
+def test_it_sees_a_jump() -> None:
+    """For L = 1[x < 0] the gradient of L_σ is -φ(x/σ)/σ: 1.065 at x = 0.2, σ = 0.3 (see test_rgs.py for RGS)."""
+    rows = steps(Jump(), torch.tensor([0.2, 0.0]))
+    wanted = torch.exp(torch.tensor(-0.5 * (0.2 / SIGMA) ** 2)) / (SIGMA * (2 * torch.pi) ** 0.5)
+    assert float(wanted) == pytest.approx(1.065, abs=1e-3)
+    assert float(z_scores(rows, torch.tensor([float(wanted), 0.0])).abs().max()) < 3.9
+    assert float(z_scores(rows, torch.zeros(2))[0]) > 20
+
+
+def stdev_gradients(problem: CertifiedTrainingProblem, center: Tensor, *, popsize: int) -> Tensor:
+    """(POPULATIONS, L): the estimates that a learned σ follows."""
+    recipe = Recipe(popsize=popsize, stdev_init=SIGMA, stdev_learning_rate=0.1)
+    searcher = build("pgpe", problem, recipe, center=center)
+    rows = []
+    for generation in range(POPULATIONS):
+        samples = searcher._distribution.sample(popsize, generator=torch.Generator().manual_seed(generation))
+        losses = problem.losses(samples)
+        rows.append(searcher._distribution.compute_gradients(samples, losses, objective_sense="min")["sigma"])
+    return torch.stack(rows)
+
+
+def test_the_gradient_of_the_stdev_on_a_quadratic_and_an_exponential() -> None:
+    """E L = const + Σ A_ii σ_i²/2, and exp(2x + 2σ²) + (y - 1)²/2 + σ²/2. The estimate is -σ² times the derivative; the
+    mean loss of the same D pairs is taken off it, which costs it 1/D."""
+    popsize = 40
+    share = 1 - 2 / popsize
+    rows = stdev_gradients(Quadratic(), torch.tensor([0.5, -1.0, 0.25, 2.0]), popsize=popsize)
+    wanted = -(SIGMA**3) * MATRIX.diagonal() * share
+    assert float(z_scores(rows, wanted).abs().max()) < 3.9
+    assert float(z_scores(rows, torch.zeros(4)).abs().max()) > 10
+    rows = stdev_gradients(Skewed(), torch.tensor([0.45, 0.0]), popsize=popsize)
+    wanted = -(SIGMA**3) * torch.tensor([4 * torch.exp(torch.tensor(0.9 + 2 * SIGMA**2)), 1.0]) * share
+    assert float(z_scores(rows, wanted).abs().max()) < 3.9
+    assert float(z_scores(rows, torch.zeros(2)).abs().max()) > 10
 
 
 def test_normalized_fitness_keeps_the_direction_in_large_populations() -> None:
@@ -118,6 +172,9 @@ def test_doing_the_postponed_update_at_once_gives_evotorchs_own_centers(
         optimizer=optimizer,
         ranking_method={"raw": "raw", "normalized": "normalized", "ranks": "centered"}[fitness],
     )
+    given = stock._distribution
+    parameters = {"mu": given.mu, "sigma": given.sigma, "fixed_sigma": stdev_learning_rate == 0}
+    stock._distribution = LeanSymmetricGaussian(parameters)  # all that is ours; the search is EvoTorch's
     stock.step()
     seen = []
     for _ in range(count):

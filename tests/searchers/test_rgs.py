@@ -11,7 +11,7 @@ from gls_es import RGS, bounds
 from gls_es.losses import robust_cross_entropy
 from gls_es.recipe import Recipe
 from gls_es.searchers.table import build
-from tests.problem.toys import Blobs, Cubic, Flat, Hole, Quadratic, Skewed, quadratic_gradient
+from tests.problem.toys import Blobs, Cubic, Flat, Hole, Jump, Quadratic, Skewed, quadratic_gradient
 
 SIGMA = 0.3
 POPULATIONS = 300
@@ -59,6 +59,12 @@ def test_on_a_skewed_loss() -> None:
     assert float(z_scores(rows, -gradient).abs().max()) < 3.9
 
 
+def test_it_does_not_see_a_jump() -> None:
+    """PGPE finds 1.065 in the same place (test_pgpe.py)."""
+    rows = steps(Jump(), torch.tensor([0.2, 0.0]))
+    assert torch.equal(rows, torch.zeros_like(rows))
+
+
 def test_antithetic_pairs_cancel_what_is_odd() -> None:
     center = torch.tensor([0.5, -1.0, 0.25, 2.0])
     rows = steps(Quadratic(), center, antithetic=True)
@@ -99,6 +105,21 @@ def test_one_member_without_noise_is_adam_step_for_step(method: str) -> None:
         assert torch.allclose(searcher.status["center"], weights.detach(), rtol=1e-5, atol=1e-6), generation
         assert float(searcher.status["mean_eval"]) == pytest.approx(float(robust_cross_entropy(found.detach()).mean()))
     assert float((weights.detach() - other.network.parameter_vector()).abs().max()) > 0.1
+
+
+@pytest.mark.parametrize(("optimizer", "torchs"), [("adam", torch.optim.Adam), ("sgd", torch.optim.SGD)])
+def test_without_noise_it_is_torchs_own_optimizer_bit_for_bit(optimizer: str, torchs: Any) -> None:
+    center = torch.tensor([0.5, -1.0, 0.25, 2.0])
+    searcher = build("grad", Quadratic(), Recipe(optimizer=optimizer, center_learning_rate=0.03), center=center)
+    weights = center.clone().requires_grad_()
+    reference = torchs([weights], lr=0.03)
+    for _ in range(50):
+        searcher.step()
+        reference.zero_grad()
+        Quadratic.losses(searcher.problem, weights[None]).sum().backward()
+        reference.step()
+        assert torch.equal(searcher.status["center"], weights.detach())
+    assert float((weights.detach() - center).abs().max()) > 0.5
 
 
 def test_at_radius_zero_it_is_ordinary_training() -> None:
