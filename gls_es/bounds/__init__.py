@@ -23,6 +23,7 @@ from gls_es.bounds.method import Method
 from gls_es.bounds.mixed import mixed_crown_ibp
 from gls_es.bounds.plan import Plan
 from gls_es.bounds.query import Query, entry_box
+from gls_es.bounds.unstable import CROWN_UNSTABLE
 from gls_es.errors import ConfigError
 from gls_es.network import Network
 
@@ -40,7 +41,7 @@ __all__ = [
     "preactivations",
 ]
 
-_ALL = (IBP, HBOX, DEEPZ, CROWN_IBP, CROWN, CROWN_SAME, CROWN_ZERO, CROWN_ONE, CROWN_INTERSECT, BEST)
+_ALL = (IBP, HBOX, DEEPZ, CROWN_IBP, CROWN, CROWN_SAME, CROWN_ZERO, CROWN_ONE, CROWN_INTERSECT, CROWN_UNSTABLE, BEST)
 
 METHODS: dict[str, Method] = {m.name: m for m in _ALL}
 """Every relaxation by the name that ``method=`` takes."""

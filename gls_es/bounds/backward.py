@@ -46,16 +46,16 @@ class Rows:
         """The rows with their negatives written out."""
         return replace(self, a=torch.cat([self.a, -self.a], 2), mirrored=False) if self.mirrored else self
 
-    def whole(self, shape: Shape) -> Rows:
-        """The same rows on whole values: positions become further specifications."""
+    def whole(self, shape: Shape, sites: Tensor | None) -> Rows:
+        """The same rows on whole values: positions (or sites) become further specifications."""
         if self.patch is None:
             return self
         rows = self.unmirrored()
         assert rows.patch is not None
-        return Rows(to_maps(rows.a, rows.patch, shape))
+        return Rows(to_maps(rows.a, rows.patch, shape, sites))
 
 
-def upper_bounds(query: Query, start: int, rows: Rows, images: slice) -> Tensor:
+def upper_bounds(query: Query, start: int, rows: Rows, images: slice, sites: Tensor | None = None) -> Tensor:
     """Upper bounds of linear functions of node ``start``, without the constant part of that node.
 
     Args:
@@ -63,18 +63,20 @@ def upper_bounds(query: Query, start: int, rows: Rows, images: slice) -> Tensor:
         start: index of the node the rows multiply.
         rows: the coefficients.
         images: which images of the query to bound.
+        sites: at which positions the rows' windows stand, (G, B, U); None for all positions.
 
     Returns:
-        (G, B, R) with R specifications per image, positions first: R = positions x S.
+        (G, B, R) with R specifications per image, positions (or sites) first: R = positions x S.
     """
-    return _Pass(query, start, images).run(rows)
+    return _Pass(query, start, images, sites).run(rows)
 
 
 class _Pass:
-    def __init__(self, query: Query, start: int, images: slice) -> None:
+    def __init__(self, query: Query, start: int, images: slice, sites: Tensor | None) -> None:
         self.query = query
         self.start = start
         self.images = images
+        self.sites = sites
         self.count = len(range(*images.indices(len(query.box))))
         self.nodes = query.graph.nodes
         self.waiting: dict[int, list[Rows]] = {}
@@ -98,7 +100,7 @@ class _Pass:
     # -- nodes --------------------------------------------------------------------------------------------------------
 
     def _through_relu(self, rows: Rows, index: int) -> None:
-        lines = self.query.seen_lines(index, self.images, rows.patch)
+        lines = self.query.seen_lines(index, self.images, rows.patch, self._sites(rows.patch))
         after, constant = (mirrored_step if rows.mirrored else relu_step)(rows.a, lines)
         added = self.query.seen_multipliers(index, self.images, rows.patch)
         if added is not None:
@@ -115,7 +117,7 @@ class _Pass:
             self._pass_on(index, 1, rows)
             return
         if isinstance(node, Reshape):
-            self._pass_on(index, 0, rows.whole(node.shape))
+            self._pass_on(index, 0, rows.whole(node.shape, self._sites(rows.patch)))
             return
         transposed = self.query.transposed(index)
         if rows.patch is None and not isinstance(node, (Conv, Pool)):
@@ -127,12 +129,12 @@ class _Pass:
             rows = self._clipped(rows, node.shape)
         elif isinstance(node, Scale):
             rows = self._written_out(rows)
-        a, patch = transposed.patches(rows.a, patch, node.shape)
+        a, patch = transposed.patches(rows.a, patch, node.shape, self._sites(patch))
         inside = not isinstance(node, (Conv, Pool)) and rows.inside
         rows = replace(rows, a=a, patch=patch, inside=inside, fresh=True)
         source = self.nodes[node.inputs[0]].shape
         if patch.count > 1 and patch.area >= source[1] * source[2]:
-            rows = rows.whole(source)
+            rows = rows.whole(source, self._sites(patch))
         self._pass_on(index, 0, rows)
 
     def _at_box(self, rows: Rows) -> None:
@@ -150,7 +152,7 @@ class _Pass:
             return waiting[0]
         patches = [r.patch for r in waiting]
         if any(p is None for p in patches) or len({(p.positions, p.stride) for p in patches if p is not None}) > 1:
-            waiting = [r.whole(self.nodes[index].shape) for r in waiting]
+            waiting = [r.whole(self.nodes[index].shape, self._sites(r.patch)) for r in waiting]
             patches = []
         if not all(r.mirrored for r in waiting):
             waiting = [r.unmirrored() for r in waiting]
@@ -168,14 +170,16 @@ class _Pass:
         assert rows.patch is not None
         if not any(rows.patch.overhang(shape)):
             return replace(rows, inside=True)
-        mask = windows(rows.a.new_ones(1, 1, *shape), rows.patch)  # (1, count, C area)
-        a = self._written_out(rows).a.unflatten(1, (-1, rows.patch.count)) * mask[:, None, :, None]
+        mask = self._windows(rows.a.new_ones(1, 1, *shape), rows.patch)  # (1, count, C area) or (G, B U, C area)
+        a = self._written_out(rows).a.unflatten(1, (-1, mask.shape[1])) * mask[:, None, :, None]
         return replace(rows, a=a.flatten(1, 2), inside=True)
 
     def _written_out(self, rows: Rows) -> Rows:
         """Rows on windows, with N for every image and position."""
         assert rows.patch is not None
-        return replace(rows, a=rows.a.expand(-1, self.count * rows.patch.count, -1, -1))
+        sites = self._sites(rows.patch)
+        count = rows.patch.count if sites is None else sites.shape[2]
+        return replace(rows, a=rows.a.expand(-1, self.count * count, -1, -1))
 
     def _rounding(self, rows: Rows, index: int) -> None:
         """Add what rounding errors in a node's value can do to the rows."""
@@ -186,9 +190,16 @@ class _Pass:
 
     def _weighted(self, rows: Rows, weight: Tensor) -> None:
         """Add |A| · weight for (G | 1, B, *shape) nonnegative weights."""
-        seen = weight.flatten(2) if rows.patch is None else windows(weight, rows.patch)
+        seen = weight.flatten(2) if rows.patch is None else self._windows(weight, rows.patch)
         found = size_dot(rows.a, seen, overwrite=rows.fresh)
         self._constant(torch.cat([found, found], 2) if rows.mirrored else found)
+
+    def _windows(self, values: Tensor, patch: Patch) -> Tensor:
+        return windows(values, patch, self._sites(patch))
+
+    def _sites(self, patch: Patch | None) -> Tensor | None:
+        """The sites if they matter: a whole map is one window, and holds what began as many."""
+        return None if patch is None or patch.count == 1 else self.sites
 
     def _constant(self, value: Tensor) -> None:
         """Add (G, N, S) to the bounds; rows of all positions of an image lie side by side."""

@@ -3,6 +3,9 @@
 A patch says where the windows lie: position i of the node being bounded sees, on the current map, the pixels
 i S - P, ..., i S - P + K - 1 (rows and columns alike). Pixels outside the map hold nothing: whatever multiplies them
 must be zero, which :func:`windows` gives.
+
+Where only some of a node's neurons are bounded, *sites* (G, B, U) say at which positions they stand, counted row by
+row; the windows of image b of member g are then those U and not all of them.
 """
 
 from __future__ import annotations
@@ -72,19 +75,40 @@ class Patch:
         return Patch(self.positions, (end[0] + padding[0], end[1] + padding[1]), self.stride, padding)
 
 
-def windows(values: Tensor, patch: Patch) -> Tensor:
-    """What each window sees: (G, B, C, H, W) -> (G, B count, C area), zero outside the map."""
+def windows(values: Tensor, patch: Patch, sites: Tensor | None = None) -> Tensor:
+    """What each window sees: (G, B, C, H, W) -> (G, B count, C area), zero outside the map.
+
+    With sites (G, B, U) the result is (G, B U, C area), and the values may be shared, with 1 for G or B.
+    """
     if patch.cell > 1:
-        plain = windows(values, replace(patch, cell=1)).unflatten(2, (-1, *patch.kernel))
+        plain = windows(values, replace(patch, cell=1), sites).unflatten(2, (-1, *patch.kernel))
         return F.pixel_unshuffle(plain, patch.cell).flatten(2)
     shape = values.shape[2:]
     overhang = patch.overhang(tuple(shape))
     if any(overhang):
         values = F.pad(values, overhang)
+    if sites is not None:
+        return _windows_at(values, patch, sites)
     unfolded = values.unfold(3, patch.kernel[0], patch.stride[0]).unfold(4, patch.kernel[1], patch.stride[1])
     unfolded = unfolded[:, :, :, : patch.positions[0], : patch.positions[1]]  # (G, B, C, h, w, kh, kw)
     members, images, channels = values.shape[:3]
     return unfolded.permute(0, 1, 3, 4, 2, 5, 6).reshape(members, images * patch.count, channels * patch.area)
+
+
+def _windows_at(values: Tensor, patch: Patch, sites: Tensor) -> Tensor:
+    """The windows at ``sites`` of padded maps, (G, B U, C area): a window's rows are copied as pieces of memory."""
+    members, images, channels, height, width = values.shape
+    first = torch.arange(members * images, device=values.device).reshape(members, images, 1) * (
+        channels * height * width
+    )
+    row = sites.div(patch.positions[1], rounding_mode="floor") * patch.stride[0]
+    column = sites.remainder(patch.positions[1]) * patch.stride[1]
+    down = torch.arange(patch.kernel[0], device=values.device) * width
+    along = torch.arange(channels, device=values.device) * (height * width)
+    rows = (along[:, None] + down).flatten()
+    index = (first + row * width + column)[..., None] + rows  # (G, B, U, C kh)
+    pieces = values.flatten().unfold(0, patch.kernel[1], 1).index_select(0, index.flatten())
+    return pieces.reshape(len(sites), -1, channels * patch.area)
 
 
 def without_cells(coefficients: Tensor, patch: Patch) -> tuple[Tensor, Patch]:
@@ -106,29 +130,32 @@ def widened(coefficients: Tensor, patch: Patch, hull: Patch) -> Tensor:
     return F.pad(maps, (left, right, top, bottom)).flatten(3)
 
 
-def to_maps(coefficients: Tensor, patch: Patch, shape: Shape) -> Tensor:
+def to_maps(coefficients: Tensor, patch: Patch, shape: Shape, sites: Tensor | None = None) -> Tensor:
     """Coefficients on windows as coefficients on whole maps.
 
     Args:
         coefficients: (G, N, S, C area), with N = B count, or 1 for coefficients that all images and positions share.
         patch: where the windows lie on the map.
         shape: the map, (C, H, W).
+        sites: which windows there are, (G, B, U); None for all.
 
     Returns:
-        (G, B or 1, count S, C H W).
+        (G, B or 1, count S, C H W), with U for count where there are sites.
     """
     coefficients, patch = without_cells(coefficients, patch)
     members, rows, specs = coefficients.shape[:3]
     if patch.count == 1 and patch.kernel == shape[1:] and patch.padding == (0, 0):
         return coefficients
-    if rows == 1:
-        coefficients = coefficients.expand(-1, patch.count, -1, -1)
-    spread = coefficients.reshape(members, -1, patch.count, specs * shape[0], patch.area)
-    spread = F.pad(spread, (0, 1))  # the last column is what pixels outside a window read
     where = _pixels(patch, shape).to(coefficients.device)  # (count, H W)
-    index = where[None, None, :, None].expand(*spread.shape[:4], -1)
+    where = where[None, None] if sites is None else where[sites]
+    count = where.shape[2]
+    if rows == 1:
+        coefficients = coefficients.expand(-1, count, -1, -1)
+    spread = coefficients.reshape(members, -1, count, specs * shape[0], patch.area)
+    spread = F.pad(spread, (0, 1))  # the last column is what pixels outside a window read
+    index = where[:, :, :, None].expand(*spread.shape[:4], -1)
     maps = spread.gather(4, index)  # (G, B, count, S C, H W)
-    return maps.reshape(members, maps.shape[1], patch.count * specs, shape[0] * shape[1] * shape[2])
+    return maps.reshape(members, maps.shape[1], count * specs, shape[0] * shape[1] * shape[2])
 
 
 def _pixels(patch: Patch, shape: Shape) -> Tensor:

@@ -63,16 +63,24 @@ class Plan:
         most = [self.bytes // (images * element * size) for size in sizes]
         return max(1, min(self.members, *most))
 
-    def image_chunk(self, query: Query, start: int) -> int:
-        """How many images to bound at once from node ``start``."""
-        rows = row_size(query.graph, start) * query.members * query.box.centre.element_size()
-        return max(1, min(len(query.box), self.bytes // max(rows, 1)))
+    def image_chunk(self, query: Query, start: int, neurons: int | None = None) -> int:
+        """How many images to bound at once from node ``start``: all of its neurons, or at most ``neurons`` an image."""
+        return max(1, min(len(query.box), self._rows_that_fit(query, start) // _count(query, start, neurons)))
 
-    def row_chunk(self, query: Query, start: int) -> int:
-        """How many channels (or features) of node ``start`` to bound at once, for one image."""
-        count = channels(query.node(start).shape)
-        rows = row_size(query.graph, start) * query.members * query.box.centre.element_size()
-        return max(1, min(count, count * self.bytes // max(rows, 1)))
+    def row_chunk(self, query: Query, start: int, neurons: int | None = None) -> int:
+        """How many channels (or features, or ``neurons``) of node ``start`` to bound at once, for one image."""
+        shape = query.node(start).shape
+        most, each = (channels(shape), math.prod(shape) // channels(shape)) if neurons is None else (neurons, 1)
+        return max(1, min(most, self._rows_that_fit(query, start) // each))
+
+    def _rows_that_fit(self, query: Query, start: int) -> int:
+        """For how many neurons of node ``start`` there is room."""
+        size = row_size(query.graph, start) * query.members * query.box.centre.element_size()
+        return math.prod(query.node(start).shape) * self.bytes // max(size, 1)
+
+
+def _count(query: Query, start: int, neurons: int | None) -> int:
+    return math.prod(query.node(start).shape) if neurons is None else neurons
 
 
 def _starts(graph: Graph, passes: str) -> list[int]:

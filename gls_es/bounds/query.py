@@ -261,14 +261,19 @@ class Query:
         size = size * (lines.mean.abs() + lines.half.abs()) + lines.mean_offset.abs() + lines.half_offset.abs()
         return replace(lines, half_offset=lines.half_offset + self.guard * size)
 
-    def seen_lines(self, index: int, images: slice, patch: Patch | None) -> tuple[Tensor, ...]:
+    def seen_lines(
+        self, index: int, images: slice, patch: Patch | None, sites: Tensor | None = None
+    ) -> tuple[Tensor, ...]:
         """The lines of ReLU ``index`` as the windows of ``patch`` see them, four times (G, N, F)."""
         key = (index, images.start, images.stop, patch)
-        if key not in self._seen:
+        found = self._seen.get(key)
+        if found is None:
             lines = self._lines[index].images(images.start, images.stop)
             parts = (lines.mean, lines.half, lines.mean_offset, lines.half_offset)
-            self._seen[key] = tuple(p.flatten(2) if patch is None else windows(p, patch) for p in parts)
-        return self._seen[key]
+            found = tuple(p.flatten(2) if patch is None else windows(p, patch, sites) for p in parts)
+            if sites is None:  # windows at chosen sites serve one pass only
+                self._seen[key] = found
+        return found
 
     def seen_multipliers(self, index: int, images: slice, patch: Patch | None) -> Tensor | None:
         """The multipliers of ReLU ``index`` as the windows of ``patch`` see them, (1 | G, N, F)."""

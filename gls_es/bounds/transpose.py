@@ -42,18 +42,20 @@ class Transposed:
         whole = Patch((1, 1), (shape[1], shape[2]))
         return to_maps(*self.patches(coefficients, whole, shape), self.source)
 
-    def patches(self, coefficients: Tensor, patch: Patch, shape: Shape) -> tuple[Tensor, Patch]:
+    def patches(
+        self, coefficients: Tensor, patch: Patch, shape: Shape, sites: Tensor | None = None
+    ) -> tuple[Tensor, Patch]:
         """(G | 1, N, S, C area) on windows of a (C, H, W) map -> coefficients and windows on the layer's input.
 
-        An elementwise layer whose numbers differ between pixels needs N written out (not 1).
+        An elementwise layer whose numbers differ between pixels needs N written out (not 1), and the sites.
         """
         layer = self.layer
         rows, specs = coefficients.shape[1:3]
         if isinstance(layer, Elementwise):
             if layer.scale[0, 0].numel() == layer.scale.shape[2]:  # one number per channel
                 return coefficients * layer.scale.flatten(2).repeat_interleave(patch.area, 2).unsqueeze(2), patch
-            seen = windows(layer.scale.expand(-1, -1, *shape), patch)  # (G | 1, count, C area)
-            return (coefficients.unflatten(1, (-1, patch.count)) * seen[:, None, :, None]).flatten(1, 2), patch
+            seen = windows(layer.scale.expand(-1, -1, *shape), patch, sites)  # (G | 1, count or B U, C area)
+            return (coefficients.unflatten(1, (-1, seen.shape[1])) * seen[:, None, :, None]).flatten(1, 2), patch
         assert isinstance(layer, ConvLayer)
         if patch.cell > 1 and not (_has_phases(layer.window) and _cell_cost(layer.window, patch.cell) <= CELL_RATIO):
             coefficients, patch = without_cells(coefficients, patch)

@@ -23,6 +23,7 @@ from tests.oracles.random_nets import random_case
 HOLDS = [
     ("ibp", "hbox"),
     ("ibp", "crown-intersect"),
+    ("ibp", "crown-unstable"),
     ("ibp", "crown-zero"),
     ("hbox", "crown-zero"),
     ("deepz", "crown-same"),
@@ -36,6 +37,7 @@ FALSE = [
     (IBP_TRAINED, "crown-ibp", "crown"),
     (IBP_TRAINED, "crown", "crown-ibp"),
     (IBP_TRAINED, "crown", "crown-intersect"),
+    (IBP_TRAINED, "crown", "crown-unstable"),
     (IBP_TRAINED, "crown", "crown-zero"),
     (NATURALLY_TRAINED, "crown-zero", "crown"),
     (NATURALLY_TRAINED, "deepz", "crown"),

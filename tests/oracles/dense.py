@@ -20,7 +20,7 @@ Array = np.ndarray
 Box = tuple[Array, Array]
 
 SLOPES = {"crown": "adaptive", "deeppoly": "adaptive", "crown-same": "same", "crown-zero": "zero", "crown-one": "one"}
-METHODS = ("ibp", "hbox", "deepz", "crown-ibp", *SLOPES)
+METHODS = ("ibp", "hbox", "deepz", "crown-ibp", *SLOPES, "crown-intersect", "crown-unstable")
 
 
 @dataclass(frozen=True)
@@ -241,6 +241,55 @@ def backward_bounds(nodes: list[Node], box: Box, rule: str) -> dict[int, Box]:
     return bounds
 
 
+def intersected(nodes: list[Node], box: Box, *, every: bool) -> tuple[dict[int, Box], float]:
+    """Backward passes intersected with intervals, ReLU by ReLU; of every neuron, or of those intervals leave unstable.
+
+    Returns the bounds, and how far the intervals that decide are from another decision. (Ends that are exactly 0 are 0
+    in every arithmetic: a rectified value, a black pixel's.)
+    """
+    bounds: dict[int, Box] = {}
+    intervals: list[Box] = []
+    gap = np.inf
+    for i, node in enumerate(nodes):
+        if node.kind == "relu":
+            k = node.inputs[0]
+            lo, hi = intervals[k]
+            identity = np.eye(len(lo))
+            below = np.maximum(lo, backward(nodes, k, identity, box, bounds, "adaptive"))
+            above = np.minimum(hi, -backward(nodes, k, -identity, box, bounds, "adaptive"))
+            chosen = (lo < 0) & (hi > 0) | every
+            bounds[i] = np.where(chosen, below, lo), np.where(chosen, above, hi)
+            if not every:
+                ends = np.abs(np.concatenate([lo[hi > 0], hi[lo < 0]]))
+                gap = min(gap, ends[ends > 0].min(initial=np.inf))
+        intervals.append(_interval(nodes, i, intervals, box, bounds))
+    return bounds, gap
+
+
+def _interval(nodes: list[Node], i: int, before: list[Box], box: Box, bounds: dict[int, Box]) -> Box:
+    """The interval of node i, from the bounds of the ReLUs and the intervals of the nodes before it."""
+    node = nodes[i]
+    if node.kind == "input":
+        return box
+    if node.kind == "relu":
+        lo, hi = bounds[i]
+        return np.maximum(lo, 0), np.maximum(hi, 0)
+    lo, hi = (sum(before[j][side] for j in node.inputs) for side in (0, 1))
+    if node.kind != "affine":
+        return lo, hi
+    positive, negative = np.maximum(node.W, 0), np.minimum(node.W, 0)
+    return positive @ lo + negative @ hi + node.b, positive @ hi + negative @ lo + node.b
+
+
+def _interval_margins(nodes: list[Node], box: Box, bounds: dict[int, Box], C: Array) -> Array:
+    """Lower bounds of C times the output by intervals, C folded into the last affine node that mixes values."""
+    intervals: list[Box] = []
+    for i in range(len(nodes)):
+        intervals.append(_interval(nodes, i, intervals, box, bounds))
+    states = [((lo + hi) / 2, (hi - lo) / 2, np.zeros((len(lo), 0))) for lo, hi in intervals]
+    return _concrete(_fold(nodes, states, len(nodes) - 1, C))[0]
+
+
 def _tie(bounds: dict[int, Box], rule: str) -> float:
     """Distance of the lower slopes from a jump: adaptive at u = -l, zero at l = 0, one at u = 0."""
 
@@ -257,13 +306,19 @@ def reference(method: str, nodes: list[Node], lower: Tensor, upper: Tensor, labe
     lo, hi = (t.detach().double().numpy().ravel() for t in (lower, upper))
     if method in ("ibp", "hbox", "deepz"):
         return forward_state(method, nodes, lo, hi, label)
+    gap = np.inf
     if method == "crown-ibp":
         intervals = forward_state("ibp", nodes, lo, hi, label).preactivations
         relus = [i for i, node in enumerate(nodes) if node.kind == "relu"]
         rule, bounds = "adaptive", dict(zip(relus, intervals, strict=True))
+    elif method in ("crown-intersect", "crown-unstable"):
+        rule = "adaptive"
+        bounds, gap = intersected(nodes, (lo, hi), every=method == "crown-intersect")
     else:
         rule = SLOPES[method]
         bounds = backward_bounds(nodes, (lo, hi), rule)
     C = margin_matrix(_size(nodes[-1]), label)
     margins = backward(nodes, len(nodes) - 1, C, (lo, hi), bounds, rule)
-    return Reference(margins, list(bounds.values()), _tie(bounds, rule))
+    if method in ("crown-intersect", "crown-unstable"):
+        margins = np.maximum(margins, _interval_margins(nodes, (lo, hi), bounds, C))
+    return Reference(margins, list(bounds.values()), min(gap, _tie(bounds, rule)))
