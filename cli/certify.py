@@ -28,7 +28,14 @@ Report = Callable[[int, int, dict[str, int]], None]
 @click.argument("checkpoint", type=click.Path(exists=True, path_type=Path))
 @click.option("--problem", metavar="NAME", help="The problem it was trained on, where the checkpoint names a file.")
 @click.option("--eps", type=EPS, multiple=True, help="Radius in pixel units, 0.1 or 8/255; by default the stored one.")
-@click.option("--start", type=click.IntRange(min=0), default=0, show_default=True, help="First held-out image.")
+@click.option(
+    "--split",
+    type=click.Choice(("test", "validation", "train")),
+    default="test",
+    show_default=True,
+    help="Which images; validation if the run kept some out of training.",
+)
+@click.option("--start", type=click.IntRange(min=0), default=0, show_default=True, help="First image.")
 @click.option("--limit", type=click.IntRange(min=1), help="How many images; by default all that follow.")
 @click.option(
     "--data", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Folder that holds the datasets."
@@ -83,12 +90,12 @@ def certify(session: Session, /, checkpoint: Path, **options: Any) -> None:
 
 def _images(trained: Any, options: dict[str, Any]) -> tuple[Any, Any]:
     """The chosen held-out images, in the order of the dataset."""
-    test = trained.dataset(options["data"]).test
+    images = trained.dataset(options["data"]).split(options["split"])
     start = options["start"]
-    if start >= len(test):
-        raise ConfigError(f"--start {start}: the held-out images are numbered 0 to {len(test) - 1}.")
-    end = len(test) if options["limit"] is None else min(start + options["limit"], len(test))
-    return test.batch(slice(start, end))  # type: ignore[no-any-return]
+    if start >= len(images):
+        raise ConfigError(f"--start {start}: the {options['split']} images are numbered 0 to {len(images) - 1}.")
+    end = len(images) if options["limit"] is None else min(start + options["limit"], len(images))
+    return images.batch(slice(start, end))  # type: ignore[no-any-return]
 
 
 def _certify(

@@ -38,7 +38,11 @@ _WITH_RESUME = frozenset({"resume", "generations", "data", "problem", "json", "q
 )
 @click.option("--device", default="cpu", show_default=True, help="Where to compute: cpu, cuda, cuda:1, ...")
 @click.option(
-    "--set", "settings", type=SETTING, multiple=True, help="A hyper-parameter of the recipe; may be repeated."
+    "--set",
+    "settings",
+    type=SETTING,
+    multiple=True,
+    help="A hyper-parameter of the recipe, or an option of the problem; may be repeated.",
 )
 @click.option("--init", metavar="FILE", help="Begin with the weights of this checkpoint or state dict.")
 @click.option(
@@ -50,7 +54,7 @@ _WITH_RESUME = frozenset({"resume", "generations", "data", "problem", "json", "q
 @click.option("--keep", type=click.IntRange(min=0), metavar="N", help="Also keep the latest N checkpoints, numbered.")
 @click.option("--resume", type=click.Path(path_type=Path), metavar="RUN", help="Continue the run in this folder.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
-@config_option("recipe")
+@config_option("recipe", "options")
 @output_options
 @click.pass_context
 def train(ctx: click.Context, /, **options: Any) -> None:
@@ -153,7 +157,8 @@ def _plan(ctx: click.Context, options: dict[str, Any]) -> dict[str, Any]:
 
 def _arguments(ctx: click.Context, options: dict[str, Any]) -> dict[str, Any]:
     """The keyword arguments of ``gls_es.train`` and ``gls_es.training.plan``."""
-    overrides = {**config_tables(ctx).get("recipe", {}), **dict(options["settings"])}
+    tables = config_tables(ctx)
+    overrides = {**tables.get("recipe", {}), **tables.get("options", {}), **dict(options["settings"])}
     if options["loss"] is not None:
         overrides["loss"] = options["loss"]
     same = ("out", "seed", "eps", "method", "generations", "device", "init")

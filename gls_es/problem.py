@@ -57,6 +57,8 @@ class CertifiedTrainingProblem(PopulationProblem):
         seed: chooses initial weights, minibatches and (through ``manual_seed``) the searcher's noise.
         device: where data and populations live.
         data_root: folder of datasets that are not built in.
+        validation: how many of the last training images are kept out of training, to choose hyper-parameters by; the
+            figures during training are then about these, and the test images stay unseen.
         memory_budget: bytes that evaluating one chunk of the population may take, about.
         num_actors: EvoTorch's; Ray actors to spread the population over.
         num_gpus_per_actor: EvoTorch's.
@@ -116,6 +118,7 @@ class CertifiedTrainingProblem(PopulationProblem):
         seed: int = 0,
         device: str | torch.device = "cpu",
         data_root: str | None = None,
+        validation: int = 0,
         memory_budget: int = 1 << 30,
         num_actors: int | None = None,
         num_gpus_per_actor: int | float | None = None,
@@ -132,6 +135,8 @@ class CertifiedTrainingProblem(PopulationProblem):
         self.init = _checked("init", init, init in INITIALISATIONS, f"one of {', '.join(INITIALISATIONS)}")
         self.memory_budget = _checked("memory_budget", memory_budget, memory_budget >= 1 << 20, "at least 1 MiB")
         _checked("eps", self.eps, 0 <= self.eps <= 1, "between 0 and 1, in pixel units")
+        whole = type(validation) is int and validation >= 0
+        self.validation = _checked("validation", validation, whole, "a whole number of images, at least 0")
         self.data_root = None if data_root is None else str(data_root)
         self._data: Dataset | None = None
         self._batch: Minibatch | None = None
@@ -199,7 +204,7 @@ class CertifiedTrainingProblem(PopulationProblem):
             data = self.make_data()
             if not isinstance(data, Dataset):
                 raise ConfigError(f"{type(self).__name__}.make_data() must return a gls_es.Dataset, not {data!r}.")
-            self._data = data
+            self._data = data.with_validation(self.validation) if self.validation else data
         return self._data
 
     @property

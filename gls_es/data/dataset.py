@@ -1,4 +1,4 @@
-"""Labelled images as tensors: a split, and the pair of splits that makes a dataset.
+"""Labelled images as tensors: a split, and the splits that make a dataset.
 
 Images are stored as they come (usually uint8) together with the number that divides them, so that the pixel in [0, 1]
 is computed in the dtype a caller asks for: ``255 / 255`` is exactly 1, and float64 pixels are not float32 ones widened.
@@ -10,11 +10,12 @@ import dataclasses
 import hashlib
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from gls_es.errors import DataError
+from gls_es.errors import ConfigError, DataError
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,23 +124,27 @@ class Dataset:
         train: the split to learn from.
         test: the split to report on, in the published order ("the first n" are rows 0..n-1).
         num_classes: K; labels are 0..K-1.
+        validation: images to choose hyper-parameters by, which are in neither of the others; or None.
 
     Raises:
-        DataError: on construction, if a label is K or more or the two splits hold images of different shapes.
+        DataError: on construction, if a label is K or more or the splits hold images of different shapes.
     """
 
     name: str
     train: Split
     test: Split
     num_classes: int
+    validation: Split | None = None
 
     def __post_init__(self) -> None:
         if self.num_classes < 2:
             raise DataError(f"dataset {self.name!r} has {self.num_classes} classes; it takes two to tell apart.")
-        if self.train.input_shape != self.test.input_shape:
-            shapes = f"{self.train.input_shape} and {self.test.input_shape}"
-            raise DataError(f"training and test images of {self.name!r} have shapes {shapes}; they have to agree.")
-        for part, split in (("training", self.train), ("test", self.test)):
+        for part, split in self._parts():
+            if self.train.input_shape != split.input_shape:
+                shapes = f"{self.train.input_shape} and {split.input_shape}"
+                raise DataError(
+                    f"training and {part} images of {self.name!r} have shapes {shapes}; they have to agree."
+                )
             largest = int(split.labels.max())
             if largest >= self.num_classes:
                 raise DataError(
@@ -152,15 +157,52 @@ class Dataset:
         """Shape of one image, (C, H, W)."""
         return self.train.input_shape
 
+    @property
+    def held_out(self) -> Split:
+        """What is looked at while training goes on: the validation images if there are some, else the test images."""
+        return self.test if self.validation is None else self.validation
+
+    def split(self, name: str) -> Split:
+        """The split called ``"train"``, ``"validation"`` or ``"test"``.
+
+        Raises:
+            ConfigError: there is none of that name.
+        """
+        found = {"train": self.train, "validation": self.validation, "test": self.test}.get(name)
+        if found is None:
+            hint = "train with --set validation=N to have one" if name == "validation" else "choose train or test"
+            raise ConfigError(f"{self.name!r} has no {name} split; {hint}.")
+        return found
+
+    def with_validation(self, count: int) -> Dataset:
+        """The same with the last ``count`` training images taken out as the validation split.
+
+        Raises:
+            DataError: no training image would be left.
+        """
+        left = len(self.train) - count
+        if count < 1 or left < 1:
+            raise DataError(f"{self.name!r} has {len(self.train):,} training images; {count} cannot be for validation.")
+        train, validation = self.train.subset(slice(0, left)), self.train.subset(slice(left, None))
+        return dataclasses.replace(self, train=train, validation=validation)
+
     def digest(self) -> str:
-        """SHA-256 (hex) of the contents: both splits' values, shapes, dtypes and scales; not the name."""
+        """SHA-256 (hex) of the contents: the splits' values, shapes, dtypes and scales; not the name."""
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
         sha = hashlib.sha256(f"gls-es dataset 1, {self.num_classes} classes\n".encode())
-        for split in (self.train, self.test):
+        for _, split in self._parts():
             sha.update(f"scale {float(split.scale).hex()}\n".encode())
             for tensor in (split.images, split.labels):
                 sha.update(f"{tensor.dtype} {tuple(tensor.shape)}\n".encode())
                 sha.update(tensor.detach().cpu().flatten().view(torch.uint8).numpy().data)
         return sha.hexdigest()
+
+    def _parts(self) -> list[tuple[str, Split]]:
+        last = [] if self.validation is None else [("validation", self.validation)]
+        return [("training", self.train), ("test", self.test), *last]
 
 
 def _check_shapes(images: Tensor, labels: Tensor) -> None:

@@ -26,12 +26,12 @@ def center_row(problem: CertifiedTrainingProblem, center: Tensor, *, images: int
     Returns:
         ``natural_accuracy`` and ``certified_accuracy``, fractions.
     """
-    net, test = problem.network, problem.data.test
-    count = min(images, len(test))
+    net, held_out = problem.network, problem.data.held_out
+    count = min(images, len(held_out))
     natural = certified = 0
     for start in range(0, count, _CHUNK):
         rows = torch.arange(start, min(start + _CHUNK, count))
-        x, y = test.batch(rows, device=str(problem.aux_device))
+        x, y = held_out.batch(rows, device=str(problem.aux_device))
         params = center.to(x)[None]
         natural += int((net.logits(x, params)[0].argmax(1) == y).sum())
         lower, upper = (x - problem.eps).clamp(min=0), (x + problem.eps).clamp(max=1)

@@ -15,6 +15,7 @@ import torch
 
 from gls_es.bounds import method_named
 from gls_es.errors import ConfigError
+from gls_es.options import problem_options, split_overrides
 from gls_es.problem import CertifiedTrainingProblem
 from gls_es.recipe import Recipe
 from gls_es.registry import registered_name, resolve
@@ -84,7 +85,8 @@ def _made(
     recipe = cls.recipes.get(searcher, DEFAULTS[searcher])
     if generations is not None:
         recipe = stretched(recipe, generations)
-    recipe = recipe.replaced(**dict(overrides or {}))
+    changes, own = split_overrides(cls, overrides or {})
+    recipe = recipe.replaced(**changes)
     if searcher == "grad":
         recipe = recipe.replaced(popsize=1, stdev_init=0.0)
     if recipe.warmup_method:
@@ -103,6 +105,7 @@ def _made(
         "batch_size": recipe.batch_size,
         "natural_weight": recipe.natural_weight,
         "l1": recipe.l1,
+        **own,
     }
     name = problem if isinstance(problem, str) else registered_name(cls)
     return cls(**arguments), Settings(name, arguments, searcher, recipe, bookkeeping)
@@ -121,7 +124,7 @@ def _of_object(
         if options[name] is not None:
             raise ConfigError(f"{name} is settled by the problem object; make it with {name}=... instead.")
     own = {name: getattr(made, name) for name in ("loss", "init", "batch_size", "natural_weight", "l1")}
-    for name in own.keys() & dict(overrides or {}).keys():
+    for name in (own.keys() | problem_options(type(made)).keys()) & dict(overrides or {}).keys():
         raise ConfigError(f"recipe: {name} is settled by the problem object; make it with {name}=... instead.")
     name = registered_name(type(made))
     return made, Settings(name, made.arguments, searcher, recipe.replaced(**own), bookkeeping)
@@ -189,6 +192,7 @@ def plan_table(problem: CertifiedTrainingProblem, settings: Settings) -> dict[st
         "evaluations": recipe.generations * members * min(recipe.batch_size, len(problem.data.train)),
         "population_bytes": 4 * (members + 12) * problem.network.num_parameters,  # and center, σ, optimizer, gradient
         **settings.bookkeeping.as_dict(),
+        "options": _given_options(problem, settings),
         "recipe": recipe.as_dict(),
     }
 
@@ -205,9 +209,15 @@ def config_table(problem: CertifiedTrainingProblem, settings: Settings) -> dict[
         "data": problem.data_root,
         "init": settings.init,
         **settings.bookkeeping.as_dict(),
+        "options": _given_options(problem, settings),
         "recipe": settings.recipe.as_dict(),
         "versions": versions(),
     }
+
+
+def _given_options(problem: CertifiedTrainingProblem, settings: Settings) -> dict[str, Any]:
+    """The problem's own options that were given."""
+    return {name: settings.arguments[name] for name in problem_options(type(problem)) if name in settings.arguments}
 
 
 def default_folder(settings: Settings) -> Path:

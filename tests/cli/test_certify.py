@@ -146,3 +146,15 @@ def test_records_of_another_run_are_refused(run: Run, trained: Any, tmp_path: Pa
     other = run(*arguments, "--eps", "0.3")
     assert other.exit_code == 1
     assert (tmp_path / "r.jsonl").read_bytes() == before
+
+
+def test_other_images_than_the_test_set(run: Run, trained: Any, tmp_path: Path) -> None:
+    result = run(
+        "certify", tmp_path / "checkpoint.pt", "--limit", "20", "--eps", 0.001, "--split", "train", "--json", *QUICK
+    )
+    x, y = load_digits().train.batch(slice(0, 20))
+    natural = (trained.network.logits(x)[0].argmax(-1) == y).float().mean().item()
+    assert json.loads(result.stdout)["natural_accuracy"] == pytest.approx(natural)
+    result = run("certify", tmp_path / "checkpoint.pt", "--split", "validation")
+    assert result.exit_code == 1
+    assert "'digits' has no validation split; train with --set validation=N to have one" in result.stderr

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gls_es.data import Dataset, Split
-from gls_es.errors import DataError
+from gls_es.errors import ConfigError, DataError
 
 
 def bytes_split(n: int = 6, *, shape: tuple[int, ...] = (2, 3, 4)) -> Split:
@@ -192,3 +192,37 @@ def test_the_digest_does_not_depend_on_strides() -> None:
     strided = Split(split.images.to(memory_format=torch.channels_last), split.labels, 255.0)
     assert not strided.images.is_contiguous()
     assert Dataset("a", strided, split, 3).digest() == Dataset("a", split, split, 3).digest()
+
+
+def test_validation_images_are_the_last_of_the_training_set() -> None:
+    whole = Dataset("toy", bytes_split(6), bytes_split(3), 3)
+    apart = whole.with_validation(2)
+    assert apart.validation is not None
+    assert torch.equal(torch.cat([apart.train.images, apart.validation.images]), whole.train.images)
+    assert torch.equal(torch.cat([apart.train.labels, apart.validation.labels]), whole.train.labels)
+    assert (len(apart.train), len(apart.validation)) == (4, 2)
+    assert apart.test is whole.test
+    assert apart.held_out is apart.split("validation") is apart.validation
+    assert whole.held_out is whole.split("test") is whole.test
+    assert apart.split("train") is apart.train
+    assert apart.digest() != whole.digest()
+    assert apart.digest() != Dataset("toy", apart.train, apart.test, 3).digest()
+
+
+@pytest.mark.parametrize("count", [-1, 0, 6, 7])
+def test_some_images_are_left_to_train_on(count: int) -> None:
+    with pytest.raises(DataError, match=f"'toy' has 6 training images; {count} cannot be for validation"):
+        Dataset("toy", bytes_split(6), bytes_split(3), 3).with_validation(count)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("validation", "no validation split; train with --set validation=N"), ("tset", "no tset split")]
+)
+def test_splits_that_are_not_there(name: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        Dataset("toy", bytes_split(6), bytes_split(3), 3).split(name)
+
+
+def test_validation_images_are_checked_like_the_others() -> None:
+    with pytest.raises(DataError, match="validation label of 'toy' is 2"):
+        Dataset("toy", bytes_split(2), bytes_split(2), 2, validation=bytes_split(3))

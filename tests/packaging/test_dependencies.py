@@ -13,7 +13,11 @@ from tests.packaging.checkout import module_name, sources
 
 NETWORK = ("network", "batchnorm", "graph", "initialisation", "layers", "tracing", "translations")
 BASICS = ("errors", "memory", "seeding", "threads")
-ROOM_OF = dict.fromkeys(NETWORK, "network") | dict.fromkeys(BASICS, "basics") | {"population": "problem"}
+ROOM_OF = (
+    dict.fromkeys(NETWORK, "network")
+    | dict.fromkeys(BASICS, "basics")
+    | {"options": "problem", "population": "problem"}
+)
 """Modules that together make a room; every other module or package directly under gls_es is a room of its own."""
 
 ALLOWED: dict[str, set[str]] = {

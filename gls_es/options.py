@@ -1,0 +1,59 @@
+"""What can be set on a problem besides what every run sets: the keyword arguments that its class adds.
+
+``gls-es train --set width=16`` reaches a recipe's field or one of these; both are kept in the checkpoint.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from gls_es.errors import ConfigError
+from gls_es.problem import CertifiedTrainingProblem
+from gls_es.recipe import Recipe
+
+_COMMON = ("validation",)  # arguments of every problem that no flag and no recipe sets
+
+
+def problem_options(cls: type[CertifiedTrainingProblem]) -> dict[str, Any]:
+    """Names and defaults of a problem class' own options.
+
+    Args:
+        cls: the class; its constructors' named arguments count, from the class itself up to
+            :class:`CertifiedTrainingProblem`. A default of None means the class attribute of the same name, if any.
+    """
+    common = inspect.signature(CertifiedTrainingProblem.__init__).parameters
+    taken = {field.name for field in dataclasses.fields(Recipe)} | common.keys()
+    found = {name: common[name].default for name in _COMMON}
+    for ancestor in reversed(cls.__mro__[: cls.__mro__.index(CertifiedTrainingProblem)]):
+        init = vars(ancestor).get("__init__")
+        parameters = inspect.signature(init).parameters if init is not None else {}
+        for name, parameter in parameters.items():
+            if name not in taken and parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD):
+                own = getattr(cls, name, None) if parameter.default is None else parameter.default
+                found[name] = own
+    return found
+
+
+def split_overrides(
+    cls: type[CertifiedTrainingProblem], overrides: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Overrides of a run, apart: fields of the recipe, and options of the problem.
+
+    Raises:
+        ConfigError: a name that is neither, with the closest one that is.
+    """
+    fields = [field.name for field in dataclasses.fields(Recipe)]
+    options = problem_options(cls)
+    for name in overrides:
+        if name not in fields and name not in options:
+            close = difflib.get_close_matches(name, [*fields, *options], 1)
+            hint = f"; did you mean {close[0]!r}?" if close else f"; this problem's options are {', '.join(options)}."
+            raise ConfigError(f"recipe: unknown key {name!r}{hint}")
+    return (
+        {name: value for name, value in overrides.items() if name in fields},
+        {name: value for name, value in overrides.items() if name not in fields},
+    )
