@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gls_es.benchmark.subject import Subject, population, random_images
-from gls_es.data import load_digits
+from gls_es.bounds import preactivations
+from gls_es.data import load_digits, load_mnist
 from gls_es.fitness import Minibatch, Stage, mean_gradient
 from gls_es.network import Network
 
@@ -73,15 +75,27 @@ def random_subject(net: Net, members: int, batch: int, *, sigma: float = 0.01) -
     return Subject.around(network, images, labels, eps=net.eps, params=params)
 
 
-def trained_subject(net: Net, members: int, batch: int, *, sigma: float = 0.01, steps: int = 300) -> Subject:
-    """Members around weights that Adam trained under ``ibp`` on the built-in digits, enlarged to the network's size."""
+def trained_subject(
+    net: Net, members: int, batch: int, *, data: Path | None = None, sigma: float = 0.01, steps: int = 1000
+) -> Subject:
+    """Members around weights that Adam trained under ``ibp``.
+
+    The images are MNIST's, from the folder ``data``; without one, the built-in digits, enlarged to the network's size.
+    """
     network = net.network()
-    train = load_digits().train
-    images, labels = train.batch(slice(0, len(train)), dtype=torch.float32)
+    train = (load_digits() if data is None else load_mnist(data)).train
+    images, labels = train.batch(slice(0, min(len(train), 20_000)), dtype=torch.float32)
     images = F.interpolate(images, net.shape[1:], mode="bilinear").expand(-1, net.shape[0], -1, -1).contiguous()
     center = _train(network, images, labels, eps=net.eps, steps=steps)
     params = population(center, members, sigma=sigma)
     return Subject.around(network, images[:batch], labels[:batch], eps=net.eps, params=params)
+
+
+def unstable_fraction(subject: Subject) -> float:
+    """How many of the first member's ReLUs intervals leave undecided, on average over the images."""
+    first = subject.first_members(1)
+    found = preactivations(first.net, first.lower, first.upper, "ibp", first.params)
+    return float(torch.cat([((low < 0) & (up > 0)).float().flatten() for low, up in found]).mean())
 
 
 def _train(net: Network, images: Tensor, labels: Tensor, *, eps: float, steps: int) -> Tensor:

@@ -22,7 +22,7 @@ import click
 import networks
 import torch
 
-from gls_es.benchmark import Sizes, benchmark_network
+from gls_es.benchmark import LOOPS, Sizes, benchmark_network
 from gls_es.benchmark.measure import machine
 from gls_es.benchmark.subject import Subject
 
@@ -30,7 +30,7 @@ GIB = 1 << 30
 
 _PLAIN = Sizes()
 _GRADIENTS = Sizes(backward=True)
-_ALONE = Sizes(loops=False, repeats=1, memory_budget=6 * GIB)
+_ALONE = Sizes(loops=(), repeats=1, memory_budget=6 * GIB)
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Case:
         members: P.
         batch: B.
         methods: the relaxations.
-        subject: makes members and boxes for the network.
+        trained: whether the members lie around trained weights instead of initial ones.
         sizes: what is measured besides; threads and repeats come from the command line.
         most_bytes: what the process may take, where that is a target.
     """
@@ -51,7 +51,7 @@ class Case:
     members: int
     batch: int
     methods: tuple[str, ...] = ("ibp", "crown-ibp", "crown")
-    subject: Callable[..., Subject] = networks.random_subject
+    trained: bool = False
     sizes: Sizes = _PLAIN
     most_bytes: int | None = None
 
@@ -63,7 +63,7 @@ def _cnn7_narrow() -> networks.Net:
 CASES = {
     "cnn3-small": Case(networks.cnn3_small, 64, 64, sizes=_GRADIENTS),
     "cnn3-small-trained": Case(
-        networks.cnn3_small, 64, 64, ("ibp", "crown-ibp", "crown", "crown-intersect"), networks.trained_subject
+        networks.cnn3_small, 64, 64, ("ibp", "crown-ibp", "crown", "crown-intersect"), trained=True
     ),
     "cnn3-ibp": Case(networks.cnn3, 16, 64, ("ibp", "crown-ibp"), sizes=_GRADIENTS),
     "cnn3-crown": Case(networks.cnn3, 2, 16, ("crown",), sizes=Sizes(backward=True, gradient_members=2)),
@@ -80,6 +80,9 @@ CASES = {
 @click.option("--threads", type=click.IntRange(min=1), default=2, show_default=True)
 @click.option("--repeats", type=click.IntRange(min=1), default=5, show_default=True)
 @click.option("--device", default="cpu", show_default=True)
+@click.option("--data", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Root of MNIST's files.")
+@click.option("--loop", "loops", multiple=True, type=click.Choice(LOOPS), help="Only this loop; repeatable.")
+@click.option("--default-allocator", is_flag=True, help="Do not have freed memory kept, which training does.")
 @click.option("--tiny", is_flag=True, help="Two members, two images, one round: does it run at all?")
 @click.option("--alone", is_flag=True, hidden=True)
 def main(out: Path | None, cases: tuple[str, ...], alone: bool, **options: Any) -> None:
@@ -97,14 +100,29 @@ def main(out: Path | None, cases: tuple[str, ...], alone: bool, **options: Any) 
         click.echo(text)
 
 
-def run(name: str, *, methods: tuple[str, ...], threads: int, repeats: int, device: str, tiny: bool) -> dict[str, Any]:
+def run(
+    name: str,
+    *,
+    methods: tuple[str, ...],
+    threads: int,
+    repeats: int,
+    device: str,
+    tiny: bool,
+    loops: tuple[str, ...] = (),
+    default_allocator: bool = False,
+    data: Path | None = None,
+) -> dict[str, Any]:
     """One case in this process."""
     torch.set_num_threads(1)
     case = CASES[name]
-    sizes = replace(case.sizes, threads=threads, repeats=min(repeats, case.sizes.repeats))
+    sizes = replace(
+        case.sizes, threads=threads, repeats=min(repeats, case.sizes.repeats), keep_freed=not default_allocator
+    )
+    if loops and sizes.loops:
+        sizes = replace(sizes, loops=loops)
     if tiny:
         case, sizes = replace(case, members=2, batch=2), replace(sizes, repeats=1, gradient_members=2, matmul=256)
-    subject = case.subject(case.net(), case.members, case.batch)
+    subject = _subject(case, data)
     if device != "cpu":
         subject = subject.to(device)
     start = _peak_of_process()
@@ -114,7 +132,14 @@ def run(name: str, *, methods: tuple[str, ...], threads: int, repeats: int, devi
     if case.most_bytes is not None:
         found["process_bytes"]["most"] = case.most_bytes
         found["within"] = _peak_of_process() <= case.most_bytes
+    found["unstable_fraction"] = networks.unstable_fraction(subject)
     return found
+
+
+def _subject(case: Case, data: Path | None) -> Subject:
+    if case.trained:
+        return networks.trained_subject(case.net(), case.members, case.batch, data=data)
+    return networks.random_subject(case.net(), case.members, case.batch)
 
 
 def _in_process(name: str, options: dict[str, Any]) -> dict[str, Any]:
@@ -123,9 +148,12 @@ def _in_process(name: str, options: dict[str, Any]) -> dict[str, Any]:
         part = Path(folder) / "part.json"
         command = [sys.executable, __file__, "--alone", "--case", name, "--out", str(part)]
         command += ["--threads", str(options["threads"]), "--repeats", str(options["repeats"])]
-        command += ["--device", options["device"], *(["--tiny"] if options["tiny"] else [])]
-        for method in options["methods"]:
-            command += ["--method", method]
+        command += ["--device", options["device"]]
+        command += [f"--{option.replace('_', '-')}" for option in ("tiny", "default_allocator") if options[option]]
+        command += [] if options["data"] is None else ["--data", str(options["data"])]
+        for option in ("method", "loop"):
+            for value in options[f"{option}s"]:
+                command += [f"--{option}", value]
         root = str(Path(__file__).resolve().parents[1])  # also where gls-es is not installed
         path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
         done = subprocess.run(command, env=os.environ | {"PYTHONPATH": path}, check=False)

@@ -86,7 +86,7 @@ def _measured(options: dict[str, Any], console: Any) -> dict[str, Any]:
         threads=options["threads"],
         repeats=options["repeats"],
         backward=options["backward"],
-        loops=not options["no_loops"],
+        loops=() if options["no_loops"] else benchmark.LOOPS,
         memory_budget=problem.memory_budget,
     )
     return benchmark.benchmark(

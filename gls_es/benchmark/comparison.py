@@ -13,13 +13,16 @@ from torch import Tensor
 
 from gls_es import bounds
 from gls_es.benchmark.measure import Cost, Timing, Work, cost, interleaved, quickest, threads
-from gls_es.benchmark.peer import peer_loops
+from gls_es.benchmark.peer import PeerLoop, peer_loops
 from gls_es.benchmark.plain import PlainLoop
 from gls_es.benchmark.plain_net import PlainNet
 from gls_es.benchmark.subject import Subject
 from gls_es.errors import ConfigError
 from gls_es.fitness import Minibatch, Stage, image_losses, mean_gradient
 from gls_es.threads import over_members, whole_operations
+
+LOOPS = ("plain", "auto_lirpa")
+"""The loops over members that there are."""
 
 CHUNKS = tuple(n << 20 for n in (1, 4, 16, 64, 256))
 """Chunk sizes among which the plain loop takes the quickest."""
@@ -34,8 +37,9 @@ class Sizes:
         repeats: timed rounds.
         backward: also time losses and gradients, as RGS needs them.
         gradient_members: for how many members (RGS uses few).
-        loops: also time the loops over members.
+        loops: which of :data:`LOOPS` are timed as well.
         matmul: rows of the matrices whose product is the peak; None for what suits the device.
+        keep_freed: let the process keep the memory it frees, as training does; once set, it stays so.
         memory_budget: bytes that a gradient's graph may take, and sixteen coefficient tensors.
     """
 
@@ -43,8 +47,9 @@ class Sizes:
     repeats: int = 5
     backward: bool = False
     gradient_members: int = 8
-    loops: bool = True
+    loops: tuple[str, ...] = LOOPS
     matmul: int | None = None
+    keep_freed: bool = True
     memory_budget: int = 1 << 30
 
     def __post_init__(self) -> None:
@@ -107,7 +112,7 @@ class Comparison:
 
     def _plain(self, subject: Subject, call: Callable[[PlainLoop, Subject], Any]) -> tuple[PlainLoop | None, str]:
         """The plain loop with its quickest chunks, or the reason why there is none."""
-        if not self.sizes.loops:
+        if "plain" not in self.sizes.loops:
             return None, "not asked for"
         try:
             net = PlainNet(subject.net)
@@ -120,6 +125,11 @@ class Comparison:
         trials = {size: _calling(call, loop, one) for size, loop in loops.items()}
         return loops[quickest(trials, device=self.device)], ""
 
+    def _peers(self) -> tuple[dict[str, PeerLoop], str | None]:
+        if "auto_lirpa" not in self.sizes.loops:
+            return {}, "not asked for"
+        return peer_loops(self.subject, self.method)
+
     # -- what is measured ---------------------------------------------------------------------------------------------
 
     @torch.no_grad()
@@ -128,7 +138,7 @@ class Comparison:
         works: dict[str, Work] = {"ours": lambda: self.losses(subject.params)}
         with threads(1):
             loop, missing = self._plain(subject, _plain_losses)
-            peers, absent = peer_loops(subject, self.method) if self.sizes.loops else ({}, "not asked for")
+            peers, absent = self._peers()
             spent = cost(works["ours"], device=self.device)
             if loop is not None:
                 works["plain"] = _calling(_plain_losses, loop, subject)

@@ -82,8 +82,8 @@ def benchmark_network(
     if not names:
         raise ConfigError("name at least one method to time.")
     device = subject.params.device
-    if device.type == "cpu":
-        keep_freed_memory()  # as in training, for everything that is compared
+    if device.type == "cpu" and sizes.keep_freed:
+        keep_freed_memory()  # for everything that is compared
     say("matrix products")
     peaks = {n: matmul_peak(device, n, size=sizes.matmul) for n in sorted({1, sizes.threads})}
     tables = {}
@@ -98,6 +98,7 @@ def benchmark_network(
         "dtype": str(subject.params.dtype).removeprefix("torch."),
         "threads": sizes.threads,
         "repeats": sizes.repeats,
+        "keep_freed": sizes.keep_freed,
         "machine": machine(device),
         "matmul_gflops": {str(n): peak / 1e9 for n, peak in peaks.items()},
         "methods": tables,

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from gls_es import bounds, registry
-from gls_es.benchmark import METHODS, Sizes, benchmark, benchmark_network, comparison, open_problem
+from gls_es.benchmark import METHODS, Sizes, benchmark, benchmark_network, comparison, open_problem, runner
 from gls_es.benchmark.subject import Subject, population, problem_images, random_images
 from gls_es.data import Dataset
 from gls_es.errors import ConfigError, DataError
@@ -96,7 +96,7 @@ def test_each_way_to_use_threads_is_what_it_says(monkeypatch: pytest.MonkeyPatch
     net = Network(nn.Sequential(nn.Flatten(), nn.Linear(4, 2), nn.ReLU(), nn.Linear(2, 2)), (1, 2, 2))
     images, labels = random_images((1, 2, 2), 2, classes=2)
     subject = Subject.around(net, images, labels, eps=0.1, params=population(net.parameter_vector(), 2))
-    benchmark_network(subject, ["ibp"], sizes=Sizes(threads=2, repeats=1, loops=False, matmul=16))
+    benchmark_network(subject, ["ibp"], sizes=Sizes(threads=2, repeats=1, loops=(), matmul=16))
     one, whole, shares = (1, 1), (2, 1), (1, 2)  # (threads inside an operation, threads that share the work)
     forward = [one] * 3  # counted, and an untimed and a timed round
     turns = [one, whole, shares, shares] * 2  # two members are two shares
@@ -125,8 +125,18 @@ def test_a_network_that_the_loop_does_not_know_is_timed_alone() -> None:
     forward = benchmark_network(subject, ["crown"], sizes=Sizes(repeats=1, matmul=16))["methods"]["crown"]["forward"]
     assert "the plain loop bounds sequences of layers only" in forward["plain"]["missing"]
     assert forward["seconds"] > 0
-    alone = benchmark_network(subject, ["ibp"], sizes=Sizes(repeats=1, matmul=16, loops=False))["methods"]["ibp"]
+    alone = benchmark_network(subject, ["ibp"], sizes=Sizes(repeats=1, matmul=16, loops=()))["methods"]["ibp"]
     assert alone["forward"]["plain"] == alone["forward"]["auto_lirpa"] == {"missing": "not asked for"}
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_the_allocator_is_left_alone_on_request(monkeypatch: pytest.MonkeyPatch, keep: bool) -> None:
+    called: list[bool] = []
+    monkeypatch.setattr(runner, "keep_freed_memory", lambda: called.append(True))
+    sizes = Sizes(repeats=1, matmul=16, loops=(), keep_freed=keep)
+    report = benchmark(open_problem("digits-cnn3"), ["ibp"], members=1, batch=1, sizes=sizes)
+    assert report["keep_freed"] is keep
+    assert called == [True] * keep
 
 
 def test_missing_data_are_replaced_by_random_images(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,7 +53,7 @@ def test_without_loops(run: Run) -> None:
         ((*TINY, "--method", "crwn"), "did you mean 'crown'"),
         ((*TINY, "--members", "0"), "not in the range"),
         ((*TINY, "--out", "nowhere/out.json"), "there is no folder nowhere; make it first"),
-        (("bench", "--problem", "digits-cnn4"), "did you mean 'digits-cnn3'"),
+        (("bench", "--problem", "digis-cnn3"), "did you mean 'digits-cnn3'"),
     ],
 )
 def test_wrong_usage(run: Run, arguments: tuple[str, ...], said: str) -> None:
