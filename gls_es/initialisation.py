@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 
 INITIALISATIONS = ("default", "ibp", "ibp-hidden")
-"""What ``init=`` takes: the module's own weights, or IBP initialisation of all layers, or of all but the last."""
+"""What ``initial_weights=`` takes: the module's own, or IBP initialisation of all layers, or of all but the last."""
 
 
 @torch.no_grad()
-def initialise(module: nn.Module, init: str) -> nn.Module:
-    """Overwrite a module's weights as ``init`` says, from torch's global generator; everything else stays.
+def initialise(module: nn.Module, kind: str) -> nn.Module:
+    """Overwrite a module's weights as ``kind`` says, from torch's global generator; everything else stays.
 
     IBP initialisation (Shi et al. 2021, arXiv 2103.17268, section 4.1) draws the weights of linear and convolutional
     layers from N(0, 2π / fan_in²) and makes their biases zero. An affine layer multiplies the mean radius of intervals
@@ -21,13 +21,13 @@ def initialise(module: nn.Module, init: str) -> nn.Module:
 
     Args:
         module: the network, changed in place.
-        init: a name from :data:`INITIALISATIONS`.
+        kind: a name from :data:`INITIALISATIONS`.
 
     Returns:
         The module.
     """
     layers = [m for m in module.modules() if isinstance(m, (nn.Linear, nn.Conv2d))]
-    chosen = {"default": [], "ibp": layers, "ibp-hidden": layers[:-1]}[init]
+    chosen = {"default": [], "ibp": layers, "ibp-hidden": layers[:-1]}[kind]
     for layer in chosen:
         weight: Tensor = layer.weight
         weight.normal_(0.0, math.sqrt(2.0 * math.pi) / weight[0].numel())

@@ -52,7 +52,7 @@ class CertifiedTrainingProblem(PopulationProblem):
         batch_size: images per generation.
         natural_weight: weight κ of the natural cross-entropy, in [0, 1].
         l1: weight of Σ|θ|, >= 0.
-        init: initial weights: "default" as ``make_network`` leaves them, "ibp", or "ibp-hidden" for all layers but the
+        initial_weights: "default" as ``make_network`` leaves them, "ibp", or "ibp-hidden" for all layers but the
             last (see :func:`gls_es.initialisation.initialise`).
         seed: chooses initial weights, minibatches and (through ``manual_seed``) the searcher's noise.
         device: where data and populations live.
@@ -114,7 +114,7 @@ class CertifiedTrainingProblem(PopulationProblem):
         batch_size: int = 64,
         natural_weight: float = 0.0,
         l1: float = 0.0,
-        init: str = "default",
+        initial_weights: str = "default",
         seed: int = 0,
         device: str | torch.device = "cpu",
         data_root: str | None = None,
@@ -132,7 +132,12 @@ class CertifiedTrainingProblem(PopulationProblem):
         self.batch_size = _checked("batch_size", int(batch_size), batch_size >= 1, "at least 1")
         self.natural_weight = _checked("natural_weight", natural_weight, 0 <= natural_weight <= 1, "between 0 and 1")
         self.l1 = _checked("l1", l1, 0 <= l1 < float("inf"), "at least 0")
-        self.init = _checked("init", init, init in INITIALISATIONS, f"one of {', '.join(INITIALISATIONS)}")
+        self.initial_weights = _checked(
+            "initial_weights",
+            initial_weights,
+            initial_weights in INITIALISATIONS,
+            f"one of {', '.join(INITIALISATIONS)}",
+        )
         self.memory_budget = _checked("memory_budget", memory_budget, memory_budget >= 1 << 20, "at least 1 MiB")
         _checked("eps", self.eps, 0 <= self.eps <= 1, "between 0 and 1, in pixel units")
         whole = type(validation) is int and validation >= 0
@@ -306,7 +311,7 @@ class CertifiedTrainingProblem(PopulationProblem):
             module = self.make_network()
             if not isinstance(module, nn.Module):
                 raise ConfigError(f"{type(self).__name__}.make_network() must return an nn.Module, not {module!r}.")
-            initialise(module, self.init)
+            initialise(module, self.initial_weights)
         if self._input_shape is not None:
             return Network(module, self._input_shape)
         network = Network(module, self.data.input_shape)
@@ -320,7 +325,9 @@ class CertifiedTrainingProblem(PopulationProblem):
     def _fresh_weights(self, index: int) -> Tensor:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derived_seed(self.run_seed, "initial weights", index))
-            return Network(initialise(self.make_network(), self.init), self.network.input_shape).parameter_vector()
+            return Network(
+                initialise(self.make_network(), self.initial_weights), self.network.input_shape
+            ).parameter_vector()
 
     @property
     def _nonserialized_attribs(self) -> list[str]:

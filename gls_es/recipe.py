@@ -44,7 +44,7 @@ class Recipe:
             not, but resist outliers (PGPE; RGS has no fitness to shape).
         antithetic: RGS draws its members in pairs θ ± noise, as PGPE always does.
         loss: what is minimised once eps is positive: a name from ``gls_es.fitness.LOSSES``.
-        init: initial weights: "default" as the problem makes them, "ibp", or "ibp-hidden" for all layers but the last.
+        initial_weights: "default" as the problem makes them, "ibp", or "ibp-hidden" for all layers but the last.
         natural_until: generations of natural training at the start.
         ramp_until: generation at which eps is full.
         ramp: the shape of eps' growth: "linear", or "smooth", which begins flat.
@@ -87,7 +87,7 @@ class Recipe:
     fitness: str = "raw"
     antithetic: bool = False
     loss: str = "robust"
-    init: str = "default"
+    initial_weights: str = "default"
     natural_until: int = 0
     ramp_until: int = 500
     ramp: str = "linear"

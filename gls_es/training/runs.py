@@ -55,7 +55,7 @@ def train(
 
     Args:
         problem: a registered name, "module:Class", a problem class, or a problem object (whose own eps, method, seed,
-            loss, init, device, batch_size, natural_weight and l1 then hold).
+            loss, initial_weights, device, batch_size, natural_weight and l1 then hold).
         searcher: "pgpe", "rgs" or "grad".
         out: the run folder; None: ``runs/<problem>-<searcher>-<time>``.
         seed: of initial weights, minibatches and noise.

@@ -101,7 +101,7 @@ def _made(
         "device": options["device"],
         "data_root": None if root is None else str(Path(root).resolve()),
         "loss": recipe.loss,
-        "init": recipe.init,
+        "initial_weights": recipe.initial_weights,
         "batch_size": recipe.batch_size,
         "natural_weight": recipe.natural_weight,
         "l1": recipe.l1,
@@ -123,7 +123,7 @@ def _of_object(
     for name in ("eps", "method"):
         if options[name] is not None:
             raise ConfigError(f"{name} is settled by the problem object; make it with {name}=... instead.")
-    own = {name: getattr(made, name) for name in ("loss", "init", "batch_size", "natural_weight", "l1")}
+    own = {name: getattr(made, name) for name in ("loss", "initial_weights", "batch_size", "natural_weight", "l1")}
     for name in (own.keys() | problem_options(type(made)).keys()) & dict(overrides or {}).keys():
         raise ConfigError(f"recipe: {name} is settled by the problem object; make it with {name}=... instead.")
     name = registered_name(type(made))
