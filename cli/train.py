@@ -158,9 +158,8 @@ def _plan(ctx: click.Context, options: dict[str, Any]) -> dict[str, Any]:
 def _arguments(ctx: click.Context, options: dict[str, Any]) -> dict[str, Any]:
     """The keyword arguments of ``gls_es.train`` and ``gls_es.training.plan``."""
     tables = config_tables(ctx)
-    overrides = {**tables.get("recipe", {}), **tables.get("options", {}), **dict(options["settings"])}
-    if options["loss"] is not None:
-        overrides["loss"] = options["loss"]
+    loss = {} if options["loss"] is None else {"loss": options["loss"]}
+    overrides = {**tables.get("recipe", {}), **tables.get("options", {}), **loss, **dict(options["settings"])}
     same = ("out", "seed", "eps", "method", "generations", "device", "init")
     return {name: options[name] for name in same} | {
         "data_root": options["data"],

@@ -59,6 +59,26 @@ def test_every_option_reaches_training(run: Run, work: Any, tmp_path: Path) -> N
     }
 
 
+@pytest.mark.parametrize(
+    ("text", "arguments", "loss"),
+    [
+        ("", ["--loss", "sabr"], "sabr"),
+        ('loss = "natural"', [], "natural"),
+        ('loss = "natural"', ["--loss", "sabr"], "sabr"),
+        ('loss = "natural"', ["--set", "loss=sabr"], "sabr"),
+        ('[recipe]\nloss = "natural"', [], "natural"),
+        ('[recipe]\nloss = "natural"', ["--loss", "sabr"], "sabr"),
+    ],
+)
+def test_the_loss_comes_from_the_command_line_or_the_file(
+    run: Run, work: Any, tmp_path: Path, text: str, arguments: list[str], loss: str
+) -> None:
+    config = tmp_path / "run.toml"
+    config.write_text(text)
+    assert run("train", "--problem", "p", "--config", config, *arguments).exit_code == 0
+    assert work.calls[0][2]["overrides"] == {"loss": loss}
+
+
 def test_json_is_one_object_and_the_rest_goes_to_stderr(run: Run, work: Any) -> None:
     result = run("train", "--problem", "p", "--json")
     assert json.loads(result.stdout) == {

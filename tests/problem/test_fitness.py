@@ -182,8 +182,11 @@ def test_no_member_left_means_no_direction() -> None:
         ("l1", float("inf")),
         ("seed", -1),
         ("memory_budget", 1000),
+        ("loss", "robast"),
+        ("initial_weights", "xavier"),
     ],
 )
 def test_arguments_that_make_no_sense(argument: str, value: Any) -> None:
-    with pytest.raises(ValueError, match=argument if argument != "method" else "did you mean 'crown'"):
+    hints = {"method": "did you mean 'crown'", "loss": "did you mean 'robust'"}
+    with pytest.raises(ValueError, match=hints.get(argument, argument)):
         Blobs(**{argument: value})
