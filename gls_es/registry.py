@@ -41,6 +41,8 @@ BUILT_IN = {
     "mnist-cnn3-wide": "gls_es.problems.mnist:MnistCNN3Wide",
     "mnist-cnn5": "gls_es.problems.mnist:MnistCNN5",
     "mnist-cnn7": "gls_es.problems.mnist:MnistCNN7",
+    "tinyimagenet-cnn5": "gls_es.problems.tinyimagenet:TinyImageNetCNN5",
+    "tinyimagenet-cnn7": "gls_es.problems.tinyimagenet:TinyImageNetCNN7",
 }
 """The problems that come with gls-es (a checkout has no entry points, hence a table)."""
 

@@ -14,6 +14,7 @@ from gls_es.data import (
     load_digits,
     load_fashion_mnist,
     load_mnist,
+    load_tinyimagenet,
     random_crop_replicate,
     random_flip,
 )
@@ -76,3 +77,20 @@ class Cifar10(CertifiedTrainingProblem):
     def augment(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """A flip, and a crop of 32x32 after padding by two edge pixels."""
         return random_crop_replicate(random_flip(images, generator), generator, pad=2)
+
+
+class TinyImageNet(CertifiedTrainingProblem):
+    """TinyImageNet, flipped and shifted by up to four pixels."""
+
+    image = ImageFormat(shape=(3, 64, 64), mean=(0.4802, 0.4481, 0.3975), std=(0.2302, 0.2265, 0.2262), classes=200)
+    eps = 1 / 255
+    radii = (1 / 255,)
+    data_source = "TinyImageNet"
+
+    def make_data(self) -> Dataset:
+        """100,000 training images, and the 10,000 published validation images as test images."""
+        return load_tinyimagenet(self.data_root)
+
+    def augment(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """A flip, and a crop of 64x64 after padding by four edge pixels."""
+        return random_crop_replicate(random_flip(images, generator), generator, pad=4)

@@ -13,6 +13,7 @@ from gls_es.data.digits import load_digits as load_digits
 from gls_es.data.idx import load_fashion_mnist as load_fashion_mnist
 from gls_es.data.idx import load_mnist as load_mnist
 from gls_es.data.roots import default_root as default_root
+from gls_es.data.tinyimagenet import load_tinyimagenet as load_tinyimagenet
 
 __all__ = [
     "Dataset",
@@ -22,6 +23,7 @@ __all__ = [
     "load_digits",
     "load_fashion_mnist",
     "load_mnist",
+    "load_tinyimagenet",
     "random_crop_replicate",
     "random_flip",
 ]

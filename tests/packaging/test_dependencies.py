@@ -75,6 +75,7 @@ LIBRARIES: dict[str, set[str]] = {
     "click": {"cli"},
     "rich": {"cli", "training"},
     "torchvision": {"data"},
+    "PIL": {"data"},
     "numpy": {"data", "certification", "formats"},
 }
 """Libraries that only some rooms may import; torch is everybody's but the command line's."""

@@ -25,6 +25,8 @@ PUBLISHED = {
     "cifar-cnn5": 1_067_002,
     "mnist-cnn7": 13_259_338,
     "cifar-cnn7": 17_192_650,
+    "tinyimagenet-cnn5": 4_310_200,
+    "tinyimagenet-cnn7": 17_290_120,
 }
 SMALL = {"cnn3": {"width": 2}, "wide": {"width": 2}, "cnn5": {"width": 2, "hidden": 4}, "cnn7": {"width": 2}}
 
