@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import sys
+import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 from click.core import ParameterSource
@@ -73,15 +77,34 @@ def train(ctx: click.Context, /, **options: Any) -> None:
     if options["dry_run"]:
         _show_plan(_plan(ctx, options), session)
         return
+    from gls_es.training import TrainingInterrupted
     from gls_es.training.progress import make_progress
 
-    with make_progress(messages(), quiet=session.quiet) as shown:
-        progress = Recorder(shown)
-        checkpoint = _work(ctx, options, progress)
+    try:
+        with make_progress(messages(), quiet=session.quiet) as shown:
+            progress = Recorder(shown)
+            checkpoint = _work(ctx, options, progress)
+    except TrainingInterrupted as stopped:
+        if stopped.at_once and threading.active_count() > 1:
+            _leave(session, stopped)
+        raise
     if session.json:
         print_json(progress.result(checkpoint))
     else:
         messages().print(f"saved: {checkpoint}\ncertify it with: gls-es certify {checkpoint}", soft_wrap=True)
+
+
+def _leave(session: Session, stopped: Exception) -> NoReturn:
+    """End the process without waiting for threads, which may work on a broken-off generation for minutes."""
+
+    def work() -> NoReturn:
+        raise stopped
+
+    code = session.run(work)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
 
 
 class Recorder:
@@ -99,6 +122,10 @@ class Recorder:
         """A generation is done."""
         self._keep(row)
         self._inner.update(row)
+
+    def note(self, text: str) -> None:
+        """Something for people."""
+        self._inner.note(text)
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Training has ended; the summary has the last word, over the rows' numbers."""

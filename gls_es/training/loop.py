@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from types import FrameType
 from typing import Any
 
 import torch
@@ -26,7 +23,16 @@ from gls_es.training.schedules import Schedule
 
 
 class TrainingInterrupted(GlsEsError):
-    """Training was stopped from outside; everything is saved, and the message says how to go on."""
+    """Training was stopped from outside; what is saved can go on, and the message says how.
+
+    Args:
+        message: for the user.
+        at_once: whether a generation was broken off, so that threads may still be at work on it.
+    """
+
+    def __init__(self, message: str, *, at_once: bool = False) -> None:
+        super().__init__(message)
+        self.at_once = at_once
 
 
 @dataclass
@@ -42,8 +48,9 @@ class Loop:
         progress: what a person sees.
         average: the mean of the centers, if there is to be one.
         save_every: seconds between two checkpoints.
-        has_statistics: whether BatchNorm's statistics are those of trained weights, or were updated already.
+        has_statistics: whether BatchNorm's statistics are those of trained weights from the start.
         done: generations completed so far.
+        saved: generations completed when the state was last saved; None before.
         elapsed: seconds spent by earlier processes of this run.
     """
 
@@ -57,6 +64,7 @@ class Loop:
     save_every: float = 30.0
     has_statistics: bool = False
     done: int = 0
+    saved: int | None = None
     elapsed: float = 0.0
     last_row: dict[str, Any] = field(default_factory=dict)
 
@@ -77,20 +85,20 @@ class Loop:
 
     def restore(self, saved: Mapping[str, Any]) -> None:
         """Go on from a checkpoint's content; the searcher has its state already."""
-        self.done, self.elapsed = saved["generation"], saved["elapsed_seconds"]
+        self.done = self.saved = saved["generation"]
+        self.elapsed = saved["elapsed_seconds"]
         self.last_row.update(saved["history"])
-        self.has_statistics = True
         if saved["averaged"]:
             self.average.center = saved["center"].to(self._position)
             self.average.count = saved["averaged"]
 
     def run(self, stop_requested: Callable[[], bool]) -> None:
         """Run to the last generation, or until a stop is requested; the state is saved either way."""
-        if self.done == 0:
+        if self.saved is None:
             if not self.has_statistics:
                 self.problem.update_statistics(self._position)
-            self.save(self)  # from here on a killed run can go on
-        began, saved, saved_at = time.monotonic(), time.monotonic(), -1
+            self._save()  # from here on a killed run can go on
+        began = last_save = time.monotonic()
         before, first = self.elapsed, self.done
         while self.done < self.recipe.generations and not stop_requested():
             row = self._generation()
@@ -98,13 +106,18 @@ class Loop:
             rate = (self.elapsed - before) / (self.done - first)
             row["elapsed_seconds"] = round(self.elapsed, 3)
             self.metrics.write(row)
-            self.progress.update(row | {"eta_seconds": rate * (self.recipe.generations - self.done)})
+            left = {"eta_seconds": rate * (self.recipe.generations - self.done), "seconds_each": rate}
+            self.progress.update(row | left)
             self.last_row.update(row)
-            if time.monotonic() - saved >= self.save_every:
-                self.save(self)
-                saved, saved_at = time.monotonic(), self.done
-        if saved_at < self.done:
-            self.save(self)
+            if time.monotonic() - last_save >= self.save_every:
+                self._save()
+                last_save = time.monotonic()
+        if self.saved != self.done:
+            self._save()
+
+    def _save(self) -> None:
+        self.save(self)
+        self.saved = self.done
 
     def _generation(self) -> dict[str, Any]:
         generation = self.done
@@ -137,36 +150,3 @@ class Loop:
             row |= center_row(self.problem, self.center, images=self.recipe.evaluate_images)
             row["noise"] = layer_noise(self.searcher)
         return row
-
-
-class StopSignals:
-    """Turns the first Ctrl-C or SIGTERM into a request to stop after this generation; the second one is ordinary.
-
-    A context manager; outside the main thread it does nothing.
-    """
-
-    def __init__(self) -> None:
-        self.received: int | None = None
-        self._previous: dict[int, Any] = {}
-
-    def requested(self) -> bool:
-        """Whether a signal has come."""
-        return self.received is not None
-
-    def __enter__(self) -> StopSignals:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._previous[number] = signal.signal(number, self._handle)
-        return self
-
-    def __exit__(self, *_exception: object) -> None:
-        self._restore()
-
-    def _handle(self, number: int, _frame: FrameType | None) -> None:
-        self.received = number
-        self._restore()
-
-    def _restore(self) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-        self._previous.clear()

@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 _INTERVAL = 5.0  # seconds between two lines off a terminal
+_LONG = 2.0  # seconds of a generation from which on its own time is shown
 _HEADLINE = ("problem", "searcher", "method", "eps", "parameters", "generations", "popsize", "seed", "device")
 
 
@@ -25,15 +26,23 @@ class Progress(Protocol):
     """What the training loop reports to."""
 
     def start(self, plan: Mapping[str, Any]) -> None:
-        """Training begins, with the plan that ``gls_es.training.plan`` makes."""
+        """Training begins.
+
+        Args:
+            plan: what ``gls_es.training.plan`` makes, and the number of generations that are done.
+        """
 
     def update(self, row: Mapping[str, Any]) -> None:
         """A generation is done.
 
         Args:
-            row: generation, generations, eps, mean_loss, elapsed_seconds, eta_seconds, lr, stdev, nonfinite; sometimes
-                natural_accuracy and certified_accuracy (fractions). A key may be missing or None.
+            row: generation, generations, eps, mean_loss, elapsed_seconds, eta_seconds, seconds_each (mean time of a
+                generation), lr, stdev, nonfinite; sometimes natural_accuracy and certified_accuracy (fractions). A key
+                may be missing or None.
         """
+
+    def note(self, text: str) -> None:
+        """Something that a person should know now, in a sentence; it may come from a signal handler."""
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Training has ended by itself, with what there is to say of the whole."""
@@ -60,6 +69,9 @@ class NullProgress(_Context):
     def update(self, row: Mapping[str, Any]) -> None:
         """Nothing."""
 
+    def note(self, text: str) -> None:
+        """Nothing."""
+
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Nothing."""
 
@@ -79,8 +91,11 @@ class PlainProgress(_Context):
         self._known: dict[str, Any] = {}
 
     def start(self, plan: Mapping[str, Any]) -> None:
-        """Say what is trained."""
+        """Say what is trained, and that the first generation is under way: it may take long."""
         self._write(headline(plan))
+        begun, total = plan.get("generation", 0) + 1, plan.get("generations")
+        if total is None or begun <= total:
+            self._write(f"{position(begun, total)} has begun")
 
     def update(self, row: Mapping[str, Any]) -> None:
         """Write the generation's line if it is time for one."""
@@ -89,6 +104,10 @@ class PlainProgress(_Context):
         if now - self._last >= self._interval or row.get("generation") == row.get("generations"):
             self._last = now
             self._write(", ".join(describe(self._known)))
+
+    def note(self, text: str) -> None:
+        """Write it on a line of its own."""
+        self._write(text)
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Say how it ended."""
@@ -100,7 +119,7 @@ class PlainProgress(_Context):
 
 
 class RichProgress(_Context):
-    """One live line: a bar, the generation, ε, losses, accuracies and the time left.
+    """One live line: a bar, the generation, ε, losses, accuracies, the time left, the time since the last generation.
 
     Args:
         console: a terminal's console.
@@ -109,17 +128,24 @@ class RichProgress(_Context):
     def __init__(self, console: Console) -> None:
         self._console = console
         self._known: dict[str, Any] = {}
-        self._live = Live(console=console, refresh_per_second=8, transient=True)
+        self._since = time.monotonic()
+        self._live = Live(console=console, refresh_per_second=8, transient=True, get_renderable=self._line)
 
     def start(self, plan: Mapping[str, Any]) -> None:
         """Say what is trained, and begin the live line."""
         self._console.print(Text(headline(plan)))
+        self._known = {"generation": plan.get("generation", 0), "generations": plan.get("generations")}
+        self._since = time.monotonic()
         self._live.start()
 
     def update(self, row: Mapping[str, Any]) -> None:
         """Show the generation."""
         _remember(self._known, row)
-        self._live.update(self._line())
+        self._since = time.monotonic()
+
+    def note(self, text: str) -> None:
+        """Print it above the live line."""
+        self._console.print(Text(text))
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Replace the live line by how it ended."""
@@ -135,7 +161,11 @@ class RichProgress(_Context):
         total = self._known.get("generations") or None
         line = Table.grid(padding=(0, 1))
         bar = ProgressBar(total=total, completed=self._known.get("generation") or 0, width=12)
-        line.add_row(bar, Text("  ".join(describe(self._known))))
+        parts = describe(self._known)
+        waiting = time.monotonic() - self._since
+        if waiting >= _LONG:
+            parts.append(f"next for {duration(waiting)}")
+        line.add_row(bar, Text("  ".join(parts)))
         return line
 
 
@@ -155,10 +185,11 @@ def headline(plan: Mapping[str, Any]) -> str:
 
 def describe(row: Mapping[str, Any]) -> list[str]:
     """The parts of a row that are known, as short texts in a fixed order."""
-    total = f"/{row['generations']}" if row.get("generations") else ""
-    parts = [f"generation {row.get('generation', '?')}{total}"]
+    parts = [position(row.get("generation", "?"), row.get("generations"))]
     if row.get("eta_seconds") is not None:
         parts.append(f"{duration(float(row['eta_seconds']))} left")
+    if (row.get("seconds_each") or 0.0) >= _LONG:
+        parts.append(f"{duration(float(row['seconds_each']))} each")
     for key, name in (("eps", "eps"), ("mean_loss", "loss")):
         if row.get(key) is not None:
             parts.append(f"{name} {_number(float(row[key]))}")
@@ -168,6 +199,11 @@ def describe(row: Mapping[str, Any]) -> list[str]:
     if row.get("nonfinite"):
         parts.append(f"{row['nonfinite']} losses not finite")
     return parts
+
+
+def position(generation: object, generations: object) -> str:
+    """Which generation it is, of how many, if that is known."""
+    return f"generation {generation}" + (f"/{generations}" if generations else "")
 
 
 def ending(summary: Mapping[str, Any]) -> str:

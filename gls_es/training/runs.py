@@ -17,7 +17,7 @@ from gls_es.threads import whole_operations
 from gls_es.training.averaging import Average
 from gls_es.training.bookkeeping import DEFAULT, Bookkeeping
 from gls_es.training.checkpoint import load_checkpoint
-from gls_es.training.loop import Loop, StopSignals, TrainingInterrupted
+from gls_es.training.loop import Loop, TrainingInterrupted
 from gls_es.training.progress import NullProgress, Progress
 from gls_es.training.runfolder import MetricsWriter, RunFolder
 from gls_es.training.saving import Saver
@@ -32,6 +32,7 @@ from gls_es.training.settings import (
     prepared,
     stretched,
 )
+from gls_es.training.signals import StopSignals
 from gls_es.training.trained import trusted_problem
 
 
@@ -84,10 +85,14 @@ def train(
         bookkeeping=(bookkeeping or DEFAULT).over(DEFAULT),
     )  # fmt: skip
     search = build(searcher, made, settings.recipe)
-    with StopSignals() as signals, RunFolder.create(default_folder(settings) if out is None else out) as folder:
+    shown = progress or NullProgress()
+    with (
+        StopSignals(shown.note) as signals,
+        RunFolder.create(default_folder(settings) if out is None else out) as folder,
+    ):
         folder.write_config(config_table(made, settings))
         with MetricsWriter(folder.metrics) as metrics:
-            loop = _loop(made, search, settings, folder, metrics, progress)
+            loop = _loop(made, search, settings, folder, metrics, shown)
             return _run(loop, folder, settings, signals)
 
 
@@ -117,7 +122,8 @@ def resume(
         CheckpointError: the folder holds no run that can go on.
         TrainingInterrupted: Ctrl-C or SIGTERM; the state is saved.
     """
-    with StopSignals() as signals, RunFolder.open(run) as folder:
+    shown = progress or NullProgress()
+    with StopSignals(shown.note) as signals, RunFolder.open(run) as folder:
         saved = load_checkpoint(folder.checkpoint)
         if "searcher_state" not in saved:
             raise CheckpointError(f"{folder.checkpoint}: holds weights only, not a run that can go on.")
@@ -130,7 +136,7 @@ def resume(
         search = build(settings.searcher, made, settings.recipe)
         restore_searcher(search, saved["searcher_state"])
         with MetricsWriter(folder.metrics, after=saved["generation"]) as metrics:
-            loop = _loop(made, search, settings, folder, metrics, progress)
+            loop = _loop(made, search, settings, folder, metrics, shown)
             loop.restore(saved)
             return _run(loop, folder, settings, signals)
 
@@ -183,7 +189,7 @@ def _loop(
     settings: Settings,
     folder: RunFolder,
     metrics: MetricsWriter,
-    progress: Progress | None,
+    progress: Progress,
 ) -> Loop:
     recipe = settings.recipe
     return Loop(
@@ -192,7 +198,7 @@ def _loop(
         schedule=Schedule(recipe, made.eps, made.method),
         save=Saver(folder.checkpoint, settings),
         metrics=metrics,
-        progress=progress or NullProgress(),
+        progress=progress,
         average=Average(recipe.average_decay, recipe.average_from),
         save_every=cast(float, settings.bookkeeping.save_every),
         has_statistics=settings.init is not None,
@@ -202,11 +208,16 @@ def _loop(
 def _run(loop: Loop, folder: RunFolder, settings: Settings, signals: StopSignals) -> Path:
     keep_freed_memory()
     loop.problem.stages = loop.schedule.stage
-    loop.progress.start(plan_table(loop.problem, settings))
+    loop.progress.start(plan_table(loop.problem, settings) | {"generation": loop.done})
     way_on = f"`gls-es train --resume {folder.path}`"
     try:
         with whole_operations():
             loop.run(signals.requested)
+    except KeyboardInterrupt:
+        raise TrainingInterrupted(
+            f"stopped at once, in generation {loop.done + 1}; {loop.saved or 0} are saved, go on with {way_on}.",
+            at_once=True,
+        ) from None
     except CheckpointError as error:
         raise CheckpointError(f"{error} Once that is mended, go on with {way_on}.") from error
     if loop.done < loop.recipe.generations:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+import threading
+import time
 from typing import Any, ClassVar
 
 import torch
@@ -180,6 +183,16 @@ class Doomed(Blobs):
             losses[0] = torch.nan
             losses[3] = torch.inf
         return losses
+
+
+class Endless(Blobs):
+    """A generation that takes minutes, in the main thread and in another one; it says when it has begun."""
+
+    def losses(self, values: Tensor) -> Tensor:
+        print("asleep", file=sys.stderr, flush=True)
+        threading.Thread(target=time.sleep, args=(300,)).start()
+        time.sleep(300)
+        return super().losses(values)
 
 
 class Counting(Blobs):

@@ -80,5 +80,6 @@ def run(out: Path, *, searcher: str = "pgpe", problem: Any = BLOBS, seed: int = 
 def edited(run: Path, **changes: Any) -> Path:
     """The run with other things in its checkpoint."""
     content = load_checkpoint(run / "checkpoint.pt") | changes
-    save_checkpoint(run / "checkpoint.pt", {k: v for k, v in content.items() if v is not None})
+    gone = {name for name, value in changes.items() if value is None}
+    save_checkpoint(run / "checkpoint.pt", {k: v for k, v in content.items() if k not in gone})
     return run

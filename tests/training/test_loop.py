@@ -1,6 +1,5 @@
 """The loop: how often it saves, what it reports, and the signals that stop it."""
 
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from gls_es.recipe import Recipe
 from gls_es.searchers.table import build, finish_generation, restore_searcher, searcher_state
 from gls_es.training import loop as loops
 from gls_es.training.evaluation import center_row
-from gls_es.training.loop import Loop, StopSignals
+from gls_es.training.loop import Loop
 from gls_es.training.progress import NullProgress
 from gls_es.training.runfolder import MetricsWriter
 from gls_es.training.schedules import Schedule
@@ -85,30 +84,6 @@ def test_time_adds_up_over_processes(made: Any) -> None:
     loop.run(lambda: False)
     assert 100 < loop.elapsed < 200
     assert loop.last_row["elapsed_seconds"] == pytest.approx(loop.elapsed, abs=1e-3)
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_first_signal_is_a_request_and_the_second_is_ordinary(number: int) -> None:
-    caught: list[int] = []
-    before = signal.signal(number, lambda n, _: caught.append(n))
-    try:
-        with StopSignals() as signals:
-            assert not signals.requested()
-            signal.raise_signal(number)
-            assert (signals.requested(), caught) == (True, [])
-            signal.raise_signal(number)
-            assert caught == [number]
-        signal.raise_signal(number)
-        assert caught == [number, number]
-    finally:
-        signal.signal(number, before)
-
-
-def test_handlers_come_back_without_a_signal() -> None:
-    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    with StopSignals():
-        assert signal.getsignal(signal.SIGINT) is not before[0]
-    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
 @pytest.mark.parametrize("name", ["pgpe", "rgs", "grad"])

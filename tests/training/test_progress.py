@@ -38,16 +38,17 @@ def test_lines_come_at_intervals_and_at_both_ends(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(progress.time, "monotonic", lambda: now)
     stream = io.StringIO()
     with PlainProgress(stream, interval=5) as shown:
-        shown.start({"problem": "digits-cnn3", "eps": 0.1, "popsize": 64, "device": None, "recipe": {}})
+        shown.start({"problem": "digits-cnn3", "eps": 0.1, "popsize": 64, "generations": 10, "device": None})
         for generation in range(1, 11):
             now += 1.0
             shown.update({"generation": generation, "generations": 10, "mean_loss": 2.0})
         shown.finish(SUMMARY)
     lines = stream.getvalue().splitlines()
-    assert lines[0] == "training: problem digits-cnn3, eps 0.1, popsize 64"
-    assert [line.split(",")[0] for line in lines[1:4]] == ["generation 1/10", "generation 6/10", "generation 10/10"]
-    assert lines[4] == "trained: 10 generations, natural accuracy 90.0 %, certified accuracy 60.0 %, in 1:01"
-    assert len(lines) == 5
+    assert lines[0] == "training: problem digits-cnn3, eps 0.1, generations 10, popsize 64"
+    assert lines[1] == "generation 1/10 has begun"
+    assert [line.split(",")[0] for line in lines[2:5]] == ["generation 1/10", "generation 6/10", "generation 10/10"]
+    assert lines[5] == "trained: 10 generations, natural accuracy 90.0 %, certified accuracy 60.0 %, in 1:01"
+    assert len(lines) == 6
 
 
 def test_a_line_says_what_is_known_and_remembers_what_comes_rarely() -> None:
@@ -89,6 +90,39 @@ def test_the_live_line_ends_with_the_summary() -> None:
         shown.update({"generation": 1})
         shown.finish(SUMMARY)
     assert "certified accuracy 60.0 %, in 1:01" in stream.getvalue()
+
+
+def test_slow_generations_show_their_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
+    stream = io.StringIO()
+    console = Console(file=stream, force_terminal=True, width=140, color_system=None, legacy_windows=False)
+    shown = RichProgress(console)
+    shown.start({"generations": 10, "generation": 2})
+    try:
+        now = 65.0
+        assert "generation 2/10 next for 1:05" in words(shown)
+        shown.update(ROW | {"seconds_each": 90.0})
+        now += 1.0
+        assert "3:07 left 1:30 each eps" in words(shown)
+        assert "next" not in words(shown)
+        shown.note("stopping [soon]")
+    finally:
+        shown.finish({})
+    assert "stopping [soon]" in stream.getvalue()
+    plain = io.StringIO()
+    quick = PlainProgress(plain)
+    quick.start({"generation": 10, "generations": 10})  # resumed when all was done
+    quick.update(ROW | {"seconds_each": 0.5})
+    assert "begun" not in plain.getvalue()
+    assert "each" not in plain.getvalue()
+
+
+def words(shown: RichProgress) -> str:
+    """The live line, as text."""
+    with (console := Console(width=200, file=io.StringIO())).capture() as captured:
+        console.print(shown._line())
+    return " ".join(captured.get().split())
 
 
 def test_off_a_terminal_there_are_no_escape_codes() -> None:

@@ -175,6 +175,31 @@ def test_ctrl_c_on_the_command_line_saves_and_says_how_to_go_on(tmp_path: Path) 
     assert saved["generation"] == len(rows(tmp_path / "run")) > 0
 
 
+def test_a_second_ctrl_c_breaks_a_long_generation_off(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [
+            sys.executable, "-m", "gls_es", "train", "--problem", "tests.problem.toys:Endless", "--generations", "5",
+            "--out", str(tmp_path / "run"), "--json",
+        ],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert process.stderr is not None
+    lines: list[str] = []
+    for said in ("asleep", "a second signal stops at once"):
+        while said not in (line := process.stderr.readline()):
+            assert line, lines  # it ended
+            lines.append(line)
+        process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=60)  # the generation takes longer
+    assert any("generation 1/5 has begun" in line for line in lines)
+    assert process.returncode == 1
+    assert "Traceback" not in stderr
+    error = json.loads(stdout)["error"]
+    way_on = f"`gls-es train --resume {tmp_path / 'run'}`"
+    assert error == f"stopped at once, in generation 1; 0 are saved, go on with {way_on}."
+    assert load_checkpoint(tmp_path / "run" / "checkpoint.pt")["generation"] == 0
+
+
 def test_resuming_a_finished_run_changes_nothing(tmp_path: Path) -> None:
     checkpoint = run(tmp_path / "run")
     before, progress = load_checkpoint(checkpoint), Recording()

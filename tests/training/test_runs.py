@@ -32,8 +32,9 @@ def test_a_run_leaves_its_settings_its_log_and_its_state(tmp_path: Path) -> None
     assert [row["eps"] for row in log] == pytest.approx([0, 0, 0, 0.05 / 3, 0.1 / 3, *7 * [0.05]])
     assert [row["generation"] for row in log if "certified_accuracy" in row] == [4, 8, 12]
     assert all(0 <= row["certified_accuracy"] <= row["natural_accuracy"] <= 1 for row in log[3::4])
-    assert progress.plans == [plan(BLOBS, eps=0.05, method="ibp", generations=GENERATIONS, overrides=options())]
-    assert [dict(row) for row in progress.rows] == [row | {"eta_seconds": e["eta_seconds"]} for row, e in zip(log, progress.rows, strict=True)]  # fmt: skip # noqa: E501
+    planned = plan(BLOBS, eps=0.05, method="ibp", generations=GENERATIONS, overrides=options())
+    assert progress.plans == [planned | {"generation": 0}]
+    assert [dict(row) for row in progress.rows] == [row | {k: e[k] for k in ("eta_seconds", "seconds_each")} for row, e in zip(log, progress.rows, strict=True)]  # fmt: skip # noqa: E501
     assert progress.summaries[0]["certified_accuracy"] == log[-1]["certified_accuracy"]
     content = load_checkpoint(checkpoint)
     assert content["generation"] == GENERATIONS
