@@ -8,6 +8,9 @@ from gls_es.certification.attack import AttackOptions as AttackOptions
 from gls_es.certification.attack import AttackResult as AttackResult
 from gls_es.certification.attack import find_counterexamples as find_counterexamples
 from gls_es.certification.certifier import certify as certify
+from gls_es.certification.decision import Decision as Decision
+from gls_es.certification.decision import decide as decide
+from gls_es.certification.property import Property as Property
 from gls_es.certification.records import read_records as read_records
 from gls_es.certification.report import CertificationReport as CertificationReport
 from gls_es.certification.report import StageSummary as StageSummary

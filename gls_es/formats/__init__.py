@@ -3,6 +3,11 @@
 from gls_es.formats.onnx_reading import OnnxModel as OnnxModel
 from gls_es.formats.onnx_reading import load_onnx as load_onnx
 from gls_es.formats.onnx_writing import save_onnx as save_onnx
+from gls_es.formats.runtime import OnnxRuntime as OnnxRuntime
+from gls_es.formats.vnnlib import read_vnnlib as read_vnnlib
+from gls_es.formats.vnnlib_writing import robustness_vnnlib as robustness_vnnlib
+from gls_es.formats.vnnlib_writing import write_instances as write_instances
+from gls_es.formats.vnnlib_writing import write_result as write_result
 from gls_es.formats.weights import ProblemWeights as ProblemWeights
 from gls_es.formats.weights import load_safetensors as load_safetensors
 from gls_es.formats.weights import read_safetensors as read_safetensors

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from torch import nn
@@ -22,16 +23,27 @@ class OnnxModel:
     """A network that comes from an ONNX file.
 
     Attributes:
-        network: ready for bounds; ``gls_es.certify`` takes the model or this.
+        module: from (B, *input_shape) to (B, K), in evaluation mode.
+        input_shape: without the batch axis.
         digest: SHA-256 of the file.
         data: the file's bytes, for replaying with onnxruntime.
         path: where it was.
     """
 
-    network: Network
+    module: OnnxModule
+    input_shape: Shape
     digest: str
     data: bytes
     path: Path
+
+    @cached_property
+    def network(self) -> Network:
+        """The traced network, for classifiers of two classes or more; ``gls_es.certify`` takes it, or the model.
+
+        Raises:
+            UnsupportedNetworkError: the outputs are not the logits of at least two classes.
+        """
+        return Network(self.module, self.input_shape)
 
 
 def load_onnx(path: str | Path) -> OnnxModel:
@@ -49,10 +61,10 @@ def load_onnx(path: str | Path) -> OnnxModel:
         UnsupportedNetworkError: it holds nodes that have no bounds; all of them are listed.
     """
     graph = read_onnx(path)
-    network = Network(module_of(graph), graph.input_shape)
+    module = module_of(graph)
     if installed("onnxruntime"):
-        check_same_logits(graph.data, network, what=str(path))
-    return OnnxModel(network, graph.digest, graph.data, graph.path)
+        check_same_logits(graph.data, module, graph.input_shape, what=str(path))
+    return OnnxModel(module, graph.input_shape, graph.digest, graph.data, graph.path)
 
 
 def module_of(graph: OnnxGraph) -> OnnxModule:
@@ -159,4 +171,4 @@ class Building:
             listed = "; ".join(f"({i}) {problem}" for i, problem in enumerate(self.problems, 1))
             raise UnsupportedNetworkError(f"{self.graph.path} cannot be bounded: {listed}.")
         assert place is not None
-        return OnnxModule(self.operations[:place], self.wiring[:place], place)
+        return OnnxModule(self.operations[:place], self.wiring[:place], place).eval()

@@ -49,7 +49,7 @@ def save_onnx(network: Network, path: str | Path, *, metadata: Mapping[str, str]
     data = onnx_bytes(network, metadata=metadata)
     checked = installed("onnxruntime")
     if checked:
-        check_same_logits(data, network, what=str(path))
+        check_same_logits(data, network.module().float().cpu(), network.input_shape, what=str(path))
     write_file(path, data)
     return checked
 

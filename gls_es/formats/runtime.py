@@ -1,15 +1,15 @@
-"""onnxruntime, the executor that other tools replay with: its logits, and whether a network agrees with them."""
+"""onnxruntime, the executor that other tools replay with: its logits, and whether a module agrees with them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gls_es.errors import FormatError
 from gls_es.formats.extras import library
-from gls_es.network import Network
 
 TOLERANCE = 1e-5
 """How far logits may lie apart, relative to the largest of them or to 1."""
@@ -56,15 +56,15 @@ class OnnxRuntime:
         return torch.cat(rows)
 
 
-def check_same_logits(data: bytes, network: Network, *, what: str) -> None:
-    """Compare the network's module with onnxruntime on random inputs.
+def check_same_logits(data: bytes, module: nn.Module, input_shape: Sequence[int], *, what: str) -> None:
+    """Compare a module in float32 with onnxruntime on random inputs.
 
     Raises:
         FormatError: logits differ by more than ``TOLERANCE``.
     """
-    x = torch.rand(_POINTS, *network.input_shape, generator=torch.Generator().manual_seed(0))
+    x = torch.rand(_POINTS, *input_shape, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        own = network.module().float().cpu()(x)
+        own = module(x).flatten(1)
     theirs = OnnxRuntime(data, what=what).logits(x)
     if own.shape != theirs.shape:
         raise FormatError(f"{what}: onnxruntime gives {tuple(theirs.shape)} logits, gls-es {tuple(own.shape)}.")

@@ -81,7 +81,7 @@ def test_a_double_network_is_rounded(tmp_path: Path) -> None:
 def test_logits_that_differ_are_refused_and_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one, other = (Network(nn.Linear(3, 2), (3,)) for _ in range(2))
     with pytest.raises(FormatError, match="apart"):
-        check_same_logits(onnx_bytes(one), other, what="net.onnx")
+        check_same_logits(onnx_bytes(one), other.module(), (3,), what="net.onnx")
     monkeypatch.setattr("gls_es.formats.onnx_writing.onnx_bytes", lambda *_args, **_named: onnx_bytes(other))
     with pytest.raises(FormatError, match="apart"):
         save_onnx(one, tmp_path / "net.onnx")

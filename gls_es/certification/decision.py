@@ -1,0 +1,210 @@
+"""Whether a property of a network's outputs can be violated: an attack, bounds, and a search where they leave it open.
+
+Cases of one box are bounded together: their rows become one network (:mod:`gls_es.certification.rows`). A case is ruled
+out on a box if one of its rows has a positive lower bound there. What stays open is halved if there are few inputs, and
+else handed to ``certify`` if every case is one row.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import nn
+
+from gls_es.certification.execution import DTYPES, direct_sums, refuse_autocast
+from gls_es.certification.halving import Halving, open_cases
+from gls_es.certification.property import Boundary, Numbers, Property, Row
+from gls_es.certification.rows import with_rows
+from gls_es.certification.splitting import certify_box
+from gls_es.certification.violation import Group, Replay, Violations, Witness
+from gls_es.errors import ConfigError, DataError
+from gls_es.network import Network
+
+DecisionName = Literal["sat", "unsat", "unknown", "timeout"]
+METHODS = ("ibp", "crown-ibp", "crown", "best")
+"""The bounds tried on whole boxes, cheapest first."""
+FEW_INPUTS = 16
+"""Up to so many inputs open boxes are halved."""
+_AT_ONCE = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Decision:
+    """What is known of a property.
+
+    Attributes:
+        result: "sat" (it can be violated), "unsat" (it cannot), "unknown", or "timeout".
+        stage: what decided: "attack", the last relaxation that was needed, "halving", a stage of ``certify``; None if
+            nothing did.
+        inputs: for "sat", exact numbers in the box of a case, which float32 rounds to the input that was executed.
+        outputs: for "sat", what the executor computed.
+        seconds: how long it took.
+    """
+
+    result: DecisionName
+    stage: str | None
+    inputs: Numbers | None
+    outputs: tuple[float, ...] | None
+    seconds: float
+
+
+def decide(
+    module: nn.Module,
+    input_shape: Sequence[int],
+    prop: Property,
+    *,
+    execution: str = "float32",
+    timeout: float | None = None,
+    replay: Replay | None = None,
+    seed: int = 0,
+) -> Decision:
+    """Decide whether an input of a case's box can have outputs that fulfil all of the case's rows.
+
+    "unsat" covers all real inputs of the boxes, and the float32 numbers nearest to their ends, executed as
+    ``gls_es.certify`` says. "sat" rests on an executed input alone, held against the exact property without tolerance.
+
+    Args:
+        module: the network, on the CPU.
+        input_shape: without the batch axis.
+        prop: the property.
+        execution: "float32", "float64" or "real", see ``gls_es.certify``.
+        timeout: seconds after which nothing new is begun; None: until there is nothing left to try.
+        replay: the executor that a violation has to be seen on, from (B, *input_shape) to (B, K); by default the
+            module in float32.
+        seed: of the attack's random starts.
+
+    Raises:
+        ConfigError: an option makes no sense.
+        DataError: the property speaks of other numbers of inputs or outputs than the network has.
+        UnsupportedNetworkError: the module holds something without bounds.
+    """
+    begun = time.monotonic()
+    if execution not in DTYPES:
+        raise ConfigError(f"execution must be one of {', '.join(DTYPES)}, not {execution!r}")
+    if timeout is not None and not timeout > 0:
+        raise ConfigError(f"timeout must be a positive number of seconds, not {timeout!r}")
+    refuse_autocast()
+    module = copy.deepcopy(module)  # formats and modes of the caller's are left alone
+    module = _checked(module.float() if execution == "float32" else module, tuple(input_shape), prop)
+    with direct_sums(torch.device("cpu")):
+        search = _Search(module, tuple(input_shape), prop, execution, begun + (timeout or math.inf), replay, seed)
+        result, stage, witness = search.run()
+    inputs, outputs = witness or (None, None)
+    return Decision(result, stage, inputs, outputs, time.monotonic() - begun)
+
+
+Found = tuple[DecisionName, str | None, Witness | None]
+
+
+class _Search:
+    """One decision in the making."""
+
+    def __init__(
+        self,
+        module: nn.Module,
+        shape: tuple[int, ...],
+        prop: Property,
+        execution: str,
+        deadline: float,
+        replay: Replay | None,
+        seed: int,
+    ) -> None:
+        self.execution = execution
+        self.deadline = deadline
+        self.shape = shape
+        run = replay or _executed(module)
+        self.open = [Violations(group, run, seed, deadline) for group in _groups(module, shape, prop)]
+
+    def run(self) -> Found:
+        """Attack, bound, search."""
+        for violations in self.open:
+            witness = violations.search()
+            if witness is not None:
+                return "sat", "attack", witness
+        for method in METHODS:
+            if not self._late():
+                self._bound(method)
+            if not self.open:
+                return "unsat", method, None
+        stage = None
+        for violations in self.open:
+            for box in violations.group.boxes:
+                done, witness, stage = self._search(violations, box)
+                if witness is not None:
+                    return "sat", stage, witness
+                if not done:
+                    return ("timeout" if self._late() else "unknown"), None, None
+        return "unsat", stage, None
+
+    def _late(self) -> bool:
+        return time.monotonic() > self.deadline
+
+    def _bound(self, method: str) -> None:
+        """Drop the boxes on which a bound rules out every case."""
+        left = []
+        for violations in self.open:
+            group, boxes = violations.group, []
+            for start in range(0, len(group.boxes), _AT_ONCE):
+                chunk = group.boxes[start : start + _AT_ONCE]
+                ends = group.shaped([box.outward() for box in chunk])
+                cases = open_cases(group, *ends, method=method, execution=self.execution)
+                boxes += [box for box, still in zip(chunk, cases.any(dim=1).tolist(), strict=True) if still]
+            if boxes:
+                rest = Group(group.rows, group.network, tuple(boxes))
+                left.append(Violations(rest, violations.replay, violations.seed, self.deadline))
+        self.open = left
+
+    def _search(self, violations: Violations, box: Boundary) -> tuple[bool, Witness | None, str | None]:
+        if self._late():
+            return False, None, None
+        single = all(len(rows) == 1 for rows in violations.group.rows)
+        if math.prod(self.shape) <= FEW_INPUTS or (not single and self.deadline < math.inf):
+            done, witness = Halving(violations, self.execution).run(box)
+            return done, witness, "halving"
+        if single:
+            return certify_box(violations, box, execution=self.execution)
+        return False, None, None
+
+
+def _checked(module: nn.Module, shape: tuple[int, ...], prop: Property) -> nn.Module:
+    """The module in evaluation mode, if it has as many inputs and outputs as the property speaks of."""
+    module = module.eval()
+    like = next((p for p in module.parameters()), torch.zeros(()))
+    with torch.no_grad():
+        outputs = module(torch.zeros(1, *shape, dtype=like.dtype)).numel()
+    if (math.prod(shape), outputs) != (prop.inputs, prop.outputs):
+        raise DataError(
+            f"the specification speaks of {prop.inputs} inputs and {prop.outputs} outputs, the network has "
+            f"{math.prod(shape)} and {outputs}"
+        )
+    return module
+
+
+def _executed(module: nn.Module) -> Replay:
+    @torch.no_grad()
+    def run(x: torch.Tensor) -> torch.Tensor:
+        like = next((p for p in module.parameters()), x)
+        outputs: torch.Tensor = module(x.to(like.dtype))
+        return outputs.flatten(1)
+
+    return run
+
+
+def _groups(module: nn.Module, shape: tuple[int, ...], prop: Property) -> list[Group]:
+    """The cases, those of one box together, and boxes with the same rows together."""
+    by_box: dict[Boundary, list[tuple[Row, ...]]] = {}
+    for case in prop.cases:
+        by_box.setdefault(case.box, []).append(case.rows)
+    by_rows: dict[tuple[tuple[Row, ...], ...], list[Boundary]] = {}
+    for box, rows in by_box.items():
+        by_rows.setdefault(tuple(dict.fromkeys(rows)), []).append(box)
+    return [
+        Group(rows, Network(with_rows(module, [row for case in rows for row in case]), shape), tuple(boxes))
+        for rows, boxes in by_rows.items()
+    ]

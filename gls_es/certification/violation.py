@@ -1,0 +1,125 @@
+"""Search for an input of a box whose outputs fulfil all rows of a case, by gradients; what is found is executed anew.
+
+Sign steps down the largest row of each case, from the centre and from random points, as in ``attack``; here the domain
+is any box. A point counts only if the executor's outputs fulfil the exact rows, with no tolerance.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from gls_es.certification.execution import Executor
+from gls_es.certification.property import Boundary, Case, Numbers, Row
+from gls_es.network import Network
+
+Replay = Callable[[Tensor], Tensor]
+"""An executor: outputs (B, K) of inputs (B, *input_shape), both float32."""
+Witness = tuple[Numbers, tuple[float, ...]]
+"""Exact numbers in a box, and the outputs of the input that float32 makes of them."""
+
+_STEPS = 50
+_RESTARTS = 4
+_AT_ONCE = 512
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Boxes with the same cases.
+
+    Attributes:
+        rows: the inequalities of each case.
+        network: gives (0, -g_1, -g_2, ...) of all rows in order, see :mod:`gls_es.certification.rows`.
+        boxes: the boxes.
+    """
+
+    rows: tuple[tuple[Row, ...], ...]
+    network: Network
+    boxes: tuple[Boundary, ...]
+
+    def shaped(self, ends: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        """Ends (n,) of boxes as (B, *input_shape)."""
+        shape = (len(ends), *self.network.input_shape)
+        return torch.stack([low for low, _ in ends]).reshape(shape), torch.stack([up for _, up in ends]).reshape(shape)
+
+    def per_case(self, values: Tensor) -> list[Tensor]:
+        """Values of all rows, (..., R), as one tensor per case."""
+        return list(values.split([len(rows) for rows in self.rows], dim=-1))
+
+
+@dataclass
+class Violations:
+    """Looks for violations of one group's cases.
+
+    Attributes:
+        group: boxes and cases.
+        replay: the executor that has to show a violation.
+        seed: of random starts.
+        deadline: ``time.monotonic()`` after which nothing new is tried.
+    """
+
+    group: Group
+    replay: Replay
+    seed: int
+    deadline: float
+    _executor: Executor = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._executor = Executor(self.group.network, dtype=torch.float32, device=torch.device("cpu"))
+
+    def excess(self, points: Tensor) -> Tensor:
+        """The largest row of every case, (B, cases), of points (B, *input_shape), float32; a violation is <= 0."""
+        rows = -self._executor.logits(points)[:, 1:]
+        return torch.stack([part.amax(dim=1) for part in self.group.per_case(rows)], dim=1)
+
+    def confirmed(self, point: Tensor, box: Boundary) -> Witness | None:
+        """The witness that a point is, if executing it violates a case."""
+        written = box.written(point)
+        if written is None:
+            return None
+        outputs = tuple(float(value) for value in self.replay(point[None])[0])
+        cases = (Case(box, rows) for rows in self.group.rows)
+        return (written, outputs) if any(case.violated_by(outputs) for case in cases) else None
+
+    def search(self) -> Witness | None:
+        """Try every box and case."""
+        size = max(1, _AT_ONCE // (_RESTARTS * len(self.group.rows)))
+        for start in range(0, len(self.group.boxes), size):
+            found = self._descend(self.group.boxes[start : start + size])
+            if found is not None or time.monotonic() > self.deadline:
+                return found
+        return None
+
+    def _descend(self, boxes: tuple[Boundary, ...]) -> Witness | None:
+        """All boxes, cases and starts at once: points are (starts, cases, boxes, *shape)."""
+        lower, upper = self.group.shaped([box.points() for box in boxes])
+        width = upper - lower
+        generator = torch.Generator().manual_seed(self.seed)
+        unit = torch.rand(_RESTARTS, len(self.group.rows), *lower.shape, generator=generator)
+        unit[0] = 0.5
+        points = torch.clamp(lower + unit * width, lower, upper)
+        cases = torch.arange(len(self.group.rows))[None, :, None].expand(points.shape[:3]).reshape(-1)
+        for step in range(_STEPS + 1):
+            points = points.detach().requires_grad_()
+            excess = self.excess(points.flatten(0, 2))
+            found = self._harvest(points.detach(), excess.detach().amin(dim=1), boxes)
+            if found is not None or step == _STEPS or time.monotonic() > self.deadline:
+                return found
+            (gradient,) = torch.autograd.grad(excess.gather(1, cases[:, None]).sum(), points)
+            size = 0.25 * 0.1 ** sum(step >= part * _STEPS for part in (0.4, 0.7, 0.9))
+            moved = points.detach() - size * width * torch.nan_to_num(gradient).sign()
+            points = torch.clamp(moved, lower, upper)
+        return None
+
+    def _harvest(self, points: Tensor, least: Tensor, boxes: tuple[Boundary, ...]) -> Witness | None:
+        candidates = (least <= 0).nonzero().flatten()
+        best = candidates[least[candidates].argsort()][:3].tolist()
+        for index in best:
+            found = self.confirmed(points.flatten(0, 2)[index], boxes[index % len(boxes)])
+            if found is not None:
+                return found
+        return None

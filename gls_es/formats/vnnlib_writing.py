@@ -1,0 +1,117 @@
+"""VNN-LIB specifications of robustness on L∞ balls, and the result files of VNN-COMP.
+
+The bounds of the inputs are decimals rounded outward, so that the box in the file contains the exact real ball. What is
+shown about the file is thereby shown about the ball; the other way round, the last decimal is more than what a
+certificate is about.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+
+from torch import Tensor
+
+from gls_es.certification.decision import Decision
+from gls_es.formats.files import write_file
+
+DECIMALS = 12
+"""Decimals of a bound; one in the last place is far below what float32 tells apart near 1."""
+
+
+def robustness_vnnlib(
+    image: Tensor, label: int, eps: float, num_classes: int, *, clip: bool = True, title: str = ""
+) -> str:
+    """The specification that is violated by a point of the ball whose class is not ``label``; a tie violates it.
+
+    Args:
+        image: the centre, (*input_shape), float32, in row-major order of its pixels.
+        label: the class to keep, 0 .. num_classes - 1.
+        eps: radius in pixel units; one step of float64 more is covered, so that ``8 / 255`` stands for the fraction.
+        num_classes: how many outputs there are.
+        clip: intersect the ball with [0, 1].
+        title: a line of comment.
+    """
+    radius = Fraction(eps) if eps == 0 else Fraction(math.nextafter(eps, math.inf))
+    pixels = [Fraction(value) for value in image.flatten().tolist()]
+    lines = [f"; {' '.join(title.split())}"] if title else []
+    lines += [f"(declare-const X_{index} Real)" for index in range(len(pixels))]
+    lines += [f"(declare-const Y_{index} Real)" for index in range(num_classes)]
+    for index, pixel in enumerate(pixels):
+        low, high = pixel - radius, pixel + radius
+        if clip:
+            low, high = max(low, Fraction(0)), min(high, Fraction(1))
+        lines.append(f"(assert (>= X_{index} {decimal(low, up=False)}))")
+        lines.append(f"(assert (<= X_{index} {decimal(high, up=True)}))")
+    lines.append("(assert (or")
+    lines += [f"    (and (>= Y_{other} Y_{label}))" for other in range(num_classes) if other != label]
+    return "\n".join([*lines, "))", ""])
+
+
+def decimal(number: Fraction, *, up: bool, places: int = DECIMALS) -> str:
+    """A number rounded to decimals, upwards or downwards.
+
+    Args:
+        number: any.
+        up: the direction.
+        places: decimals, >= 1.
+    """
+    scaled = number * 10**places
+    whole = math.ceil(scaled) if up else math.floor(scaled)
+    digits = str(abs(whole)).rjust(places + 1, "0")
+    fraction = digits[-places:].rstrip("0") or "0"
+    return f"{'-' if whole < 0 else ''}{digits[:-places]}.{fraction}"
+
+
+def exact_decimal(number: Fraction) -> str:
+    """A number in decimals without rounding; its denominator must divide a power of ten."""
+    twos = (number.denominator & -number.denominator).bit_length() - 1
+    fives, rest = 0, number.denominator >> twos
+    while rest % 5 == 0:
+        rest, fives = rest // 5, fives + 1
+    if rest != 1:
+        raise ValueError(f"{number} has no finite decimal expansion")
+    return decimal(number, up=False, places=max(twos, fives, 1))
+
+
+def result_text(decision: Decision) -> str:
+    """What VNN-COMP expects in a result file: the result, and for "sat" the counterexample's inputs and outputs."""
+    if decision.result != "sat":
+        return f"{decision.result}\n"
+    assert decision.inputs is not None
+    assert decision.outputs is not None
+    pairs = [f"(X_{index} {_number(value)})" for index, value in enumerate(decision.inputs)]
+    pairs += [f"(Y_{index} {value!r})" for index, value in enumerate(decision.outputs)]
+    return "sat\n(" + "\n".join(pairs) + ")\n"
+
+
+def write_result(decision: Decision, path: str | Path) -> None:
+    """Write the result file.
+
+    Raises:
+        FormatError: it cannot be written.
+    """
+    write_file(path, result_text(decision).encode())
+
+
+def write_instances(path: str | Path, rows: Sequence[tuple[str, str, float]]) -> None:
+    """Write VNN-COMP's list of instances: network, specification, seconds, without a header.
+
+    Args:
+        path: the file, instances.csv by custom; names in it are relative to its folder.
+        rows: one per instance.
+
+    Raises:
+        FormatError: it cannot be written.
+    """
+    write_file(path, "".join(f"{net},{spec},{seconds:g}\n" for net, spec, seconds in rows).encode())
+
+
+def _number(value: Fraction) -> str:
+    """Exactly where decimals can say it; a bound given by a formula may have no finite expansion."""
+    try:
+        return exact_decimal(value)
+    except ValueError:
+        return repr(float(value))
