@@ -63,7 +63,7 @@ def _cnn7_narrow() -> networks.Net:
 CASES = {
     "cnn3-small": Case(networks.cnn3_small, 64, 64, sizes=_GRADIENTS),
     "cnn3-small-trained": Case(
-        networks.cnn3_small, 64, 64, ("ibp", "crown-ibp", "crown", "crown-intersect"), trained=True
+        networks.cnn3_small, 64, 64, ("ibp", "crown-ibp", "crown", "crown-unstable"), trained=True
     ),
     "cnn3-ibp": Case(networks.cnn3, 16, 64, ("ibp", "crown-ibp"), sizes=_GRADIENTS),
     "cnn3-crown": Case(networks.cnn3, 2, 16, ("crown",), sizes=Sizes(backward=True, gradient_members=2)),

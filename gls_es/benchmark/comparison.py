@@ -156,7 +156,7 @@ class Comparison:
                 found["plain"]["peak_bytes"] = once.peak_bytes
                 useful = once.flops * len(subject.params) / timings["ours"].median
                 found["useful_peak_fraction"] = useful / self.peak
-            found["auto_lirpa"] = {"missing": absent}
+            found["auto_lirpa"] = {"missing": absent or "only its default is compared"}
             for name, peer in peers.items():
                 once = cost(partial(peer.margins, first.params), device=self.device)
                 found[name] = _against(timings[name], timings["ours"], _difference(peer.margins(first.params), own))

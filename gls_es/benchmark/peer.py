@@ -1,13 +1,15 @@
 """auto_LiRPA (Xu et al. 2020) as a loop over members, where it is installed; gls-es does not depend on it.
 
 Its module is built once and its parameters are overwritten for every member. Of the two ways it has to bound the
-intermediate layers, only ``sparse_intermediate_bounds=False`` is the relaxation ``crown``; by default it bounds
-backwards only the neurons that intervals leave unstable in some image of the batch.
+intermediate layers, only ``sparse_intermediate_bounds=False`` is the relaxation ``crown``. By default it bounds
+backwards only the neurons that intervals leave unstable in some image of the batch, which is nearly ``crown-unstable``:
+that intersects those bounds with the intervals, and goes by each image.
 """
 
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
 from functools import partial
 from types import ModuleType
 from typing import Any
@@ -23,11 +25,31 @@ from gls_es.network import Network
 OLDEST = (0, 3)
 """The oldest version whose interface is known here."""
 
-NAMES = {"ibp": "IBP", "crown-ibp": "CROWN-IBP", "crown": "CROWN"}
-"""auto_LiRPA's names of the relaxations."""
+PURE, DEFAULT = "auto_lirpa", "auto_lirpa_default"
 
-FORMS = {"ibp": ("patches",), "crown-ibp": ("patches", "matrix"), "crown": ("patches",)}
-"""Its forms of a convolution's coefficients (``conv_mode``) among which each relaxation gets the quicker one.
+
+@dataclass(frozen=True)
+class Peer:
+    """What is compared with one relaxation.
+
+    Attributes:
+        method: auto_LiRPA's name of it.
+        loops: with all neurons bounded backwards (``PURE``), or as it does by default (``DEFAULT``).
+        forms: values of ``conv_mode`` among which it gets the quicker one.
+    """
+
+    method: str
+    loops: tuple[str, ...] = (PURE,)
+    forms: tuple[str, ...] = ("patches",)
+
+
+PEERS = {
+    "ibp": Peer("IBP"),
+    "crown-ibp": Peer("CROWN-IBP", forms=("patches", "matrix")),
+    "crown": Peer("CROWN", (PURE, DEFAULT)),
+    "crown-unstable": Peer("CROWN", (DEFAULT,)),
+}
+"""What auto_LiRPA is compared on.
 
 Intervals have no coefficients. Dense matrices take eight times as long as patches for ``crown`` on CNN3-small.
 """
@@ -39,7 +61,7 @@ class PeerLoop:
     Args:
         package: the module :func:`gls_es.benchmark.peer_shim.load` gave.
         subject: the network and boxes.
-        method: a key of :data:`NAMES`.
+        method: its name of the relaxation.
         sparse: its own default for intermediate bounds.
         form: its ``conv_mode``.
 
@@ -56,7 +78,7 @@ class PeerLoop:
         module = net.module(distinct).to(subject.params.device)
         options = {"conv_mode": form} | ({} if sparse else {"sparse_intermediate_bounds": False})
         images = subject.images
-        self._method = NAMES[method]
+        self._method = method
         with peer_shim.older_names(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it is older than some of what it calls
             self._bounded = package.BoundedModule(
@@ -107,18 +129,18 @@ def peer_loops(subject: Subject, method: str) -> tuple[dict[str, PeerLoop], str 
     """auto_LiRPA's loops for the subject by name, or the reason why there are none.
 
     Returns:
-        ``{"auto_lirpa": pure backward bounds, "auto_lirpa_default": its default}`` (the same thing for methods without
-        backward passes to intermediate layers, hence only the first), and None; or an empty dict and the reason.
+        ``{"auto_lirpa": pure backward bounds, "auto_lirpa_default": its default}``, or one of them, and None; or an
+        empty dict and the reason.
     """
-    if method not in NAMES:
+    if method not in PEERS:
         return {}, f"auto_LiRPA is not compared on {method}"
     try:
         package = peer_shim.load()
         if not _known(package):
             return {}, f"auto_LiRPA {package.__version__} is older than {'.'.join(map(str, OLDEST))}"
-        loops = {"auto_lirpa": _quickest(package, subject, method, sparse=False)}
-        if method == "crown":
-            loops["auto_lirpa_default"] = _quickest(package, subject, method, sparse=True)
+        loops = {
+            name: _quickest(package, subject, PEERS[method], sparse=name == DEFAULT) for name in PEERS[method].loops
+        }
     except ModuleNotFoundError as error:
         return {}, "auto_LiRPA is not installed" if error.name == "auto_LiRPA" else _failed(error)
     except Exception as error:  # foreign code, which must not end a benchmark
@@ -131,9 +153,9 @@ def _known(package: ModuleType) -> bool:
     return tuple(int(part) if part.isdigit() else 0 for part in version[:2]) >= OLDEST
 
 
-def _quickest(package: ModuleType, subject: Subject, method: str, *, sparse: bool) -> PeerLoop:
+def _quickest(package: ModuleType, subject: Subject, peer: Peer, *, sparse: bool) -> PeerLoop:
     """The loop with the quicker form of coefficients in a short trial with one member."""
-    loops = {form: PeerLoop(package, subject, method=method, sparse=sparse, form=form) for form in FORMS[method]}
+    loops = {form: PeerLoop(package, subject, method=peer.method, sparse=sparse, form=form) for form in peer.forms}
     first = subject.params[:1]
     trials = {form: partial(loop.margins, first) for form, loop in loops.items()}
     return loops[quickest(trials, device=first.device)]
