@@ -24,6 +24,7 @@ COMMANDS = {
     "doctor": ("gls_es.cli.doctor:doctor", "Check this installation."),
     "landscape": ("gls_es.cli.landscape:landscape", "Show how rough the loss is around trained weights."),
     "problems": ("gls_es.cli.problems:problems", "List the problems that can be trained by name."),
+    "report": ("gls_es.cli.report:report", "Write an HTML page about runs."),
     "reproduce": ("gls_es.cli.reproduce:reproduce", "Run the paper's comparison, as far as the time goes."),
     "train": ("gls_es.cli.train:train", "Train a network, or continue a run."),
 }

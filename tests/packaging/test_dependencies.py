@@ -48,7 +48,9 @@ ALLOWED: dict[str, set[str]] = {
     },
     "doctor": {"data", "network", "basics"},
     "landscape": {"fitness", "bounds", "network", "basics"},
+    "report": {"certification", "training", "basics"},
     "cli": {
+        "report",
         "doctor",
         "formats",
         "landscape",
