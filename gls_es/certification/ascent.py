@@ -41,6 +41,8 @@ def ascend(balls: Balls, goals: Goals, ascent: Ascent) -> tuple[Goals, Tensor]:
     """
     with torch.no_grad():
         best, bounds = goals, balls.lower_bounds(goals)
+    if not goals.slopes:  # an affine network has nothing to climb
+        return best, bounds
     split = {relu for relu, sign in goals.signs.items() if bool(sign.any())}
     climb = _Climb(goals, split, ascent)
     for _ in range(ascent.steps):

@@ -192,9 +192,7 @@ class _Search:
         x, label = point[None], self.labels[image : image + 1]
         if not bool(inside(x, self.images[image : image + 1], eps=self.eps, clip=self.clip)):
             return None
-        with torch.no_grad():
-            margins = [float(run.margins(x, label).amin()) for run in (self.executor, self.exact)]
-        return max(margins) if all(margin <= 0 for margin in margins) else None
+        return confirmed(x, label, (self.executor, self.exact))
 
     def _ranked_targets(self, count: int) -> Tensor:
         """Columns of the margins by ascending first-order minimum over the box, (B, min(count, K-1))."""
@@ -206,6 +204,13 @@ class _Search:
             drop = torch.minimum(gradient * (self.lower - x), gradient * (self.upper - x)).flatten(1).sum(dim=1)
             minima.append(margins[:, column] + drop)
         return torch.stack(minima, dim=1).detach().argsort(dim=1)[:, :count]
+
+
+@torch.no_grad()
+def confirmed(point: Tensor, label: Tensor, executors: tuple[Executor, ...]) -> float | None:
+    """The largest of the executors' least margins at one point (1, *shape) if all misclassify it, else None."""
+    margins = [float(run.margins(point, label).amin()) for run in executors]
+    return max(margins) if all(margin <= 0 for margin in margins) else None
 
 
 def _objective(margins: Tensor, losses: list[tuple[str, int]], targets: Tensor | None) -> Tensor:

@@ -23,11 +23,12 @@ class _Draft:
     verdict: VerdictName = "unknown"
     stage: str | None = None
     margin: float | None = None
+    reason: str | None = "stages"
     counterexample: Tensor | None = None
     times: dict[str, float] = field(default_factory=dict)
 
     def decide(self, verdict: VerdictName, stage: str, margin: float) -> None:
-        self.verdict, self.stage, self.margin = verdict, stage, _finite(margin)
+        self.verdict, self.stage, self.margin, self.reason = verdict, stage, _finite(margin), None
 
 
 class Cascade:
@@ -57,9 +58,9 @@ class Cascade:
             started = time.perf_counter()
             outcome = stage(rest)
             left = _apply(outcome, drafts, stage=name)
-            seconds = (time.perf_counter() - started) / len(rest)
-            for index in rest.indices:
-                drafts[index].times[name] = seconds
+            seconds = outcome.seconds or [(time.perf_counter() - started) / len(rest)] * len(rest)
+            for index, share in zip(rest.indices, seconds, strict=True):
+                drafts[index].times[name] = share
             rest = outcome.images.keep(left)
         for index, lower in zip(rest.indices, rest.lower.amin(dim=1).tolist(), strict=True):
             drafts[index].margin = _finite(lower)
@@ -100,6 +101,8 @@ def _apply(outcome: Outcome, drafts: dict[int, _Draft], *, stage: str) -> Tensor
             left[row] = False
         elif certified:
             drafts[index].decide("certified", stage, lower[row])
+        elif outcome.reasons is not None and outcome.reasons[row] is not None:
+            drafts[index].reason = outcome.reasons[row]
     return left
 
 

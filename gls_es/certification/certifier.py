@@ -44,6 +44,9 @@ def certify(
     seed: int = 0,
     clip: bool = True,
     device: str | torch.device | None = None,
+    timeout: float | None = None,
+    max_domains: int | None = None,
+    budget: int | None = None,
     attack: AttackOptions | None = None,
     records: str | Path | None = None,
     progress: Progress | None = None,
@@ -56,7 +59,8 @@ def certify(
         labels: (n,), whole numbers.
         eps: radius of the ball in pixel units, in [0, 1]: the attack stays within exactly this float, the bounds cover
             one step of float64 more, so that ``8 / 255`` stands for the fraction.
-        stages: what to run after the clean check, in this order: "attack" and names of ``gls_es.bounds.METHODS``.
+        stages: what to run after the clean check, in this order: "attack", names of ``gls_es.bounds.METHODS``, "alpha"
+            (optimised slopes) and "bab" (branch and bound).
         execution: what is certified: "float32" or "float64", the network executed in that format with direct sums in
             any order, or "real", the network in exact arithmetic.
         batch_size: images worked on at once; by default what :func:`~gls_es.certification.batching.default_batch_size`
@@ -64,6 +68,10 @@ def certify(
         seed: of the attack's random starts.
         clip: whether the ball is cut off at 0 and 1.
         device: where to compute; by default where the network is.
+        timeout: seconds of branch and bound for an image; by default 20, or no limit if ``max_domains`` is given.
+        max_domains: parts that branch and bound may split an image's ball into; a limit that, unlike seconds, gives
+            the same verdicts on every machine.
+        budget: bytes that optimised slopes and branch and bound may use, at least 2**20; by default 2**30.
         attack: the attack's options.
         records: a JSON Lines file that receives each verdict as it is reached; a file of the same run is resumed.
         progress: called after each batch with images done, images in all, and images per verdict.
@@ -77,7 +85,17 @@ def certify(
     refuse_autocast()
     network, checkpoint = inputs.resolve_network(network_or_checkpoint, images)
     spec = inputs.specify(
-        network, eps, clip=clip, execution=execution, stages=stages, seed=seed, attack=attack, device=device
+        network,
+        eps,
+        clip=clip,
+        execution=execution,
+        stages=stages,
+        seed=seed,
+        attack=attack,
+        device=device,
+        timeout=timeout,
+        max_domains=max_domains,
+        budget=budget,
     )
     x = inputs.check_images(images, network, clip=clip)
     y = inputs.check_labels(labels, n=len(x), num_classes=network.num_classes)

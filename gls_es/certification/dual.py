@@ -10,6 +10,7 @@ Every goal is an image of its own to the query, with one row of coefficients, so
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -115,6 +116,12 @@ class Balls:
             search.bounds = {relu: (low.to(dtype), up.to(dtype)) for relu, (low, up) in proof.bounds.items()}
             _fill_constants(search)
         return cls(proof, search, rows)
+
+    @property
+    def bytes_of_a_goal(self) -> int:
+        """What one goal's signs, slopes and multipliers take."""
+        neurons = sum(math.prod(self.search.node(relu).shape) for relu in self.search.relus)
+        return max(1, neurons * (1 + 2 * self.search.box.centre.element_size()))
 
     def at(self, images: Tensor) -> Balls:
         """The balls of some images, (B,), int64."""

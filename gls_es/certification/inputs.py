@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from numbers import Real
 from pathlib import Path
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from gls_es.certification.attack import AttackOptions
 from gls_es.certification.execution import DTYPES, in_single_precision
-from gls_es.certification.stages import KNOWN_STAGES, Specification
+from gls_es.certification.stages import BUDGET, KNOWN_STAGES, TIMEOUT, Specification
 from gls_es.errors import ConfigError, DataError
 from gls_es.network import Network
 
@@ -52,6 +53,9 @@ def specify(
     seed: Any,
     attack: Any,
     device: Any,
+    timeout: Any,
+    max_domains: Any,
+    budget: Any,
 ) -> Specification:
     """The options of ``certify``, checked."""
     if not isinstance(clip, bool):
@@ -69,6 +73,9 @@ def specify(
         seed=check_count("seed", seed, least=0),
         attack=attack or AttackOptions(),
         device=check_device(device, network),
+        budget=BUDGET if budget is None else check_count("budget", budget, least=2**20),
+        timeout=check_timeout(timeout, max_domains),
+        max_domains=None if max_domains is None else check_count("max_domains", max_domains, least=1),
     )
 
 
@@ -129,6 +136,15 @@ def check_count(name: str, value: Any, *, least: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ConfigError(f"{name} must be a whole number of at least {least}, not {value!r}")
     return value
+
+
+def check_timeout(timeout: Any, max_domains: Any) -> float | None:
+    """Seconds of branch and bound for an image; by default ``TIMEOUT``, or no limit if the number of parts has one."""
+    if timeout is None:
+        return TIMEOUT if max_domains is None else None
+    if isinstance(timeout, bool) or not isinstance(timeout, Real) or not 0 < float(timeout) < math.inf:
+        raise ConfigError(f"timeout must be a positive number of seconds for an image, not {timeout!r}")
+    return float(timeout)
 
 
 def check_device(device: Any, network: Network) -> torch.device:

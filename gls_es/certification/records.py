@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gls_es.certification.report import VERDICTS, Verdict
+from gls_es.certification.report import REASONS, VERDICTS, Verdict
 from gls_es.errors import DataError
 
 FORMAT = 1
@@ -153,8 +153,11 @@ def _verdict(table: dict[str, Any]) -> Verdict:
         raise ValueError
     if verdict == "certified" and not (margin is not None and margin > 0):
         raise ValueError
+    reason = table["reason"]
+    if reason not in REASONS if verdict == "unknown" else reason is not None:
+        raise ValueError
     times = {str(name): float(seconds) for name, seconds in table["times"].items()}
-    return Verdict(index, label, predicted, verdict, stage, margin, _tensor(table["counterexample"]), times)
+    return Verdict(index, label, predicted, verdict, stage, margin, _tensor(table["counterexample"]), times, reason)
 
 
 def _tensor(table: dict[str, Any] | None) -> Tensor | None:

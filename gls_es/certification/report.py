@@ -18,6 +18,9 @@ from gls_es import __version__
 VerdictName = Literal["misclassified", "falsified", "certified", "unknown"]
 VERDICTS: tuple[VerdictName, ...] = get_args(VerdictName)
 CLEAN = "clean"
+REASONS = ("stages", "timeout", "domains", "memory", "rounding", "solver")
+"""Why an image is unknown: no complete stage was run; branch and bound ran out of seconds, of parts or of memory; what
+is left lies within the slack for rounding; or the solver of fully split parts is not installed."""
 _Z95 = 1.959963984540054  # the 97.5 % quantile of the standard normal distribution
 
 
@@ -37,6 +40,7 @@ class Verdict:
             proven lower bound; falsified and misclassified: its value at the counterexample or the image. None where
             there is no finite number.
         counterexample: a float32 point of the ball, (*shape) on the CPU, for "falsified", else None.
+        reason: why an image is "unknown", one of ``REASONS``, else None.
         times: seconds per stage that saw the image, in cascade order; a batch's time is shared equally.
     """
 
@@ -48,6 +52,7 @@ class Verdict:
     margin: float | None
     counterexample: Tensor | None = None
     times: Mapping[str, float] = field(default_factory=dict)
+    reason: str | None = None
 
     @property
     def seconds(self) -> float:
@@ -75,6 +80,7 @@ class Verdict:
             "verdict": self.verdict,
             "stage": self.stage,
             "margin": self.margin,
+            "reason": self.reason,
             "seconds": self.seconds,
             "times": dict(self.times),
             "counterexample": example,

@@ -16,18 +16,23 @@ from torch import Tensor
 
 from gls_es.bounds import METHODS
 from gls_es.certification.alpha import alpha_margins
-from gls_es.certification.attack import AttackOptions, find_counterexamples
+from gls_es.certification.attack import AttackOptions, confirmed, find_counterexamples
+from gls_es.certification.bab import Limits, branch_and_bound
+from gls_es.certification.ball import inner_box
 from gls_es.certification.dual import Balls
-from gls_es.certification.execution import DTYPES
+from gls_es.certification.execution import DTYPES, Executor
+from gls_es.certification.leaves import LeafSolver
 from gls_es.certification.rounding import outward_ball, sound_margins
 from gls_es.network import Network
 
-STAGES = ("attack", "ibp", "crown-ibp", "crown", "best", "alpha")
+STAGES = ("attack", "ibp", "crown-ibp", "crown", "best", "alpha", "bab")
 """The stages run by default, cheapest first."""
-KNOWN_STAGES = ("attack", *METHODS, "alpha")
-"""Every name of a stage: the attack, any relaxation, and optimised slopes."""
+KNOWN_STAGES = ("attack", *METHODS, "alpha", "bab")
+"""Every name of a stage: the attack, any relaxation, optimised slopes, and branch and bound."""
 BUDGET = 2**30
 """Bytes that the search for bounds may use by default, the weights not counted."""
+TIMEOUT = 20.0
+"""Seconds of branch and bound that an image gets by default."""
 
 
 @dataclass(frozen=True)
@@ -68,11 +73,15 @@ class Outcome:
         images: the images it was given, with what is now known of them.
         certified: (B,), bool.
         counterexamples: per image a confirmed counterexample, or None.
+        reasons: per image why a complete stage left it open, or None; None if the stage is not complete.
+        seconds: per image what it took; None if the images took equal shares.
     """
 
     images: OpenImages
     certified: Tensor
     counterexamples: Sequence[Tensor | None]
+    reasons: Sequence[str | None] | None = None
+    seconds: Sequence[float] | None = None
 
 
 Stage = Callable[[OpenImages], Outcome]
@@ -92,6 +101,8 @@ class Specification:
         attack: the attack's options.
         device: where to compute.
         budget: bytes that the search for bounds may use.
+        timeout: seconds of branch and bound for an image; None: no limit.
+        max_domains: parts that an image's ball may be split into; None: no limit.
     """
 
     network: Network
@@ -103,6 +114,8 @@ class Specification:
     attack: AttackOptions
     device: torch.device
     budget: int = BUDGET
+    timeout: float | None = TIMEOUT
+    max_domains: int | None = None
 
 
 def make_stage(name: str, specification: Specification) -> Stage:
@@ -111,6 +124,8 @@ def make_stage(name: str, specification: Specification) -> Stage:
         return lambda images: _attack_stage(images, specification)
     if name == "alpha":
         return lambda images: _alpha_stage(images, specification)
+    if name == "bab":
+        return _BranchAndBound(specification)
     return lambda images: _bound_stage(images, specification, method=name)
 
 
@@ -143,6 +158,39 @@ def _alpha_stage(images: OpenImages, spec: Specification) -> Outcome:
     balls = balls_of(images, spec)
     lower = alpha_margins(balls, images.lower, budget=spec.budget)
     return _outcome(replace(images, lower=lower, balls=balls), stage="alpha")
+
+
+class _BranchAndBound:
+    """The stage ``bab`` with its executors, made once."""
+
+    def __init__(self, spec: Specification) -> None:
+        self._spec = spec
+        formats = (DTYPES[spec.execution], torch.float64)
+        self._executors = tuple(Executor(spec.network, dtype=dtype, device=spec.device) for dtype in formats)
+
+    def __call__(self, images: OpenImages) -> Outcome:
+        spec = self._spec
+        balls = balls_of(images, spec)
+        lower, upper = outward_ball(images.images, spec.eps, clip=spec.clip)
+        margins: dict[int, float] = {}
+
+        def check(image: int, point: Tensor) -> Tensor | None:
+            centre = images.images[image : image + 1]
+            low, up = inner_box(centre, eps=spec.eps, clip=spec.clip)
+            inside = torch.clamp(point[None].to(centre.dtype), low, up)
+            margin = confirmed(inside, images.labels[image : image + 1], self._executors)
+            if margin is None:
+                return None
+            margins[image] = margin
+            return inside[0].cpu()
+
+        limits = Limits(spec.timeout, spec.max_domains, spec.budget)
+        found = branch_and_bound(balls, images.lower, LeafSolver(balls, lower, upper, check), limits)
+        reached = images.reached.clone()
+        for image, margin in margins.items():
+            reached[image] = min(float(reached[image]), margin)
+        outcome = _outcome(replace(images, lower=found.lower, reached=reached, balls=balls), stage="bab")
+        return replace(outcome, counterexamples=found.counterexamples, reasons=found.reasons, seconds=found.seconds)
 
 
 def balls_of(images: OpenImages, spec: Specification) -> Balls:

@@ -25,7 +25,7 @@ def report() -> CertificationReport:
         Verdict(1, 2, 2, "falsified", "attack", -0.1, EXAMPLE, ATTACK),
         Verdict(2, 4, 4, "certified", "ibp", 0.7, None, ALL),
         Verdict(3, 4, 4, "certified", "ibp", 0.2, None, ALL),
-        Verdict(4, 1, 1, "unknown", None, -0.3, None, ALL),
+        Verdict(4, 1, 1, "unknown", None, -0.3, None, ALL, "stages"),
     )
     return CertificationReport(
         verdicts=verdicts,

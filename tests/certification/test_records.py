@@ -14,7 +14,7 @@ IDENTITY = {"eps": 0.1, "checkpoint": "ab" * 32, "execution": "float32", "n": 3,
 VERDICTS = [
     Verdict(0, 3, 1, "misclassified", "clean", -0.5, None, {"clean": 0.25}),
     Verdict(1, 2, 2, "falsified", "attack", -1e-9, torch.tensor([[0.1, 1 / 3]]), {"clean": 0.25, "attack": 0.1}),
-    Verdict(2, 4, 4, "unknown", None, None, None, {}),
+    Verdict(2, 4, 4, "unknown", None, None, None, {}, "timeout"),
 ]
 
 

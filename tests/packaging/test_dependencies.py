@@ -79,6 +79,7 @@ LIBRARIES: dict[str, set[str]] = {
     "torchvision": {"data"},
     "PIL": {"data"},
     "numpy": {"data", "certification", "formats"},
+    "scipy": {"certification"},
 }
 """Libraries that only some rooms may import; torch is everybody's but the command line's."""
 
