@@ -24,6 +24,10 @@ from gls_es.certification.leaves import LeafSolver
 
 ASCENT = Ascent(steps=15, slope_rate=0.05, multiplier_rate=0.1)
 """The ascent of every part."""
+TIMEOUT = 20.0
+"""Seconds that an image gets by default."""
+BUDGET = 2**30
+"""Bytes that the search may use by default, the weights not counted."""
 LARGEST_ROUND = 128
 """Parts that are split in one round at most."""
 

@@ -59,18 +59,15 @@ def certify(
         labels: (n,), whole numbers.
         eps: radius of the ball in pixel units, in [0, 1]: the attack stays within exactly this float, the bounds cover
             one step of float64 more, so that ``8 / 255`` stands for the fraction.
-        stages: what to run after the clean check, in this order: "attack", names of ``gls_es.bounds.METHODS``, "alpha"
-            (optimised slopes) and "bab" (branch and bound).
+        stages: what to run after the clean check, in this order: names of ``stages.KNOWN_STAGES``.
         execution: what is certified: "float32" or "float64", the network executed in that format with direct sums in
             any order, or "real", the network in exact arithmetic.
-        batch_size: images worked on at once; by default what :func:`~gls_es.certification.batching.default_batch_size`
-            finds to fit its stated memory budget.
+        batch_size: images worked on at once; by default what ``batching.default_batch_size`` finds.
         seed: of the attack's random starts.
         clip: whether the ball is cut off at 0 and 1.
         device: where to compute; by default where the network is.
         timeout: seconds of branch and bound for an image; by default 20, or no limit if ``max_domains`` is given.
-        max_domains: parts that branch and bound may split an image's ball into; a limit that, unlike seconds, gives
-            the same verdicts on every machine.
+        max_domains: parts that branch and bound may split an image's ball into.
         budget: bytes that optimised slopes and branch and bound may use, at least 2**20; by default 2**30.
         attack: the attack's options.
         records: a JSON Lines file that receives each verdict as it is reached; a file of the same run is resumed.
@@ -84,18 +81,9 @@ def certify(
     """
     refuse_autocast()
     network, checkpoint = inputs.resolve_network(network_or_checkpoint, images)
+    lim = inputs.check_limits(timeout, max_domains, budget)
     spec = inputs.specify(
-        network,
-        eps,
-        clip=clip,
-        execution=execution,
-        stages=stages,
-        seed=seed,
-        attack=attack,
-        device=device,
-        timeout=timeout,
-        max_domains=max_domains,
-        budget=budget,
+        network, eps, clip=clip, execution=execution, stages=stages, seed=seed, attack=attack, device=device, limits=lim
     )
     x = inputs.check_images(images, network, clip=clip)
     y = inputs.check_labels(labels, n=len(x), num_classes=network.num_classes)
@@ -103,11 +91,22 @@ def certify(
     if not (records is None or isinstance(records, str | Path)):
         raise ConfigError(f"records must be the path of a file, not {type(records).__name__}")
     identity = run_identity(spec, x, y, batch_size=chosen, checkpoint=checkpoint)
+    return _report(spec, _run(spec, x, y, identity, records, progress), identity)
+
+
+def _run(
+    spec: Specification,
+    images: Tensor,
+    labels: Tensor,
+    identity: dict[str, Any],
+    records: str | Path | None,
+    progress: Progress | None,
+) -> tuple[Verdict, ...]:
+    """The verdicts, with the file of records open and the execution set that they are about."""
     with ExitStack() as stack:
         stack.enter_context(direct_sums(spec.device))
         writer = None if records is None else stack.enter_context(closing(RecordWriter(Path(records), identity)))
-        verdicts = _decide(spec, x, y, batch_size=chosen, writer=writer, progress=progress)
-    return _report(spec, verdicts, identity)
+        return _decide(spec, images, labels, batch_size=identity["batch_size"], writer=writer, progress=progress)
 
 
 def _decide(

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from gls_es.certification.attack import AttackOptions
+from gls_es.certification.bab import BUDGET, TIMEOUT, Limits
 from gls_es.certification.execution import DTYPES, in_single_precision
-from gls_es.certification.stages import BUDGET, KNOWN_STAGES, TIMEOUT, Specification
+from gls_es.certification.stages import KNOWN_STAGES, Specification
 from gls_es.errors import ConfigError, DataError
 from gls_es.network import Network
 
@@ -53,9 +54,7 @@ def specify(
     seed: Any,
     attack: Any,
     device: Any,
-    timeout: Any,
-    max_domains: Any,
-    budget: Any,
+    limits: Limits,
 ) -> Specification:
     """The options of ``certify``, checked."""
     if not isinstance(clip, bool):
@@ -73,9 +72,7 @@ def specify(
         seed=check_count("seed", seed, least=0),
         attack=attack or AttackOptions(),
         device=check_device(device, network),
-        budget=BUDGET if budget is None else check_count("budget", budget, least=2**20),
-        timeout=check_timeout(timeout, max_domains),
-        max_domains=None if max_domains is None else check_count("max_domains", max_domains, least=1),
+        limits=limits,
     )
 
 
@@ -138,13 +135,15 @@ def check_count(name: str, value: Any, *, least: int) -> int:
     return value
 
 
-def check_timeout(timeout: Any, max_domains: Any) -> float | None:
-    """Seconds of branch and bound for an image; by default ``TIMEOUT``, or no limit if the number of parts has one."""
+def check_limits(timeout: Any, max_domains: Any, budget: Any) -> Limits:
+    """The limits of the search; by default ``TIMEOUT``, or no limit of seconds if the number of parts has one."""
+    parts = None if max_domains is None else check_count("max_domains", max_domains, least=1)
+    memory = BUDGET if budget is None else check_count("budget", budget, least=2**20)
     if timeout is None:
-        return TIMEOUT if max_domains is None else None
+        return Limits(TIMEOUT if parts is None else None, parts, memory)
     if isinstance(timeout, bool) or not isinstance(timeout, Real) or not 0 < float(timeout) < math.inf:
         raise ConfigError(f"timeout must be a positive number of seconds for an image, not {timeout!r}")
-    return float(timeout)
+    return Limits(float(timeout), parts, memory)
 
 
 def check_device(device: Any, network: Network) -> torch.device:

@@ -29,10 +29,6 @@ STAGES = ("attack", "ibp", "crown-ibp", "crown", "best", "alpha", "bab")
 """The stages run by default, cheapest first."""
 KNOWN_STAGES = ("attack", *METHODS, "alpha", "bab")
 """Every name of a stage: the attack, any relaxation, optimised slopes, and branch and bound."""
-BUDGET = 2**30
-"""Bytes that the search for bounds may use by default, the weights not counted."""
-TIMEOUT = 20.0
-"""Seconds of branch and bound that an image gets by default."""
 
 
 @dataclass(frozen=True)
@@ -100,9 +96,7 @@ class Specification:
         seed: of the attack's random starts.
         attack: the attack's options.
         device: where to compute.
-        budget: bytes that the search for bounds may use.
-        timeout: seconds of branch and bound for an image; None: no limit.
-        max_domains: parts that an image's ball may be split into; None: no limit.
+        limits: when the search for bounds gives up on an image.
     """
 
     network: Network
@@ -113,9 +107,7 @@ class Specification:
     seed: int
     attack: AttackOptions
     device: torch.device
-    budget: int = BUDGET
-    timeout: float | None = TIMEOUT
-    max_domains: int | None = None
+    limits: Limits
 
 
 def make_stage(name: str, specification: Specification) -> Stage:
@@ -156,7 +148,7 @@ def _bound_stage(images: OpenImages, spec: Specification, *, method: str) -> Out
 
 def _alpha_stage(images: OpenImages, spec: Specification) -> Outcome:
     balls = balls_of(images, spec)
-    lower = alpha_margins(balls, images.lower, budget=spec.budget)
+    lower = alpha_margins(balls, images.lower, budget=spec.limits.budget)
     return _outcome(replace(images, lower=lower, balls=balls), stage="alpha")
 
 
@@ -184,8 +176,7 @@ class _BranchAndBound:
             margins[image] = margin
             return inside[0].cpu()
 
-        limits = Limits(spec.timeout, spec.max_domains, spec.budget)
-        found = branch_and_bound(balls, images.lower, LeafSolver(balls, lower, upper, check), limits)
+        found = branch_and_bound(balls, images.lower, LeafSolver(balls, lower, upper, check), spec.limits)
         reached = images.reached.clone()
         for image, margin in margins.items():
             reached[image] = min(float(reached[image]), margin)
