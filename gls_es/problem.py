@@ -174,6 +174,18 @@ class CertifiedTrainingProblem(PopulationProblem):
         """The images to train and to certify on; called once in each process that needs them."""
         raise NotImplementedError(f"{type(self).__name__} must define make_data()")
 
+    @classmethod
+    def find_data(cls, root: str | None = None) -> str:  # noqa: ARG003 - for subclasses
+        """Where :meth:`make_data` would find the data, without reading them; by default ``data_source``.
+
+        Args:
+            root: as ``data_root``.
+
+        Raises:
+            DataError: they are not there; the message says how to get them.
+        """
+        return cls.data_source
+
     def augment(self, images: Tensor, generator: torch.Generator) -> Tensor:  # noqa: ARG002 - for subclasses
         """The generation's images, moved or mirrored at random; the same for every member. By default as they are.
 

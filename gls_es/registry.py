@@ -19,8 +19,9 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 import torch
+from torch import nn
 
-from gls_es.errors import ConfigError
+from gls_es.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from gls_es.problem import CertifiedTrainingProblem
@@ -58,19 +59,25 @@ class ProblemInfo:
         name: what ``--problem`` takes.
         target: "module:Class".
         summary: the class' first docstring line.
-        eps: the certification radius.
+        eps: the certification radius, by default.
+        radii: all radii that are usual for the data.
         data: where the images come from.
+        data_found: where they are on this machine, or None.
+        data_missing: what is missing, and how to get it, or None.
         parameters: length of the weight vector; None if it could not be built.
         error: why the problem could not be loaded, or None.
     """
 
     name: str
     target: str
-    summary: str
-    eps: float | None
-    data: str
-    parameters: int | None
-    error: str | None
+    summary: str = ""
+    eps: float | None = None
+    radii: tuple[float, ...] = ()
+    data: str = ""
+    data_found: str | None = None
+    data_missing: str | None = None
+    parameters: int | None = None
+    error: str | None = None
 
 
 def _entry_points() -> dict[str, EntryPoint]:
@@ -119,28 +126,50 @@ def registered_name(cls: type) -> str:
     return target if source is None else f"{source}:{cls.__qualname__}"
 
 
-def available() -> dict[str, ProblemInfo]:
-    """Every registered problem; one that cannot be loaded says why instead of stopping the others."""
-    return {name: _describe(name) for name in names()}
+def available(root: str | Path | None = None) -> dict[str, ProblemInfo]:
+    """Every registered problem; one that cannot be loaded says why instead of stopping the others.
+
+    Args:
+        root: folder of data sets; whether a problem's data are there is looked at, not what is in them.
+    """
+    return {name: _describe(name, None if root is None else str(root)) for name in names()}
 
 
-def _describe(name: str) -> ProblemInfo:
+def _describe(name: str, root: str | None) -> ProblemInfo:
     target = BUILT_IN.get(name) or _entry_points()[name].value
     try:
         cls = resolve(name)
     except ConfigError as error:
-        return ProblemInfo(name, target, "", None, "", None, str(error))
-    summary = (cls.__doc__ or "").strip().splitlines()
-    return ProblemInfo(name, target, summary[0] if summary else "", cls.eps, cls.data_source, _parameters(cls), None)
-
-
-def _parameters(cls: type[CertifiedTrainingProblem]) -> int | None:
+        return ProblemInfo(name, target, error=str(error))
     try:
-        with torch.device("meta"):  # shapes without numbers: no time for millions of random weights
-            module = cls.make_network(cls.__new__(cls))
-    except Exception:  # a problem whose network depends on its arguments; the table says so
+        found, missing = cls.find_data(root), None
+    except DataError as error:
+        found, missing = None, str(error)
+    module = shapes(cls)
+    return ProblemInfo(
+        name,
+        target,
+        summary=next(iter((cls.__doc__ or "").strip().splitlines()), ""),
+        eps=cls.eps,
+        radii=cls.radii or (cls.eps,),
+        data=cls.data_source,
+        data_found=found,
+        data_missing=missing,
+        parameters=None if module is None else sum(p.numel() for p in module.parameters()),
+    )
+
+
+def shapes(cls: type[CertifiedTrainingProblem]) -> nn.Module | None:
+    """The problem's network without numbers in it (on torch's meta device), which costs no time and no memory.
+
+    Returns:
+        None for a problem whose network depends on the constructor's arguments or on the data.
+    """
+    try:
+        with torch.device("meta"):
+            return cls.make_network(cls.__new__(cls))
+    except Exception:  # whatever make_network misses on an object that was not constructed
         return None
-    return sum(p.numel() for p in module.parameters())
 
 
 def _load(name: str, target: str) -> type[CertifiedTrainingProblem]:

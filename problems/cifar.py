@@ -8,27 +8,28 @@ from .sets import Cifar10
 
 
 class CifarCNN3(CNN3, Cifar10):
-    """CIFAR-10, 2 convolutions of 8 channels and a linear layer (CTBench's cnn_3layer_small)."""
+    """CIFAR-10, CTBench's cnn_3layer_small."""
 
     recipes = recipes.SMALL
 
 
 class CifarCNN3Wide(CifarCNN3):
-    """CIFAR-10, 2 convolutions of 16 and 32 channels and a linear layer (CTBench's cnn_3layer)."""
+    """CIFAR-10, CTBench's cnn_3layer."""
 
     width = 16
     growth = 2
+    method = "crown-ibp"
 
 
 class CifarCNN5(CNN5, Cifar10):
-    """CIFAR-10, 3 convolutions and 2 linear layers (CTBench's cnn_5layer)."""
+    """CIFAR-10, CTBench's cnn_5layer."""
 
     method = "crown-ibp"
     recipes = recipes.MEDIUM
 
 
 class CifarCNN7(CNN7, Cifar10):
-    """CIFAR-10, 5 convolutions and 2 linear layers with BatchNorm (CTBench's cnn_7layer_bn)."""
+    """CIFAR-10, CTBench's cnn_7layer_bn."""
 
     method = "ibp"
     recipes = recipes.LARGE

@@ -14,7 +14,7 @@ from .sets import Digits
 
 
 class DigitsCNN3(CNN3, Digits):
-    """8x8 handwritten digits, 2 convolutions and a linear layer; its recipes are tuned."""
+    """8x8 digits, 2 convolutions and a linear layer."""
 
     recipes: ClassVar[dict[str, Recipe]] = {
         # No warm start under a cheaper relaxation is needed: natural training, then eps grows under CROWN itself.
@@ -60,15 +60,16 @@ class DigitsCNN3(CNN3, Digits):
 
 
 class DigitsCNN5(CNN5, Digits):
-    """8x8 handwritten digits, 3 convolutions and 2 linear layers."""
+    """8x8 digits, a small CNN5."""
 
     width = 8
     hidden = 64
+    method = "crown-ibp"
     recipes = recipes.MEDIUM
 
 
 class DigitsCNN7(CNN7, Digits):
-    """8x8 handwritten digits, 5 convolutions and 2 linear layers with BatchNorm."""
+    """8x8 digits, a small CNN7 with BatchNorm."""
 
     width = 8
     hidden = 64

@@ -8,27 +8,28 @@ from .sets import FashionMnist
 
 
 class FashionCNN3(CNN3, FashionMnist):
-    """Fashion-MNIST, 2 convolutions of 8 channels and a linear layer (CTBench's cnn_3layer_small)."""
+    """Fashion-MNIST, CTBench's cnn_3layer_small."""
 
     recipes = recipes.SMALL
 
 
 class FashionCNN3Wide(FashionCNN3):
-    """Fashion-MNIST, 2 convolutions of 16 and 32 channels and a linear layer (CTBench's cnn_3layer)."""
+    """Fashion-MNIST, CTBench's cnn_3layer."""
 
     width = 16
     growth = 2
+    method = "crown-ibp"
 
 
 class FashionCNN5(CNN5, FashionMnist):
-    """Fashion-MNIST, 3 convolutions and 2 linear layers (CTBench's cnn_5layer)."""
+    """Fashion-MNIST, CTBench's cnn_5layer."""
 
     method = "crown-ibp"
     recipes = recipes.MEDIUM
 
 
 class FashionCNN7(CNN7, FashionMnist):
-    """Fashion-MNIST, 5 convolutions and 2 linear layers with BatchNorm (CTBench's cnn_7layer_bn)."""
+    """Fashion-MNIST, CTBench's cnn_7layer_bn."""
 
     method = "ibp"
     recipes = recipes.LARGE

@@ -8,27 +8,28 @@ from .sets import Mnist
 
 
 class MnistCNN3(CNN3, Mnist):
-    """MNIST, 2 convolutions of 8 channels and a linear layer (CTBench's cnn_3layer_small)."""
+    """MNIST, CTBench's cnn_3layer_small."""
 
     recipes = recipes.SMALL
 
 
 class MnistCNN3Wide(MnistCNN3):
-    """MNIST, 2 convolutions of 16 and 32 channels and a linear layer (CTBench's cnn_3layer)."""
+    """MNIST, CTBench's cnn_3layer."""
 
     width = 16
     growth = 2
+    method = "crown-ibp"
 
 
 class MnistCNN5(CNN5, Mnist):
-    """MNIST, 3 convolutions and 2 linear layers (CTBench's cnn_5layer)."""
+    """MNIST, CTBench's cnn_5layer."""
 
     method = "crown-ibp"
     recipes = recipes.MEDIUM
 
 
 class MnistCNN7(CNN7, Mnist):
-    """MNIST, 5 convolutions and 2 linear layers with BatchNorm (CTBench's cnn_7layer_bn)."""
+    """MNIST, CTBench's cnn_7layer_bn."""
 
     method = "ibp"
     recipes = recipes.LARGE

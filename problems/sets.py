@@ -10,6 +10,10 @@ from torch import Tensor
 
 from gls_es.data import (
     Dataset,
+    find_cifar10,
+    find_fashion_mnist,
+    find_mnist,
+    find_tinyimagenet,
     load_cifar10,
     load_digits,
     load_fashion_mnist,
@@ -48,6 +52,11 @@ class Mnist(CertifiedTrainingProblem):
         """60,000 training and 10,000 test images."""
         return load_mnist(self.data_root)
 
+    @classmethod
+    def find_data(cls, root: str | None = None) -> str:
+        """The folder of the files."""
+        return str(find_mnist(root))
+
 
 class FashionMnist(CertifiedTrainingProblem):
     """Fashion-MNIST, normalised by the mean and deviation of its training pixels, no augmentation."""
@@ -61,6 +70,11 @@ class FashionMnist(CertifiedTrainingProblem):
         """60,000 training and 10,000 test images."""
         return load_fashion_mnist(self.data_root)
 
+    @classmethod
+    def find_data(cls, root: str | None = None) -> str:
+        """The folder of the files."""
+        return str(find_fashion_mnist(root))
+
 
 class Cifar10(CertifiedTrainingProblem):
     """CIFAR-10, flipped and shifted by up to two pixels."""
@@ -73,6 +87,11 @@ class Cifar10(CertifiedTrainingProblem):
     def make_data(self) -> Dataset:
         """50,000 training and 10,000 test images."""
         return load_cifar10(self.data_root)
+
+    @classmethod
+    def find_data(cls, root: str | None = None) -> str:
+        """The folder of the files."""
+        return str(find_cifar10(root))
 
     def augment(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """A flip, and a crop of 32x32 after padding by two edge pixels."""
@@ -90,6 +109,11 @@ class TinyImageNet(CertifiedTrainingProblem):
     def make_data(self) -> Dataset:
         """100,000 training images, and the 10,000 published validation images as test images."""
         return load_tinyimagenet(self.data_root)
+
+    @classmethod
+    def find_data(cls, root: str | None = None) -> str:
+        """The folder of the files."""
+        return str(find_tinyimagenet(root))
 
     def augment(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """A flip, and a crop of 64x64 after padding by four edge pixels."""

@@ -8,14 +8,14 @@ from .sets import TinyImageNet
 
 
 class TinyImageNetCNN5(CNN5, TinyImageNet):
-    """TinyImageNet, 3 convolutions and 2 linear layers (CTBench's cnn_5layer)."""
+    """TinyImageNet, CTBench's cnn_5layer."""
 
-    method = "crown-ibp"
+    method = "ibp"
     recipes = recipes.MEDIUM
 
 
 class TinyImageNetCNN7(CNN7, TinyImageNet):
-    """TinyImageNet, 5 convolutions and 2 linear layers with BatchNorm (CTBench's cnn_7layer_tinyimagenet)."""
+    """TinyImageNet, CTBench's cnn_7layer_tinyimagenet."""
 
     method = "ibp"
     last_stride = 2

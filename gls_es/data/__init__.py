@@ -12,6 +12,10 @@ from gls_es.data.dataset import Split as Split
 from gls_es.data.digits import load_digits as load_digits
 from gls_es.data.idx import load_fashion_mnist as load_fashion_mnist
 from gls_es.data.idx import load_mnist as load_mnist
+from gls_es.data.places import find_cifar10 as find_cifar10
+from gls_es.data.places import find_fashion_mnist as find_fashion_mnist
+from gls_es.data.places import find_mnist as find_mnist
+from gls_es.data.places import find_tinyimagenet as find_tinyimagenet
 from gls_es.data.roots import default_root as default_root
 from gls_es.data.tinyimagenet import load_tinyimagenet as load_tinyimagenet
 
@@ -19,6 +23,10 @@ __all__ = [
     "Dataset",
     "Split",
     "default_root",
+    "find_cifar10",
+    "find_fashion_mnist",
+    "find_mnist",
+    "find_tinyimagenet",
     "load_cifar10",
     "load_digits",
     "load_fashion_mnist",

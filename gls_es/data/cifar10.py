@@ -66,13 +66,22 @@ def load_layouts(layouts: tuple[Layout, ...], root: str | Path | None = None) ->
     Raises:
         DataError: if the root is no folder, no layout is complete, or a file is not the one described.
     """
+    return _load(*find_layout(layouts, root))
+
+
+def find_layout(layouts: tuple[Layout, ...], root: str | Path | None = None) -> tuple[Layout, Path]:
+    """The first of ``layouts`` whose files are all there, and its folder; their contents are not looked at.
+
+    Raises:
+        DataError: the root is no folder, or no layout is complete; the message says where to get one.
+    """
     base = default_root(root)
     lacks = []
     for layout in layouts:
         folder = base / layout.folder
         missing = [file.name for file in (*layout.train, layout.test) if not os.path.isfile(folder / file.name)]
         if not missing:
-            return _load(layout, folder)
+            return layout, folder
         lacks.append(f"{folder} lacks {', '.join(missing)}")
     raise DataError(
         f"CIFAR-10 is incomplete: {'; '.join(lacks)}. One of these folders is enough: unpack cifar-10-binary.tar.gz or "

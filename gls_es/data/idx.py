@@ -122,6 +122,22 @@ def load_idx(source: IdxSource, root: str | Path | None = None) -> Dataset:
     Raises:
         DataError: if the root is no folder, or a file is missing or not the one that ``source`` describes.
     """
+    paths = find_idx(source, root)
+    train_x, train_y, test_x, test_y = (parse_idx(read(file, paths[file]), paths[file]) for file in source.files)
+    return Dataset(
+        name=source.name,
+        train=Split(images=train_x.unsqueeze(1), labels=train_y.long(), scale=255.0),
+        test=Split(images=test_x.unsqueeze(1), labels=test_y.long(), scale=255.0),
+        num_classes=10,
+    )
+
+
+def find_idx(source: IdxSource, root: str | Path | None = None) -> dict[PublishedFile, Path]:
+    """Where the four files of ``source`` are; their contents are not looked at.
+
+    Raises:
+        DataError: the root is no folder, or a file is missing; the message says where to get it.
+    """
     folders = (default_root(root) / source.folder, *source.elsewhere)
     paths = {file: path for file in source.files if (path := find(file, folders)) is not None}
     missing = [file.name for file in source.files if file not in paths]
@@ -130,13 +146,7 @@ def load_idx(source: IdxSource, root: str | Path | None = None) -> Dataset:
             f"{source.title} lacks {', '.join(missing)}, looked for (unpacked and as .gz) in "
             f"{' and '.join(map(str, folders))}; {source.advice}, or name another root with --data or {VARIABLE}."
         )
-    train_x, train_y, test_x, test_y = (parse_idx(read(file, paths[file]), paths[file]) for file in source.files)
-    return Dataset(
-        name=source.name,
-        train=Split(images=train_x.unsqueeze(1), labels=train_y.long(), scale=255.0),
-        test=Split(images=test_x.unsqueeze(1), labels=test_y.long(), scale=255.0),
-        num_classes=10,
-    )
+    return paths
 
 
 def parse_idx(content: bytes, path: Path) -> Tensor:

@@ -103,7 +103,10 @@ def listed(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
             summary="Handwritten digits [8x8]",
             parameters=1258,
             eps=0.1,
-            data="built in",
+            radii=(0.1, 8 / 255),
+            data="digits",
+            data_found=None,
+            data_missing="digits are missing: get them.",
             error=None,
         ),
         "bare": SimpleNamespace(name="bare", target="m:C", summary="", eps=None, data=None, error=None),
@@ -116,5 +119,7 @@ def listed(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
             error="No module named 'other'",
         ),
     }
-    monkeypatch.setattr("gls_es.registry.available", lambda: found, raising=False)
+    seconds = {"digits-cnn3": {"pgpe": 0.25, "grad": 120.0}}
+    monkeypatch.setattr("gls_es.registry.available", lambda _root: found)
+    monkeypatch.setattr("gls_es.benchmark.recipe_seconds", lambda name, speed: seconds.get(name))
     return found

@@ -115,7 +115,7 @@ def test_one_broken_problem_does_not_hide_the_others(distribution: Path) -> None
     assert (theirs.summary, theirs.eps, theirs.error) == ("Mine, in one line.", 0.2, None)
     assert theirs.parameters == toys.Blobs().solution_length
     assert found["digits-cnn3"].parameters == 1258
-    assert found["digits-cnn3"].data == "built in"
+    assert found["digits-cnn3"].data_found == "built in"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,71 @@
+"""What a generation is estimated to cost: counted by hand, and against the operations that are really executed."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+import gls_es
+from gls_es.benchmark.estimate import Work, backward_flops, generation_seconds, image_flops, layers, recipe_seconds
+from gls_es.benchmark.measure import cost
+from gls_es.network import Network
+
+
+def perceptron() -> nn.Sequential:
+    return nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 3))
+
+
+def cnn() -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(1, 8, 5, 2, 2), nn.ReLU(), nn.Conv2d(8, 8, 4, 2, 1), nn.ReLU(), nn.Flatten(), nn.Linear(392, 10)
+    )
+
+
+def test_a_perceptron_by_hand() -> None:
+    works = layers(perceptron(), (1, 4, 4))
+    assert [work.flops for work in works] == [2 * 16 * 8, 2 * 8 * 6, 2 * 6 * 3]
+    assert image_flops(works, "ibp") == 2 * (256 + 96 + 36)
+    final = 2 * (256 + 96 + 36)  # two rows, one per other class, through every layer
+    assert image_flops(works, "crown-ibp") == 2 * (256 + 96 + 36) + final
+    hidden = 12 * (256 + 96)  # lower and upper bounds of six neurons
+    assert image_flops(works, "crown") == hidden + final
+
+
+def test_rows_of_a_convolution_see_their_window_only() -> None:
+    """One row of C(1,3) on C(1,3): its own kernel, then a 3x3 window of the first layer's 8x8 map."""
+    works = layers(nn.Sequential(nn.Conv2d(1, 1, 3, padding=1), nn.Conv2d(1, 1, 3, padding=1)), (1, 8, 8))
+    assert works[0] == Work(flops=2 * 9 * 64, outputs=64, side=8, kernel=3, stride=1)
+    assert backward_flops(works, 1, 1) == pytest.approx(2 * 9 * 1 + 2 * 9 * 9)
+
+
+def test_shapes_are_enough() -> None:
+    with torch.device("meta"):
+        module = cnn()
+    assert layers(module, (1, 28, 28)) == layers(cnn(), (1, 28, 28))
+
+
+@pytest.mark.parametrize("method", ["ibp", "crown-ibp", "crown"])
+def test_the_count_is_near_what_is_executed(method: str) -> None:
+    torch.manual_seed(0)
+    net = Network(cnn(), (1, 28, 28))
+    images, labels = torch.rand(4, 1, 28, 28), torch.arange(4)
+    lower, upper = images - 0.1, images + 0.1
+    executed = cost(lambda: gls_es.bounds.margins(net, lower, upper, labels, method), device=torch.device("cpu")).flops
+    counted = 4 * image_flops(layers(cnn(), (1, 28, 28)), method)
+    assert executed / 5 < counted < 2 * executed  # the tool multiplies many zeros, in exchange for speed
+
+
+def test_a_generation() -> None:
+    works = layers(perceptron(), (1, 4, 4))
+    options = {"method": "ibp", "members": 5, "images": 7, "speed": 1000.0}
+    seconds = generation_seconds(works, gradient=False, **options)
+    assert seconds == pytest.approx(5 * 7 * image_flops(works, "ibp") / 200)
+    assert generation_seconds(works, gradient=True, **options) == pytest.approx(3 * seconds)
+
+
+def test_problems_without_a_known_format_of_images() -> None:
+    assert recipe_seconds("tests.problem.toys:Blobs", speed=1e9) is None
+    known = recipe_seconds("mnist-cnn3", speed=1e9)
+    assert known is not None
+    assert set(known) == {"pgpe", "rgs", "grad"}
