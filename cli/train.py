@@ -17,7 +17,8 @@ from .options import EPS, SETTING, config_option, config_tables, output_options
 from .session import Session
 
 SEARCHERS = ("pgpe", "rgs", "grad")
-_WITH_RESUME = frozenset({"resume", "generations", "data", "problem", "json", "quiet", "save_every", "keep"})
+_ACTORS = ("actors", "gpus_per_actor", "ray_address")
+_WITH_RESUME = frozenset({"resume", "generations", "data", "problem", "json", "quiet", "save_every", "keep", *_ACTORS})
 
 
 @click.command()
@@ -56,6 +57,13 @@ _WITH_RESUME = frozenset({"resume", "generations", "data", "problem", "json", "q
     help="Time between two checkpoints; by default 30, with 0 after every generation.",
 )
 @click.option("--keep", type=click.IntRange(min=0), metavar="N", help="Also keep the latest N checkpoints, numbered.")
+@click.option(
+    "--actors", type=click.IntRange(min=0), default=0, help="Processes that share the population, through Ray."
+)
+@click.option(
+    "--gpus-per-actor", type=click.FloatRange(min=0), default=0.0, help="GPUs for each of them; 0.5: two share one."
+)
+@click.option("--ray-address", metavar="HOST:PORT", help="A running Ray cluster, for actors on several machines.")
 @click.option("--resume", type=click.Path(path_type=Path), metavar="RUN", help="Continue the run in this folder.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 @config_option("recipe", "options")
@@ -168,6 +176,7 @@ def _work(ctx: click.Context, options: dict[str, Any], progress: Recorder) -> Pa
                 data_root=options["data"],
                 problem=options["problem"],
                 bookkeeping=_bookkeeping(options),
+                actors=_actors(options),
                 progress=progress,
             )
         )
@@ -192,6 +201,7 @@ def _arguments(ctx: click.Context, options: dict[str, Any]) -> dict[str, Any]:
         "data_root": options["data"],
         "overrides": overrides,
         "bookkeeping": _bookkeeping(options),
+        "actors": _actors(options),
     }
 
 
@@ -199,6 +209,12 @@ def _bookkeeping(options: dict[str, Any]) -> Any:
     from gls_es.training import Bookkeeping
 
     return Bookkeeping(save_every=options["save_every"], keep=options["keep"])
+
+
+def _actors(options: dict[str, Any]) -> Any:
+    from gls_es.training import Actors
+
+    return Actors(options["actors"], options["gpus_per_actor"], options["ray_address"])
 
 
 def _show_plan(plan: Mapping[str, Any], session: Session) -> None:

@@ -33,5 +33,9 @@ class TrainingError(GlsEsError):
     """Training that cannot go on (every loss non-finite, say); the last good checkpoint is kept."""
 
 
+class ActorError(TrainingError):
+    """A process that evaluated a share of the population is gone."""
+
+
 class BusyError(TrainingError):
     """A folder that another process works in."""

@@ -343,7 +343,7 @@ class CertifiedTrainingProblem(PopulationProblem):
 
     @property
     def _nonserialized_attribs(self) -> list[str]:
-        return ["_data", "_batch", "_sampling"]
+        return ["_data", "_batch", "_sampling", "_share"]
 
     def _make_sync_data_for_actors(self) -> dict[str, Any]:
         buffers = self.network.buffers() if has_statistics(self.network) else {}
@@ -351,6 +351,7 @@ class CertifiedTrainingProblem(PopulationProblem):
 
     def _use_sync_data_from_main(self, received: dict[str, Any]) -> None:
         self._enter(received["generation"], received["stage"])
+        self.manual_seed(derived_seed(self.run_seed, "actor", self.generation, str(self.actor_index)) % 2**31)
         self.network.load_buffers(received["buffers"])
 
 

@@ -17,6 +17,7 @@ from gls_es.recipe import Recipe
 from gls_es.searchers.gaussian import LeanSymmetricGaussian, SeededGaussian
 from gls_es.searchers.noise import layer_noise, layer_scale
 from gls_es.searchers.rgs import RGS
+from gls_es.sharing import cut
 
 _RANKING = {"raw": "raw", "normalized": "normalized", "ranks": "centered"}
 
@@ -109,7 +110,9 @@ def build(
     if name not in SEARCHERS:
         raise ConfigError(f"unknown searcher {name!r}: choose one of {', '.join(SEARCHERS)}.")
     start = problem.network.parameter_vector() if center is None else center
-    return SEARCHERS[name](problem, recipe, start.to(problem.device, torch.float32).clone())
+    searcher = SEARCHERS[name](problem, recipe, start.to(problem.device, torch.float32).clone())
+    cut(searcher._popsize, 1, max(problem.num_actors, 1))  # now rather than when the actors have come up
+    return searcher
 
 
 def finish_generation(searcher: SearchAlgorithm) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gls_es.recipe import Recipe as Recipe
+    from gls_es.training.actors import Actors as Actors
     from gls_es.training.bookkeeping import Bookkeeping as Bookkeeping
     from gls_es.training.loop import TrainingInterrupted as TrainingInterrupted
     from gls_es.training.runs import plan as plan
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from gls_es.training.trained import load_trained as load_trained
 
 _LAZY = {
+    "Actors": "gls_es.training.actors",
     "Bookkeeping": "gls_es.training.bookkeeping",
     "Recipe": "gls_es.recipe",
     "Trained": "gls_es.training.trained",
@@ -29,7 +31,17 @@ _LAZY = {
     "train": "gls_es.training.runs",
 }
 
-__all__ = ["Bookkeeping", "Recipe", "Trained", "TrainingInterrupted", "load_trained", "plan", "resume", "train"]
+__all__ = [
+    "Actors",
+    "Bookkeeping",
+    "Recipe",
+    "Trained",
+    "TrainingInterrupted",
+    "load_trained",
+    "plan",
+    "resume",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -8,12 +8,13 @@ from typing import Any, cast
 
 from evotorch.algorithms.searchalgorithm import SearchAlgorithm
 
-from gls_es.errors import CheckpointError, ConfigError
+from gls_es.errors import ActorError, CheckpointError, ConfigError, TrainingError
 from gls_es.memory import keep_freed_memory
 from gls_es.problem import CertifiedTrainingProblem
 from gls_es.recipe import Recipe
 from gls_es.searchers.table import build, restore_searcher
 from gls_es.threads import whole_operations
+from gls_es.training.actors import Actors, running
 from gls_es.training.averaging import Average
 from gls_es.training.bookkeeping import DEFAULT, Bookkeeping
 from gls_es.training.checkpoint import load_checkpoint
@@ -50,6 +51,7 @@ def train(
     overrides: Mapping[str, Any] | None = None,
     init: str | Path | None = None,
     bookkeeping: Bookkeeping | None = None,
+    actors: Actors | None = None,
     progress: Progress | None = None,
 ) -> Path:
     """Train a network and leave its run folder: ``checkpoint.pt``, ``config.toml``, ``metrics.jsonl``.
@@ -68,6 +70,7 @@ def train(
         overrides: recipe fields to change.
         init: file of the initial weights (see ``gls_es.training.warmstart.read_start``); None: random ones.
         bookkeeping: how often to save, and what to keep.
+        actors: processes that share the population; None: this one alone.
         progress: what is told of every generation.
 
     Returns:
@@ -82,7 +85,7 @@ def train(
     made, settings = prepared(
         problem, searcher, seed=seed, eps=eps, method=method, device=device, data_root=data_root,
         generations=generations, overrides=overrides, init=init,
-        bookkeeping=(bookkeeping or DEFAULT).over(DEFAULT),
+        bookkeeping=(bookkeeping or DEFAULT).over(DEFAULT), actors=actors or Actors(),
     )  # fmt: skip
     search = build(searcher, made, settings.recipe)
     shown = progress or NullProgress()
@@ -103,6 +106,7 @@ def resume(
     data_root: str | Path | None = None,
     problem: str | None = None,
     bookkeeping: Bookkeeping | None = None,
+    actors: Actors | None = None,
     progress: Progress | None = None,
 ) -> Path:
     """Go on with a run where its checkpoint left it, bit for bit as if it had never stopped.
@@ -113,6 +117,7 @@ def resume(
         data_root: where the data are now; None: where they were.
         problem: the problem's name, needed where the run names a file (see ``load_trained``).
         bookkeeping: what is to change in how often the run saves and what it keeps.
+        actors: other processes than the run had before, which changes roundings; None: the same, with a Ray of its own.
         progress: what is told of every generation.
 
     Returns:
@@ -127,7 +132,7 @@ def resume(
         saved = load_checkpoint(folder.checkpoint)
         if "searcher_state" not in saved:
             raise CheckpointError(f"{folder.checkpoint}: holds weights only, not a run that can go on.")
-        settings = _resumed(saved, folder, generations, data_root, bookkeeping or Bookkeeping())
+        settings = _resumed(saved, folder, generations, data_root, bookkeeping or Bookkeeping(), actors)
         check_device(settings.arguments.get("device", "cpu"))
         made = trusted_problem(folder.checkpoint, settings.problem, problem).rebuilt(settings.arguments)
         if made.data.digest() != saved["data_digest"]:
@@ -147,6 +152,7 @@ def _resumed(
     generations: int | None,
     data_root: str | Path | None,
     bookkeeping: Bookkeeping,
+    actors: Actors | None,
 ) -> Settings:
     """The settings of a saved run, with what may be changed in them."""
     recipe = Recipe().replaced(**saved["recipe"])
@@ -154,9 +160,15 @@ def _resumed(
         recipe = stretched(recipe, generations)
     if recipe.generations < saved["generation"]:
         raise ConfigError(f"{folder.path}: has {saved['generation']} generations already, not {generations}.")
-    moved = {} if data_root is None else {"data_root": str(Path(data_root).resolve())}
+    arguments = dict(saved["problem_args"])
+    if data_root is not None:
+        arguments["data_root"] = str(Path(data_root).resolve())
+    if actors is not None and actors.count:
+        kept_arguments = {k: v for k, v in arguments.items() if k not in ("num_actors", "num_gpus_per_actor")}
+        arguments = kept_arguments | actors.arguments(str(arguments.get("device", "cpu")))
     kept = bookkeeping.over(Bookkeeping(**saved["bookkeeping"]))
-    return Settings(saved["problem"], saved["problem_args"] | moved, saved["searcher"], recipe, kept, saved["init"])
+    address = None if actors is None else actors.address
+    return Settings(saved["problem"], arguments, saved["searcher"], recipe, kept, saved["init"], address)
 
 
 def plan(
@@ -172,12 +184,13 @@ def plan(
     overrides: Mapping[str, Any] | None = None,
     init: str | Path | None = None,
     bookkeeping: Bookkeeping | None = None,
+    actors: Actors | None = None,
 ) -> dict[str, Any]:
     """What :func:`train` would do, without doing it: the resolved settings and their cost, as plain values."""
     made, settings = prepared(
         problem, searcher, seed=seed, eps=eps, method=method, device=device, data_root=data_root,
         generations=generations, overrides=overrides, init=init,
-        bookkeeping=(bookkeeping or DEFAULT).over(DEFAULT),
+        bookkeeping=(bookkeeping or DEFAULT).over(DEFAULT), actors=actors or Actors(),
     )  # fmt: skip
     build(searcher, made, settings.recipe)
     return plan_table(made, settings)
@@ -211,13 +224,16 @@ def _run(loop: Loop, folder: RunFolder, settings: Settings, signals: StopSignals
     loop.progress.start(plan_table(loop.problem, settings) | {"generation": loop.done})
     way_on = f"`gls-es train --resume {folder.path}`"
     try:
-        with whole_operations():
+        with running(loop.problem, settings.ray_address), whole_operations():
             loop.run(signals.requested)
     except KeyboardInterrupt:
         raise TrainingInterrupted(
             f"stopped at once, in generation {loop.done + 1}; {loop.saved or 0} are saved, go on with {way_on}.",
             at_once=True,
         ) from None
+    except ActorError as error:
+        loop.save(loop)  # the searcher is where the last generation left it
+        raise TrainingError(f"{error} Saved at generation {loop.done}; go on with {way_on}.") from error
     except CheckpointError as error:
         raise CheckpointError(f"{error} Once that is mended, go on with {way_on}.") from error
     if loop.done < loop.recipe.generations:

@@ -20,6 +20,7 @@ from gls_es.problem import CertifiedTrainingProblem
 from gls_es.recipe import Recipe
 from gls_es.registry import registered_name, resolve
 from gls_es.searchers.table import DEFAULTS, SEARCHERS
+from gls_es.training.actors import Actors
 from gls_es.training.bookkeeping import Bookkeeping
 from gls_es.training.warmstart import read_start
 
@@ -40,6 +41,7 @@ class Settings:
         recipe: hyper-parameters.
         bookkeeping: what is kept, and how often; no field is None.
         init: the file of the initial weights, with its digest; None: random ones.
+        ray_address: of the Ray cluster that holds the actors; no part of what is saved.
     """
 
     problem: str
@@ -48,6 +50,7 @@ class Settings:
     recipe: Recipe
     bookkeeping: Bookkeeping
     init: str | None = None
+    ray_address: str | None = None
 
 
 def prepared(
@@ -74,6 +77,7 @@ def _made(
     generations: int | None,
     overrides: Mapping[str, Any] | None,
     bookkeeping: Bookkeeping,
+    actors: Actors,
     **options: Any,
 ) -> tuple[CertifiedTrainingProblem, Settings]:
     if searcher not in SEARCHERS:
@@ -92,6 +96,8 @@ def _made(
     if recipe.warmup_method:
         method_named(recipe.warmup_method)
     if not isinstance(problem, (str, type)):
+        if actors.count:
+            raise ConfigError("actors are settled by the problem object; make it with num_actors=... instead.")
         return _of_object(cast(CertifiedTrainingProblem, problem), searcher, recipe, bookkeeping, overrides, options)
     root = options["data_root"]
     arguments = {
@@ -106,9 +112,11 @@ def _made(
         "natural_weight": recipe.natural_weight,
         "l1": recipe.l1,
         **own,
+        **actors.arguments(options["device"]),
     }
     name = problem if isinstance(problem, str) else registered_name(cls)
-    return cls(**arguments), Settings(name, arguments, searcher, recipe, bookkeeping)
+    settings = Settings(name, arguments, searcher, recipe, bookkeeping, ray_address=actors.address)
+    return cls(**arguments), settings
 
 
 def _of_object(
@@ -188,6 +196,7 @@ def plan_table(problem: CertifiedTrainingProblem, settings: Settings) -> dict[st
         "batch_size": recipe.batch_size,
         "seed": problem.run_seed,
         "device": str(problem.device),
+        "actors": problem.num_actors,
         "init": settings.init,
         "evaluations": recipe.generations * members * min(recipe.batch_size, len(problem.data.train)),
         "population_bytes": 4 * (members + 12) * problem.network.num_parameters,  # and center, σ, optimizer, gradient

@@ -10,7 +10,7 @@ import pytest
 from click.testing import Result
 
 from gls_es.errors import TrainingError
-from gls_es.training import Bookkeeping
+from gls_es.training import Actors, Bookkeeping
 
 Run = Callable[..., Result]
 
@@ -32,6 +32,7 @@ def test_the_defaults_reach_training(run: Run, work: Any) -> None:
                 "overrides": {},
                 "init": None,
                 "bookkeeping": Bookkeeping(),
+                "actors": Actors(),
             },
         )
     ]
@@ -41,6 +42,7 @@ def test_every_option_reaches_training(run: Run, work: Any, tmp_path: Path) -> N
     options = {"--searcher": "rgs", "--out": "r", "--seed": 3, "--eps": "8/255", "--method": "ibp", "--generations": 5}
     more = {"--device": "cuda:1", "--data": tmp_path, "--set": "popsize=8"}
     more |= {"--init": "w.pt", "--save-every": 2.5, "--keep": 3}
+    more |= {"--actors": 4, "--gpus-per-actor": 0.5, "--ray-address": "head:6379"}
     flat = [part for pair in (options | more).items() for part in pair]
     assert run("train", "--problem", "p.py:C", *flat).exit_code == 0
     (_, args, kwargs) = work.calls[0]
@@ -56,6 +58,7 @@ def test_every_option_reaches_training(run: Run, work: Any, tmp_path: Path) -> N
         "overrides": {"popsize": 8},
         "init": "w.pt",
         "bookkeeping": Bookkeeping(save_every=2.5, keep=3),
+        "actors": Actors(4, 0.5, "head:6379"),
     }
 
 
@@ -107,8 +110,9 @@ def test_quiet_has_no_progress(run: Run, work: Any) -> None:
 
 
 def test_resume(run: Run, work: Any, tmp_path: Path) -> None:
-    result = run("train", "--resume", tmp_path, "--generations", 7, "--keep", 2, "--json")
+    result = run("train", "--resume", tmp_path, "--generations", 7, "--keep", 2, "--actors", 2, "--json")
     given = {"generations": 7, "data_root": None, "problem": None, "bookkeeping": Bookkeeping(keep=2)}
+    given["actors"] = Actors(2)
     assert work.calls == [("resume", (tmp_path,), given)]
     assert json.loads(result.stdout)["generations"] == 7
     assert json.loads(result.stdout)["checkpoint"] == str(tmp_path / "checkpoint.pt")

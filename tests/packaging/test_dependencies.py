@@ -16,7 +16,7 @@ BASICS = ("errors", "memory", "seeding", "threads")
 ROOM_OF = (
     dict.fromkeys(NETWORK, "network")
     | dict.fromkeys(BASICS, "basics")
-    | {"options": "problem", "population": "problem"}
+    | dict.fromkeys(("options", "population", "sharing"), "problem")
 )
 """Modules that together make a room; every other module or package directly under gls_es is a room of its own."""
 

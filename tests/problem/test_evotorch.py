@@ -1,8 +1,5 @@
 """EvoTorch's own searchers on the same object, without our loop."""
 
-import os
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,10 +8,10 @@ from evotorch.algorithms import CEM, PGPE, SNES
 from torch import Tensor
 
 from gls_es import RGS
+from tests.conftest import with_ray
 
 from .toys import Blobs, Scripted
 
-ROOT = Path(__file__).resolve().parents[2]
 PGPE_OPTIONS: dict[str, Any] = {
     "popsize": 8,
     "center_learning_rate": 0.05,
@@ -103,34 +100,7 @@ def test_a_distributed_generation_without_actors_is_one_generation() -> None:
     assert problem.generation == 2
 
 
-@pytest.fixture
-def ray() -> Iterator[Any]:
-    """Ray on this machine alone, without accounts, dashboards or reports."""
-    before = {name: os.environ.get(name) for name in ("RAY_AUTH_MODE", "RAY_USAGE_STATS_ENABLED")}
-    os.environ.update(RAY_AUTH_MODE="disabled", RAY_USAGE_STATS_ENABLED="0")
-    import ray
-
-    try:
-        ray.init(
-            num_cpus=2,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level="ERROR",
-            object_store_memory=100 << 20,
-            runtime_env={"env_vars": {"PYTHONPATH": str(ROOT), "EVOTORCH_VERBOSE_LEVEL": "0"}},
-        )
-    except Exception as error:
-        pytest.skip(f"Ray cannot start here: {error}")
-    yield ray
-    ray.shutdown()
-    for name, value in before.items():
-        os.environ.pop(name) if value is None else os.environ.__setitem__(name, value)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(180)
-@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@with_ray
 def test_actors_see_the_main_process_generation(ray: Any) -> None:
     single, spread = Blobs(batch_size=8, seed=3), Blobs(batch_size=8, seed=3, num_actors=2)
     values = single.generate_values(6)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from gls_es.data import Dataset, Split
+from gls_es.errors import DataError
 from gls_es.network import Normalize
 from gls_es.problem import CertifiedTrainingProblem
 from gls_es.recipe import Recipe
@@ -192,6 +195,24 @@ class Endless(Blobs):
         print("asleep", file=sys.stderr, flush=True)
         threading.Thread(target=time.sleep, args=(300,)).start()
         time.sleep(300)
+        return super().losses(values)
+
+
+class Marked(Blobs):
+    """Its second actor dies, or fails, in generation 2 if a file in ``folder`` says so."""
+
+    def __init__(self, folder: str = "", **options: Any) -> None:
+        self.folder = folder
+        super().__init__(**options)
+
+    def losses(self, values: Tensor) -> Tensor:
+        if self.is_remote and self.actor_index == 1 and self.generation == 2:
+            if (Path(self.folder) / "die").exists():
+                os._exit(1)
+            if (Path(self.folder) / "stumble").exists():
+                raise DataError("the images are gone")
+            if (Path(self.folder) / "crash").exists():
+                raise ValueError("what is this")
         return super().losses(values)
 
 
