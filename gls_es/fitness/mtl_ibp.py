@@ -25,4 +25,6 @@ def _image_losses(net: Network, batch: Minibatch, params: Tensor, plan: Plan) ->
     return (1.0 - alpha) * adversarial + alpha * robust_losses(net, batch, params, plan)
 
 
-MTL_IBP = Loss("mtl-ibp", "adversarial and robust loss, weighted", _image_losses, passes_of_method, True, "ibp")
+MTL_IBP = Loss(
+    "mtl-ibp", "adversarial and robust loss, weighted", _image_losses, passes_of_method, attacks=True, method="ibp"
+)

@@ -31,7 +31,7 @@ def regularization(net: Network, batch: Minibatch, params: Tensor, *, plan: Plan
     def penalties(group: Tensor) -> Tensor:
         layers = box_preactivations(net, batch.box, group, method="ibp", plan=plan)
         found = [tightness(lower, upper, entry) + balance(lower, upper) for lower, upper in layers]
-        return torch.stack(found).mean(0) if found else group.new_zeros(len(group))
+        return torch.stack(found).mean(0) if found else 0.0 * group.sum(1)
 
     return by_groups(penalties, net, batch, params, plan=plan)
 

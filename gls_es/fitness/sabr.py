@@ -36,4 +36,11 @@ def sabr_losses(net: Network, batch: Minibatch, params: Tensor, plan: Plan) -> T
     return by_groups(losses, net, batch, params, plan=plan)
 
 
-SABR = Loss("sabr", "robust loss of a small box around an attack's point", sabr_losses, passes_of_method, True, "ibp")
+SABR = Loss(
+    "sabr",
+    "robust loss of a small box around an attack's point",
+    sabr_losses,
+    passes_of_method,
+    attacks=True,
+    method="ibp",
+)

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from gls_es.bounds import Plan
-from gls_es.fitness import Minibatch, Stage, image_losses, member_losses
+from gls_es.fitness import Minibatch, Stage, image_losses, mean_gradient, member_losses
 from gls_es.fitness.regularizer import balance, regularization, tightness
 from gls_es.network import Network
 
@@ -92,5 +92,7 @@ def test_a_population_is_a_loop_over_members() -> None:
 
 def test_a_network_without_relus_has_none() -> None:
     net = Network(nn.Sequential(nn.Flatten(), nn.Linear(36, 4)).double(), (1, 6, 6))
-    found = regularization(net, minibatch(net, "robust"), members(net, 2), plan=Plan.default("cpu"))
-    assert found.tolist() == [0.0, 0.0]
+    batch = minibatch(net, "robust", regularizer=0.5)
+    assert regularization(net, batch, members(net, 2), plan=Plan.default("cpu")).tolist() == [0.0, 0.0]
+    found, wanted = (mean_gradient(net, b, members(net, 2)) for b in (batch, minibatch(net, "robust")))
+    assert torch.equal(found[1], wanted[1])
