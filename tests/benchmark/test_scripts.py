@@ -66,11 +66,41 @@ def test_a_case_in_its_own_process(scripts, tmp_path: Path) -> None:
     assert found["machine"]["cores"] >= 1
 
 
-def test_the_scaling_tables(scripts) -> None:
-    result = CliRunner().invoke(scripts("scaling").main, ["--tiny", "--repeats", "1", "--method", "ibp"])
+def test_the_scaling_tables(scripts, tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
+    arguments = ["--tiny", "--repeats", "1", "--method", "ibp", "--method", "crown", "--out", str(out)]
+    result = CliRunner().invoke(scripts("scaling").main, arguments)
     assert result.exit_code == 0, result.output
     tables = [line for line in result.stdout.splitlines() if line.startswith("|")]
     assert [line for line in tables if "ibp" in line] == [
-        f"| {name} | ibp |" for name in ("members P", "images B", "convolutions", "channels")
+        f"| {name} | ibp | crown |"
+        for name in ("members P", "images B", "convolutions", "channels", "share of the time")
     ]
-    assert sum(line.startswith("| growth | ^") for line in tables) == 4
+    found = json.loads(out.read_text())
+    assert found["factors"]["depth"]["values"] == [2, 3]
+    assert found["factors"]["members"]["member_images"] == [2, 8]
+    assert all(min(t["seconds"]) > 0 for f in found["factors"].values() for t in f["methods"].values())
+    assert all(sum(share.values()) == pytest.approx(1) for share in found["shares"].values())
+
+
+def test_slopes_are_exponents(scripts) -> None:
+    values = (1, 4, 16, 64)
+    assert scripts("scaling").slope(values, [3 * v**1.7 for v in values]) == pytest.approx(1.7)
+
+
+def test_operations_and_bytes_of_the_roofline(scripts) -> None:
+    a, b, c = torch.ones(3, 5), torch.ones(5, 7), torch.ones(7)
+    with scripts("roofline").Work(peak=1e3, bandwidth=1e6) as counted:
+        product = a @ b  # 210 operations, 4 (15 + 35 + 21) bytes
+        product.t()  # nothing
+        product.add_(c[None].expand(3, 7))  # reads itself and 7 values once, writes itself
+    assert counted.flops == 2 * 3 * 5 * 7
+    assert counted.bytes == 4 * (15 + 35 + 21) + 4 * (21 + 7 + 21)
+    assert counted.seconds == pytest.approx(210 / 1e3 + 4 * 49 / 1e6)
+
+
+def test_the_roofline(scripts) -> None:
+    result = CliRunner().invoke(scripts("roofline").main, ["--tiny", "--repeats", "1"])
+    assert result.exit_code == 0, result.output
+    for case in json.loads(result.stdout)["cases"].values():
+        assert min(case["seconds"], case["gflop"], case["gigabytes"], case["least_seconds"]) > 0
