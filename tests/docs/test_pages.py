@@ -36,7 +36,7 @@ def _commands() -> list[tuple[str, str]]:
     found = []
     for page in PAGES:
         text = "\n".join(block.text for block in blocks(page) if block.language == "bash")
-        found += [(page.name, line) for line in re.findall(r"gls-es (?:train|certify|problems|bench)[^\n&|;]*", text)]
+        found += [(page.name, line) for line in re.findall(rf"gls-es (?:{'|'.join(COMMANDS)})\b[^\n&|;]*", text)]
     return found
 
 
