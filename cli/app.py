@@ -19,9 +19,10 @@ from .session import Session
 
 COMMANDS = {
     "bench": ("gls_es.cli.bench:bench", "Time a problem's fitness evaluation on this machine."),
-    "certify": ("gls_es.cli.certify:certify", "Certify a trained network on held-out images."),
+    "certify": ("gls_es.cli.certify:certify", "Certify a network on held-out images."),
     "completion": ("gls_es.cli.completion:completion", "Print a shell's completion script."),
     "doctor": ("gls_es.cli.doctor:doctor", "Check this installation."),
+    "export": ("gls_es.cli.export:export", "Write a network as ONNX or safetensors, and specifications."),
     "landscape": ("gls_es.cli.landscape:landscape", "Show how rough the loss is around trained weights."),
     "problems": ("gls_es.cli.problems:problems", "List the problems that can be trained by name."),
     "report": ("gls_es.cli.report:report", "Write an HTML page about runs."),

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,40 +10,39 @@ import click
 
 from gls_es.errors import ConfigError
 
-from .options import EPS, config_option, output_options
+from .options import BYTES, EPS, NAMES, config_option, output_options
+from .progress import image_progress
+from .selection import check_folders, check_selection, chosen_images, given_options, image_options
 from .session import Session
 
-_INTERVAL = 5.0  # seconds between two lines of progress off a terminal
-_ACCURACIES = {
-    "natural_accuracy": "natural",
-    "adversarial_accuracy": "adversarial (upper limit of the robust accuracy)",
-    "certified_accuracy": "certified (lower limit)",
-}
-Report = Callable[[int, int, dict[str, int]], None]
+_WITH_VNNLIB = frozenset({"path", "problem", "data", "execution", "timeout", "seed", "vnnlib", "result"})
 
 
 @click.command()
-@click.argument("checkpoint", type=click.Path(exists=True, path_type=Path))
-@click.option("--problem", metavar="NAME", help="The problem it was trained on, where the checkpoint names a file.")
-@click.option("--eps", type=EPS, multiple=True, help="Radius in pixel units, 0.1 or 8/255; by default the stored one.")
-@click.option(
-    "--split",
-    type=click.Choice(("test", "validation", "train")),
-    default="test",
-    show_default=True,
-    help="Which images; validation if the run kept some out of training.",
-)
-@click.option("--start", type=click.IntRange(min=0), default=0, show_default=True, help="First image.")
-@click.option("--limit", type=click.IntRange(min=1), help="How many images; by default all that follow.")
-@click.option(
-    "--data", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Folder that holds the datasets."
-)
+@click.argument("path", metavar="CHECKPOINT", type=click.Path(exists=True, path_type=Path))
+@click.option("--problem", metavar="NAME", help="Whose images; needed for .onnx, .safetensors, and problems in files.")
+@click.option("--eps", type=EPS, multiple=True, help="Radius in pixel units, 0.1 or 8/255; repeatable; default stored.")
+@image_options
 @click.option(
     "--out",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE.jsonl",
-    help="A record per image; a file of the same run is continued.",
+    help="Records, for several radii a file each; a file of the same run is continued.",
 )
+@click.option("--radius", is_flag=True, help="Find the largest certified radius of each image instead.")
+@click.option("--tolerance", type=EPS, help="Of --radius: the step of the radii tried; by default 1/1024.")
+@click.option("--largest", type=EPS, help="Of --radius: where to end; by default 0.5.")
+@click.option(
+    "--plot",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE.png|svg",
+    help="Draw accuracies against the radius (several --eps, or --radius).",
+)
+@click.option("--stages", type=NAMES, metavar="A,B,...", help="What to run, in this order: attack,ibp,crown say.")
+@click.option(
+    "--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Of the search, for each image."
+)
+@click.option("--budget", type=BYTES, help="Memory that the search for bounds may use, 512M or 2G say.")
 @click.option(
     "--execution", metavar="float32|float64|real", help="Arithmetic whose results are certified; by default float32."
 )
@@ -54,129 +51,156 @@ Report = Callable[[int, int, dict[str, int]], None]
 @click.option("--attack-restarts", type=click.IntRange(min=1), help="Starts of every attack.")
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Of the attack's starts.")
 @click.option("--device", help="Where to compute: cpu, cuda, ...; by default cpu.")
+@click.option(
+    "--vnnlib",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Decide this specification instead: sat, unsat, unknown or timeout.",
+)
+@click.option(
+    "--result", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Of --vnnlib: VNN-COMP's result."
+)
 @config_option()
 @output_options
-@click.pass_obj
-def certify(session: Session, /, checkpoint: Path, **options: Any) -> None:
-    """Certify the network in CHECKPOINT on its problem's held-out images.
+@click.pass_context
+def certify(ctx: click.Context, /, path: Path, **options: Any) -> None:
+    """Certify the network in CHECKPOINT, or in a .safetensors or .onnx file, on a problem's held-out images.
 
     An image is certified if no point within eps of it (and in [0, 1]) is classified otherwise, falsified if such a
     point was found, and unknown if neither could be shown.
     """
-    if len(options["eps"]) > 1:
-        raise ConfigError("--eps: one radius at a time; run the command once for each.")
-    out: Path | None = options["out"]
-    if out is not None and not out.parent.is_dir():
-        raise ConfigError(f"--out {out}: there is no folder {out.parent}; make it first.")
-    from .output import messages, prepare_libraries, print_json, results
+    session = ctx.ensure_object(Session)
+    _check_combination(ctx, options)
+    from .output import prepare_libraries
 
     prepare_libraries()
-    from gls_es import training
+    if options["vnnlib"] is not None:
+        from .specification import decide_specification
 
-    trained = training.load_trained(checkpoint, problem=options["problem"])
-    images, labels = _images(trained, options)
-    eps = options["eps"][0] if options["eps"] else trained.eps
-    with _progress(messages(), session) as progress:
-        report = _certify(trained, images, labels, eps, options, progress)
-    about = {"problem": trained.problem_name, "start": options["start"], "path": str(checkpoint)}
+        decide_specification(session, path, options["vnnlib"], options)
+        return
+    from .subject import load_subject
+
+    subject = load_subject(path, problem=options["problem"], data=options["data"])
+    images, labels, chosen = chosen_images(subject, options)
+    about = {"problem": subject.problem_name, **chosen, "path": str(path)}
+    work = _radii if options["radius"] else _balls
+    work(session, subject, images, labels, about, options)
+
+
+def _check_combination(ctx: click.Context, options: dict[str, Any]) -> None:
+    """Refuse what does not go together, before anything is loaded."""
+    given = given_options(ctx)
+    if options["vnnlib"] is not None:
+        others = [option for name, option in given.items() if name not in _WITH_VNNLIB]
+        if others:
+            raise ConfigError(f"--vnnlib says what is certified, so {', '.join(others)} does not go with it.")
+    elif options["result"] is not None:
+        raise ConfigError("--result is the result file of a specification; give --vnnlib FILE, or --out for records.")
+    check_selection(ctx, options)
+    if options["radius"] and options["eps"]:
+        raise ConfigError("--radius finds each image's own radius, so --eps does not go with it; leave one out.")
+    if not options["radius"] and (options["tolerance"] is not None or options["largest"] is not None):
+        raise ConfigError("--tolerance and --largest belong to --radius; give it, too.")
+    if len(set(options["eps"])) < len(options["eps"]):
+        raise ConfigError("--eps: a radius is given twice.")
+    check_folders(options, "out", "plot", "result")
+    if options["plot"] is not None:
+        from gls_es.certification.curves import check_format
+
+        check_format(options["plot"])
+        if not options["radius"] and len(options["eps"]) < 2:
+            raise ConfigError("--plot draws accuracies against the radius; give several --eps, or --radius.")
+
+
+def _balls(session: Session, subject: Any, images: Any, labels: Any, about: dict[str, Any], options: Any) -> None:
+    """Certify at one radius or several, each with its own records and its own object."""
+    from gls_es import certification
+    from gls_es.certification.curves import Curve
+
+    from .output import messages, print_json, results
+    from .summaries import overview, radius_tables
+
+    radii = options["eps"] or (subject.eps,)
+    reports = []
+    for eps in radii:
+        label = f"eps {eps:.4g}" if len(radii) > 1 else ""
+        out = options["out"] if len(radii) == 1 else _records(options["out"], eps)
+        with image_progress(messages(), session, label) as progress:
+            arguments = {"records": out, "progress": progress, **_arguments(options)}
+            reports.append(certification.certify(subject.source, images, labels, eps, **arguments))
+    summaries = [{**report.to_json(), **about} for report in reports]
+    if options["plot"] is not None:
+        _plot(Curve.of_reports(reports), options["plot"], about)
+    if session.json:
+        print_json(summaries[0] if len(radii) == 1 else {"radii": summaries, **about})
+        return
+    where = _where(about)
+    parts = radius_tables(summaries[0], where) if len(radii) == 1 else overview(summaries, where)
+    for part in parts:
+        results().print(part)
+
+
+def _radii(session: Session, subject: Any, images: Any, labels: Any, about: dict[str, Any], options: Any) -> None:
+    """Find each image's radius."""
+    from gls_es import certification
+    from gls_es.certification.curves import Curve
+
+    from .output import messages, print_json, results
+    from .summaries import radii_tables
+
+    grid = _given({"tolerance": options["tolerance"], "largest": options["largest"]})
+    with image_progress(messages(), session) as progress:
+        report = certification.certified_radii(
+            subject.source,
+            images,
+            labels,
+            records=options["out"],
+            progress=progress,
+            **grid,
+            **_arguments(options),
+        )
     summary = {**report.to_json(), **about}
+    if options["plot"] is not None:
+        _plot(Curve.of_radii(report), options["plot"], about)
     if session.json:
         print_json(summary)
-    else:
-        console = results()
-        for part in _tables(summary):
-            console.print(part)
+        return
+    for part in radii_tables(summary, _where(about)):
+        results().print(part)
 
 
-def _images(trained: Any, options: dict[str, Any]) -> tuple[Any, Any]:
-    """The chosen held-out images, in the order of the dataset."""
-    images = trained.dataset(options["data"]).split(options["split"])
-    start = options["start"]
-    if start >= len(images):
-        raise ConfigError(f"--start {start}: the {options['split']} images are numbered 0 to {len(images) - 1}.")
-    end = len(images) if options["limit"] is None else min(start + options["limit"], len(images))
-    return images.batch(slice(start, end))  # type: ignore[no-any-return]
-
-
-def _certify(
-    trained: Any, images: Any, labels: Any, eps: float, options: dict[str, Any], progress: Report | None
-) -> Any:
+def _arguments(options: Mapping[str, Any]) -> dict[str, Any]:
+    """What ``gls_es.certify`` is given besides images, radius and records."""
     from gls_es import certification
 
-    attack = {"steps": options["attack_steps"], "restarts": options["attack_restarts"]}
-    given = {"execution": options["execution"], "batch_size": options["batch_size"], "device": options["device"]}
-    return certification.certify(
-        trained,
-        images,
-        labels,
-        eps,
-        seed=options["seed"],
-        records=options["out"],
-        progress=progress,
-        attack=certification.AttackOptions(**_given(attack)),
-        **_given(given),
-    )
+    attack = _given({"steps": options["attack_steps"], "restarts": options["attack_restarts"]})
+    names = ("stages", "timeout", "budget", "execution", "batch_size", "device")
+    given = _given({name: options[name] for name in names})
+    return {"seed": options["seed"], "attack": certification.AttackOptions(**attack), **given}
+
+
+def _records(out: Path | None, eps: float) -> Path | None:
+    """One file for each radius: verdicts.jsonl becomes verdicts.eps-0.1.jsonl."""
+    return None if out is None else out.with_name(f"{out.stem}.eps-{eps!r}{out.suffix}")
+
+
+def _plot(curve: Any, path: Path, about: Mapping[str, Any]) -> None:
+    from gls_es.certification.curves import save_curve
+
+    from .output import messages
+
+    save_curve(curve, path, title=f"{about['problem']}, {Path(about['path']).name}")
+    messages().print(f"plot: {path}", soft_wrap=True)
+
+
+def _where(about: Mapping[str, Any]) -> str:
+    """The images, in words."""
+    if "start" in about:
+        return f"from number {about['start']}"
+    return f"({', '.join(map(str, about['indices'][:5]))}{', ...' if len(about['indices']) > 5 else ''})"
 
 
 def _given(options: Mapping[str, Any]) -> dict[str, Any]:
     """The options that were given; the library's own defaults hold for the others."""
     return {name: value for name, value in options.items() if value is not None}
-
-
-@contextmanager
-def _progress(console: Any, session: Session) -> Iterator[Report | None]:
-    """A bar on a terminal, a line every few seconds elsewhere, nothing if quiet."""
-    if session.quiet:
-        yield None
-    elif console.is_terminal:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[counts]}"), TimeRemainingColumn())
-        with Progress(*columns, console=console, transient=True) as bar:
-            task = bar.add_task("", total=None, counts="")
-            yield lambda done, total, counts: bar.update(task, completed=done, total=total, counts=_counts(counts))
-    else:
-        yield _lines(console)
-
-
-def _lines(console: Any) -> Report:
-    last = time.monotonic()
-
-    def report(done: int, total: int, counts: dict[str, int]) -> None:
-        nonlocal last
-        if time.monotonic() - last >= _INTERVAL:
-            last = time.monotonic()
-            console.print(f"{done}/{total} images: {_counts(counts)}", soft_wrap=True)
-
-    return report
-
-
-def _counts(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{number} {verdict}" for verdict, number in counts.items() if number)
-
-
-def _tables(summary: Mapping[str, Any]) -> list[Any]:
-    """What a person sees: the stages, and the accuracies with their numbers of images."""
-    from rich.table import Table
-    from rich.text import Text
-
-    from .output import percent
-
-    n = summary["n"]
-    stages = Table(box=None, pad_edge=False, header_style="bold")
-    columns = list(dict.fromkeys(name for stage in summary["stages"].values() for name in stage))
-    stages.add_column("stage")
-    for column in columns:
-        stages.add_column(column, justify="right")
-    for name, stage in summary["stages"].items():
-        stages.add_row(name, *(_cell(stage.get(column)) for column in columns))
-    accuracies = Table(box=None, pad_edge=False, show_header=False)
-    for key, name in _ACCURACIES.items():
-        accuracies.add_row(name, Text(percent(summary[key])), Text(f"{round(summary[key] * n)} of {n}"))
-    accuracies.add_row("unknown", Text(percent(summary["unknown"] / n)), Text(f"{summary['unknown']} of {n}"))
-    head = f"{summary['problem']}: {n} images from number {summary['start']}, eps = {summary['eps']:.6g}"
-    return [Text(head), Text(""), stages, Text(""), accuracies, Text(f"\n{summary['seconds']:.1f} seconds")]
-
-
-def _cell(value: Any) -> str:
-    return "-" if value is None else f"{value:.2f}" if isinstance(value, float) else str(value)

@@ -19,6 +19,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 _NUMBER = re.compile(
     r"[+-]?(\d{1,30}/\d{1,30}|(\d{1,30}\.?\d{0,30}|\.\d{1,30})(e[+-]?\d{1,3})?)", re.IGNORECASE | re.ASCII
 )
+_BYTES = re.compile(r"(\d{1,15}(?:\.\d{1,6})?)\s?([KMGT])?(?:i?B)?", re.IGNORECASE | re.ASCII)
+_RANGE = re.compile(r"(\d{1,9})(?::(\d{1,9}))?", re.ASCII)
+_MOST_IMAGES = 10_000_000
 _TABLES = "gls_es.tables"  # key in the context's meta: nested tables of the configuration file
 _NOT_IN_FILES = frozenset({"config", "help", "resume"})
 _NOTES = frozenset({"versions"})  # what a run's own config.toml says besides its settings
@@ -66,8 +69,65 @@ class SettingType(click.ParamType):  # type: ignore[type-arg]  # as above
         return key, table["value"] if list(table) == ["value"] else text.strip()
 
 
+class BytesType(click.ParamType):  # type: ignore[type-arg]  # as above
+    """An amount of memory: a number of bytes, or one with a unit of powers of 1024, 512M or 2G say."""
+
+    name = "bytes"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The number of bytes."""
+        match = _BYTES.fullmatch(str(value).strip())
+        if match is None:
+            self.fail(f"{str(value)[:40]!r} is not an amount of memory; write 512M or 2G.", param, ctx)
+        number, unit = match.groups()
+        return int(Fraction(number) * 1024 ** ("KMGT".index(unit.upper()) + 1 if unit else 0))
+
+
+class IndicesType(click.ParamType):  # type: ignore[type-arg]  # as above
+    """Numbers of images and ranges without their ends, as Python has them: 0:100,205."""
+
+    name = "indices"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        """The numbers, in the order given."""
+        if isinstance(value, tuple):
+            return value
+        found: list[int] = []
+        for part in str(value).split(","):
+            match = _RANGE.fullmatch(part.strip())
+            if match is None:
+                self.fail(f"{part.strip()[:40]!r} is no number and no range; write 0:100,205.", param, ctx)
+            first, last = int(match[1]), int(match[1]) + 1 if match[2] is None else int(match[2])
+            if last <= first:
+                self.fail(f"{part.strip()!r} holds no image; the end of a range is not part of it.", param, ctx)
+            if last > _MOST_IMAGES:
+                self.fail(f"{part.strip()!r} is beyond any dataset.", param, ctx)
+            found += range(first, last)
+        if len(set(found)) < len(found):
+            self.fail("an image is named twice.", param, ctx)
+        return tuple(found)
+
+
+class NamesType(click.ParamType):  # type: ignore[type-arg]  # as above
+    """Names with commas between them."""
+
+    name = "names"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        """The names, in the order given."""
+        if isinstance(value, tuple):
+            return value
+        names = tuple(part.strip() for part in str(value).split(","))
+        if not all(names):
+            self.fail(f"{str(value)[:60]!r} has an empty name; write attack,ibp,crown.", param, ctx)
+        return names
+
+
 EPS = EpsType()
 SETTING = SettingType()
+BYTES = BytesType()
+INDICES = IndicesType()
+NAMES = NamesType()
 
 
 def config_tables(ctx: click.Context) -> dict[str, dict[str, Any]]:

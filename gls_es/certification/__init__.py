@@ -11,6 +11,8 @@ from gls_es.certification.certifier import certify as certify
 from gls_es.certification.decision import Decision as Decision
 from gls_es.certification.decision import decide as decide
 from gls_es.certification.property import Property as Property
+from gls_es.certification.radii import RadiusReport as RadiusReport
+from gls_es.certification.radii import certified_radii as certified_radii
 from gls_es.certification.records import read_records as read_records
 from gls_es.certification.report import CertificationReport as CertificationReport
 from gls_es.certification.report import StageSummary as StageSummary

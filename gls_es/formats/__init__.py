@@ -1,7 +1,10 @@
 """Exchange formats: networks as ONNX and safetensors files, specifications as VNN-LIB; their libraries are extras."""
 
+from gls_es.formats.card import ModelCard as ModelCard
+from gls_es.formats.files import write_text as write_text
 from gls_es.formats.onnx_reading import OnnxModel as OnnxModel
 from gls_es.formats.onnx_reading import load_onnx as load_onnx
+from gls_es.formats.onnx_reading import replaying as replaying
 from gls_es.formats.onnx_writing import save_onnx as save_onnx
 from gls_es.formats.runtime import OnnxRuntime as OnnxRuntime
 from gls_es.formats.vnnlib import read_vnnlib as read_vnnlib

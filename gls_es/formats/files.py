@@ -46,6 +46,11 @@ def write_file(path: str | Path, data: bytes) -> None:
         raise FormatError(f"{path}: cannot be written ({error.strerror or error}).") from error
 
 
+def write_text(path: str | Path, text: str) -> None:
+    """:func:`write_file` for text, in UTF-8."""
+    write_file(path, text.encode())
+
+
 def sha256(data: bytes) -> str:
     """SHA-256 in hexadecimal."""
     return hashlib.sha256(data).hexdigest()

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from torch import nn
+from torch import Tensor, nn
 
 from gls_es.errors import UnsupportedNetworkError
 from gls_es.formats.extras import installed
 from gls_es.formats.onnx_graph import Array, OnnxGraph, OnnxNode, Shape, read_onnx
 from gls_es.formats.onnx_module import OnnxModule
 from gls_es.formats.onnx_nodes import CONSTANTS, NODES, Refused
-from gls_es.formats.runtime import check_same_logits
+from gls_es.formats.runtime import OnnxRuntime, check_same_logits
 from gls_es.network import Network
 
 
@@ -65,6 +66,11 @@ def load_onnx(path: str | Path) -> OnnxModel:
     if installed("onnxruntime"):
         check_same_logits(graph.data, module, graph.input_shape, what=str(path))
     return OnnxModel(module, graph.input_shape, graph.digest, graph.data, graph.path)
+
+
+def replaying(model: OnnxModel) -> Callable[[Tensor], Tensor] | None:
+    """Onnxruntime on the model's file, from (B, *input_shape) to (B, K); None where it is not installed."""
+    return OnnxRuntime(model.data, what=str(model.path)).logits if installed("onnxruntime") else None
 
 
 def module_of(graph: OnnxGraph) -> OnnxModule:

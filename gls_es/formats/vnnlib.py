@@ -124,7 +124,7 @@ class _Reading:
 
     def take(self, command: Expression) -> None:
         """Read one command."""
-        head = command[0] if command else ""
+        head = command[0] if command and isinstance(command[0], str) else ""
         if head in ("declare-const", "declare-fun"):
             rest = [part for part in command[1:] if part != []]
             if len(rest) != 2 or rest[1] != "Real" or not isinstance(rest[0], str) or not _NAME.fullmatch(rest[0]):

@@ -15,7 +15,7 @@ from pathlib import Path
 from torch import Tensor
 
 from gls_es.certification.decision import Decision
-from gls_es.formats.files import write_file
+from gls_es.formats.files import write_text
 
 DECIMALS = 12
 """Decimals of a bound; one in the last place is far below what float32 tells apart near 1."""
@@ -93,7 +93,7 @@ def write_result(decision: Decision, path: str | Path) -> None:
     Raises:
         FormatError: it cannot be written.
     """
-    write_file(path, result_text(decision).encode())
+    write_text(path, result_text(decision))
 
 
 def write_instances(path: str | Path, rows: Sequence[tuple[str, str, float]]) -> None:
@@ -106,7 +106,7 @@ def write_instances(path: str | Path, rows: Sequence[tuple[str, str, float]]) ->
     Raises:
         FormatError: it cannot be written.
     """
-    write_file(path, "".join(f"{net},{spec},{seconds:g}\n" for net, spec, seconds in rows).encode())
+    write_text(path, "".join(f"{net},{spec},{seconds:g}\n" for net, spec, seconds in rows))
 
 
 def _number(value: Fraction) -> str:

@@ -67,6 +67,7 @@ class Trained:
     network: Network
     problem_name: str = "digits-linear"
     eps: float = 0.01
+    problem: Any = None
     method: str = "crown"
     digest: str = "0" * 64
     roots: list[Any] = field(default_factory=list)

@@ -156,7 +156,7 @@ CASES = [
     Bad("certify run/checkpoint.pt --eps nan", 2, "not a number"),
     Bad("certify run/checkpoint.pt --eps 1/0", 2, "divides by zero"),
     Bad("certify run/checkpoint.pt --eps abc", 2, "not a number"),
-    Bad("certify run/checkpoint.pt --eps 0.1 --eps 0.2", 2, "one radius at a time"),
+    Bad("certify run/checkpoint.pt --eps 0.1 --eps 0.1", 2, "given twice"),
     Bad("certify run/checkpoint.pt --limit 0", 2, "--limit"),
     Bad("certify run/checkpoint.pt --limit -3", 2, "--limit"),
     Bad("certify run/checkpoint.pt --start 360", 2, "0 to 359"),

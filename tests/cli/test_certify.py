@@ -113,7 +113,7 @@ def test_the_last_images_are_fewer(run: Run, taken: Any, tmp_path: Path) -> None
 def test_progress_comes_in_lines_and_quiet_has_none(
     run: Run, taken: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gls_es.cli.certify._INTERVAL", 0.0)
+    monkeypatch.setattr("gls_es.cli.progress.INTERVAL", 0.0)
     arguments = ("certify", tmp_path / "checkpoint.pt", "--limit", "4", "--batch-size", "2", *QUICK)
     assert [line.partition(" ")[0] for line in run(*arguments).stderr.splitlines()] == ["2/4", "4/4"]
     assert run(*arguments, "--quiet").stderr == ""
@@ -122,7 +122,22 @@ def test_progress_comes_in_lines_and_quiet_has_none(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--eps", "0.1", "--eps", "0.2"], "one radius at a time"),
+        (["--eps", "0.1", "--eps", "0.10"], "given twice"),
+        (["--plot", "x.png"], "several --eps, or --radius"),
+        (["--plot", "x.bmp", "--radius"], "ends in .png"),
+        (["--radius", "--eps", "0.1"], "--eps does not go with it"),
+        (["--tolerance", "0.1"], "belong to --radius"),
+        (["--radius", "--tolerance", "0"], "tolerance"),
+        (["--indices", "0:5", "--limit", "3"], "--limit do not go with it"),
+        (["--indices", "5:5"], "holds no image"),
+        (["--indices", "1,1"], "named twice"),
+        (["--indices", "x"], "no number and no range"),
+        (["--indices", "360"], "numbered 0 to 359"),
+        (["--stages", "attack,ibpp"], "ibpp"),
+        (["--stages", "attack,,ibp"], "empty name"),
+        (["--budget", "many"], "512M or 2G"),
+        (["--timeout", "0"], "--timeout"),
+        (["--result", "x.txt"], "give --vnnlib"),
         (["--start", "360"], "numbered 0 to 359"),
         (["--out", "nowhere/x.jsonl"], "no folder nowhere"),
         (["--execution", "float8"], "float8"),
@@ -156,5 +171,82 @@ def test_other_images_than_the_test_set(run: Run, trained: Any, tmp_path: Path) 
     natural = (trained.network.logits(x)[0].argmax(-1) == y).float().mean().item()
     assert json.loads(result.stdout)["natural_accuracy"] == pytest.approx(natural)
     result = run("certify", tmp_path / "checkpoint.pt", "--split", "validation")
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "'digits' has no validation split; train with --set validation=N to have one" in result.stderr
+
+
+ONLY = ("--stages", "attack,ibp,crown")
+
+
+def test_several_radii_give_an_object_each(run: Run, taken: Any, tmp_path: Path) -> None:
+    eps = ("--eps", "1/64", "--eps", "0.1")
+    out, plot = tmp_path / "v.jsonl", tmp_path / "curve.png"
+    arguments = ("certify", tmp_path / "checkpoint.pt", "--limit", "10", *eps, "--out", out, "--plot", plot, *ONLY)
+    result = run(*arguments, "--json", *QUICK)
+    assert result.exit_code == 0, result.output
+    summary = json.loads(result.stdout)
+    assert [radius["eps"] for radius in summary["radii"]] == [1 / 64, 0.1]
+    assert summary["radii"][0]["certified_accuracy"] > summary["radii"][1]["certified_accuracy"]
+    assert {"n", "natural_accuracy", "stages", "seconds", "problem"} <= summary["radii"][0].keys()
+    assert plot.read_bytes().startswith(b"\x89PNG")
+    for radius in (1 / 64, 0.1):
+        header, verdicts = certification.read_records(tmp_path / f"v.eps-{radius!r}.jsonl")
+        assert (header["eps"], len(verdicts)) == (radius, 10)
+    table = run(*arguments, *QUICK).stdout
+    for word in ("0.015625", "Wilson", "unknown", "10 images"):
+        assert word in table
+
+
+def test_stages_and_indices_reach_the_certification(run: Run, taken: Any, tmp_path: Path) -> None:
+    options = ("--stages", "ibp, crown", "--indices", "7,0:2")
+    result = run("certify", tmp_path / "checkpoint.pt", *options, "--json", *QUICK)
+    assert json.loads(result.stdout)["indices"] == [7, 0, 1]
+    (call,) = taken
+    assert call["stages"] == ("ibp", "crown")
+    x, _ = load_digits().test.batch(slice(None))
+    assert torch.equal(call["images"], x[[7, 0, 1]])
+
+
+def test_limits_of_the_search_reach_the_certification(
+    run: Run, trained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    def stop(*_arguments: Any, **options: Any) -> Any:
+        calls.append(options)
+        raise RuntimeError
+
+    monkeypatch.setattr(certification, "certify", stop)
+    run("certify", tmp_path / "checkpoint.pt", "--limit", 1, "--timeout", 2.5, "--budget", "512M")
+    run("certify", tmp_path / "checkpoint.pt", "--limit", 1, "--budget", "1.5GiB")
+    assert [(call.get("timeout"), call["budget"]) for call in calls] == [(2.5, 2**29), (None, 3 * 2**29)]
+
+
+def test_radii_are_those_of_the_closed_form(run: Run, trained: Any, tmp_path: Path) -> None:
+    """The margin of a linear network on the clipped box falls with the radius; where it meets zero is the radius."""
+    out, plot = tmp_path / "r.jsonl", tmp_path / "curve.svg"
+    arguments = ("certify", tmp_path / "checkpoint.pt", "--limit", "20", "--radius", "--tolerance", "1/256")
+    arguments = (*arguments, "--out", out, "--plot", plot, *ONLY, *QUICK)
+    result = run(*arguments, "--json")
+    assert result.exit_code == 0, result.output
+    summary = json.loads(result.stdout)
+    x, y = load_digits().test.batch(slice(0, 20), dtype=torch.float64)
+    weight = trained.network.module()[1].weight.detach().double()
+    for image, pixels, label in zip(summary["images"], x.flatten(1), y.tolist(), strict=True):
+        w = weight[label] - weight[[j for j in range(10) if j != label]]
+        radii = [k / 256 for k in range(129)]
+        least = [_least_margin(w, pixels, eps) for eps in radii]
+        wanted = max((eps for eps, margin in zip(radii, least, strict=True) if margin > 0), default=None)
+        assert image["radius"] == wanted
+        assert (image["falsified"] == 0) == (least[0] <= 0)
+    assert b"<svg" in plot.read_bytes()
+    before = out.read_bytes()
+    again = run(*arguments)
+    assert out.read_bytes() == before
+    for word in ("mean radius", "without counterexample", "20 images"):
+        assert word in again.stdout
+
+
+def _least_margin(w: torch.Tensor, pixels: torch.Tensor, eps: float) -> float:
+    low, high = (pixels - eps).clamp(0, 1), (pixels + eps).clamp(0, 1)
+    return float((w.clamp(min=0) @ low + w.clamp(max=0) @ high).min())

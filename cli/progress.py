@@ -1,0 +1,58 @@
+"""Progress over images: a bar on a terminal, a line every few seconds elsewhere, nothing if quiet."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from .session import Session
+
+INTERVAL = 5.0
+"""Seconds between two lines off a terminal."""
+Report = Callable[[int, int, dict[str, int]], None]
+
+
+@contextmanager
+def image_progress(console: Any, session: Session, label: str = "") -> Iterator[Report | None]:
+    """What to call with images done, images in all, and images per verdict; None if quiet.
+
+    Args:
+        console: where to show it.
+        session: whether to.
+        label: what is being done, if it is not the only thing.
+    """
+    if session.quiet:
+        yield None
+    elif console.is_terminal:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (
+            TextColumn(label),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[counts]}"),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=console, transient=True) as bar:
+            task = bar.add_task("", total=None, counts="")
+            yield lambda done, total, counts: bar.update(task, completed=done, total=total, counts=_counts(counts))
+    else:
+        yield _lines(console, f"{label}: " if label else "")
+
+
+def _lines(console: Any, label: str) -> Report:
+    last = time.monotonic()
+
+    def report(done: int, total: int, counts: dict[str, int]) -> None:
+        nonlocal last
+        if time.monotonic() - last >= INTERVAL:
+            last = time.monotonic()
+            console.print(f"{label}{done}/{total} images: {_counts(counts)}", soft_wrap=True)
+
+    return report
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{number} {verdict}" for verdict, number in counts.items() if number)

@@ -1,0 +1,74 @@
+"""What a command is about: the network in a file, and the problem whose images it classifies."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gls_es.errors import ConfigError, DataError
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network from a checkpoint, a safetensors file or an ONNX file.
+
+    Attributes:
+        source: what ``gls_es.certify`` takes; it has ``network`` and ``digest``.
+        problem_name: whose images it classifies.
+        eps: the radius to certify by default.
+        problem: the problem itself.
+        dataset: gives the dataset, from a folder or where the problem finds it.
+        about: what else is known, for model cards.
+    """
+
+    source: Any
+    problem_name: str
+    eps: float
+    problem: Any
+    dataset: Callable[[Path | None], Any]
+    about: dict[str, Any]
+
+    def shaped(self, images: Any, labels: Any) -> tuple[Any, Any]:
+        """Images in the network's input shape, and their labels."""
+        wanted = tuple(self.source.network.input_shape)
+        if tuple(images.shape[1:]) != wanted:
+            if images[0].numel() != math.prod(wanted):
+                raise DataError(
+                    f"the network reads inputs of shape {wanted}, and the images of problem {self.problem_name!r} "
+                    f"have shape {tuple(images.shape[1:])}."
+                )
+            images = images.reshape(len(images), *wanted)  # flat inputs, row-major
+        return images, labels
+
+
+def load_subject(path: Path, *, problem: str | None, data: Path | None) -> Subject:
+    """The network in a file, whose kind its ending says.
+
+    Args:
+        path: a checkpoint, or a file that ends in .onnx or .safetensors.
+        problem: as in ``--problem``; needed for files that do not name theirs.
+        data: folder of the datasets.
+    """
+    kind = path.suffix.lower()
+    if kind not in (".onnx", ".safetensors"):
+        from gls_es import training
+
+        trained = training.load_trained(path, problem=problem)
+        about = {"trained with the relaxation": trained.method}
+        return Subject(trained, trained.problem_name, trained.eps, trained.problem, trained.dataset, about)
+    if problem is None:
+        hint = ", or --vnnlib FILE a specification" if kind == ".onnx" else ""
+        raise ConfigError(f"{path}: a {kind} file does not say what its images are; name it with --problem NAME{hint}.")
+    from gls_es import formats
+
+    if kind == ".safetensors":
+        weights = formats.load_safetensors(path, problem=problem, data_root=data)
+        return Subject(weights, problem, weights.eps, weights.problem, weights.dataset, {})
+    from gls_es import registry
+
+    model = formats.load_onnx(path)
+    made = registry.resolve(problem)(data_root=None if data is None else str(data))
+    return Subject(model, problem, made.eps, made, lambda _root: made.data, {})
