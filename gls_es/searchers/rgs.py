@@ -15,7 +15,17 @@ from evotorch.algorithms.distributed.gaussian import GaussianSearchAlgorithm
 from torch import Tensor
 
 from gls_es.problem import CertifiedTrainingProblem
-from gls_es.searchers.gaussian import AntitheticGradientGaussian, SmoothedGradientGaussian
+from gls_es.searchers.gaussian import SeededGaussian
+
+
+class SmoothedGradientGaussian(SeededGaussian):
+    """The distribution of RGS, of which only mu is learned, by mean gradients of the samples."""
+
+
+class AntitheticGradientGaussian(SmoothedGradientGaussian):
+    """The same, sampled in pairs mu ± noise (with an odd number one sample has no partner)."""
+
+    unit = 2
 
 
 class RGS(GaussianSearchAlgorithm):  # type: ignore[misc]

@@ -14,8 +14,8 @@ from torch import Tensor
 from gls_es.errors import ConfigError
 from gls_es.problem import CertifiedTrainingProblem
 from gls_es.recipe import Recipe
-from gls_es.searchers.gaussian import LeanSymmetricGaussian, SeededGaussian
 from gls_es.searchers.noise import layer_noise, layer_scale
+from gls_es.searchers.pgpe import with_lean_population
 from gls_es.searchers.rgs import RGS
 from gls_es.sharing import cut
 
@@ -40,8 +40,7 @@ def _pgpe(problem: CertifiedTrainingProblem, recipe: Recipe, center: Tensor) -> 
         center_init=center,
         distributed=problem.num_actors > 1,
     )
-    _dress(searcher, LeanSymmetricGaussian, recipe, fixed_sigma=not learned)
-    return searcher
+    return _dressed(with_lean_population(searcher), recipe)
 
 
 def _rgs(problem: CertifiedTrainingProblem, recipe: Recipe, center: Tensor) -> SearchAlgorithm:
@@ -57,25 +56,25 @@ def _rgs(problem: CertifiedTrainingProblem, recipe: Recipe, center: Tensor) -> S
         center_init=center,
         distributed=problem.num_actors > 1,
     )
-    _dress(searcher, type(searcher._distribution), recipe)
-    return searcher
+    return _dressed(searcher, recipe)
 
 
 def _grad(problem: CertifiedTrainingProblem, recipe: Recipe, center: Tensor) -> SearchAlgorithm:
     return _rgs(problem, recipe.replaced(popsize=1, stdev_init=0.0), center)
 
 
-def _dress(searcher: SearchAlgorithm, kind: type[SeededGaussian], recipe: Recipe, **parameters: Any) -> None:
-    """Give a searcher our distribution, with all that the recipe says of noise and gradients."""
-    given = searcher._distribution
-    parameters |= {"mu": given.mu, "sigma": given.sigma}
+def _dressed(searcher: SearchAlgorithm, recipe: Recipe) -> SearchAlgorithm:
+    """The searcher with what the recipe says of noise and gradients."""
+    distribution = searcher._distribution
+    extras: dict[str, Any] = {}
     if recipe.stdev_mode == "relative":
-        parameters["scale"] = layer_scale(searcher.problem, given.mu)
-        parameters["sigma"] = recipe.stdev_init * parameters["scale"]
+        extras["scale"] = layer_scale(searcher.problem, distribution.mu)
+        extras["sigma"] = recipe.stdev_init * extras["scale"]
     if recipe.gradient_clip > 0:
-        parameters["gradient_clip"] = recipe.gradient_clip
-    searcher._distribution = kind(parameters, dtype=given.dtype, device=given.device)
+        extras["gradient_clip"] = recipe.gradient_clip
+    searcher._distribution = distribution.modified_copy(**extras)
     searcher.add_status_getters({"noise": partial(layer_noise, searcher)})
+    return searcher
 
 
 SEARCHERS: dict[str, Callable[[CertifiedTrainingProblem, Recipe, Tensor], SearchAlgorithm]] = {

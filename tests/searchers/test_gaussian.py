@@ -13,13 +13,10 @@ from evotorch.distributions import SymmetricSeparableGaussian
 from evotorch.optimizers import ClipUp, get_optimizer_class
 from torch import Tensor
 
-from gls_es.searchers import gaussian
-from gls_es.searchers.gaussian import (
-    AntitheticGradientGaussian,
-    LeanSymmetricGaussian,
-    SeededGaussian,
-    SmoothedGradientGaussian,
-)
+from gls_es.searchers import pgpe
+from gls_es.searchers.gaussian import SeededGaussian
+from gls_es.searchers.pgpe import LeanSymmetricGaussian
+from gls_es.searchers.rgs import AntitheticGradientGaussian, SmoothedGradientGaussian
 
 KINDS: list[type[SeededGaussian]] = [SmoothedGradientGaussian, AntitheticGradientGaussian, LeanSymmetricGaussian]
 RANKINGS = ["raw", "normalized", "centered"]
@@ -91,7 +88,7 @@ def test_pairs_lie_on_both_sides_of_the_center(kind: type[SeededGaussian]) -> No
 def test_estimates_are_evotorchs_own_divided_by_the_variance(
     ranking: str, columns: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gaussian, "_COLUMNS", columns)
+    monkeypatch.setattr(pgpe, "_COLUMNS", columns)
     length, members = 203, 24
     lean = made(LeanSymmetricGaussian, length)
     divide = {"divide_mu_grad_by": "num_directions", "divide_sigma_grad_by": "num_directions"}

@@ -14,7 +14,7 @@ from torch import Tensor
 from gls_es.errors import ConfigError
 from gls_es.problem import CertifiedTrainingProblem
 from gls_es.recipe import Recipe
-from gls_es.searchers.gaussian import LeanSymmetricGaussian
+from gls_es.searchers import with_lean_population
 from gls_es.searchers.table import build, finish_generation, set_learning_rate, set_stdev
 from tests.problem.toys import MATRIX, Blobs, Cubic, Flat, Jump, Quadratic, Skewed, quadratic_gradient
 
@@ -172,9 +172,7 @@ def test_doing_the_postponed_update_at_once_gives_evotorchs_own_centers(
         optimizer=optimizer,
         ranking_method={"raw": "raw", "normalized": "normalized", "ranks": "centered"}[fitness],
     )
-    given = stock._distribution
-    parameters = {"mu": given.mu, "sigma": given.sigma, "fixed_sigma": stdev_learning_rate == 0}
-    stock._distribution = LeanSymmetricGaussian(parameters)  # all that is ours; the search is EvoTorch's
+    with_lean_population(stock)  # all that is ours; the search is EvoTorch's
     stock.step()
     seen = []
     for _ in range(count):
