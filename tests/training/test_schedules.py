@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gls_es.fitness import Attack
+from gls_es.fitness import Attack, Stage
 from gls_es.recipe import Recipe
 from gls_es.training.schedules import Schedule, cosine_decay, drops, geometric_decay, linear_ramp, smooth_ramp
 
@@ -82,6 +82,12 @@ def test_the_losses_numbers_follow_the_ramp() -> None:
     assert {stage.attack for stage in stages} == {Attack(3, 0.7, 2, 2.1)}
     assert {(stage.sabr_lambda, stage.mtl_ibp_alpha) for stage in stages} == {(0.9, 0.1)}
     assert stages[-1].attack_eps == pytest.approx(0.21)
+
+
+def test_defaults_are_those_of_a_problem_on_its_own() -> None:
+    """A problem that EvoTorch's searchers run without a recipe has the same losses, at full eps."""
+    found = Schedule(Recipe(crown_ibp_beta_end=1.0), 0.1, "ibp").stage(999)
+    assert found == Stage(eps=0.1, natural_weight=0.0, method="ibp")
 
 
 @given(start=steps, length=st.integers(4, 200))
