@@ -17,7 +17,7 @@ from torch import Tensor
 
 from gls_es.bounds.patches import Patch, to_maps, widened, windows, without_cells
 from gls_es.bounds.step import mirrored_step, relu_step, size_dot
-from gls_es.graph import Add, Conv, Pool, ReLU, Reshape, Scale, Shape
+from gls_es.graph import Add, Conv, Linear, Pool, ReLU, Reshape, Scale, Shape
 
 if TYPE_CHECKING:
     from gls_es.bounds.query import Query
@@ -34,6 +34,7 @@ class Rows:
         mirrored: the rows stand for themselves and, in a second half of S, for their negatives.
         inside: coefficients of pixels outside the map are known to be zero.
         fresh: nobody else holds ``a``, so that it may be overwritten.
+        units: the rows are the unit vectors of these values: a linear layer's are then rows of its matrix.
     """
 
     a: Tensor
@@ -41,6 +42,7 @@ class Rows:
     mirrored: bool = False
     inside: bool = True
     fresh: bool = False
+    units: slice | None = None
 
     def unmirrored(self) -> Rows:
         """The rows with their negatives written out."""
@@ -121,7 +123,11 @@ class _Pass:
             return
         transposed = self.query.transposed(index)
         if rows.patch is None and not isinstance(node, (Conv, Pool)):
-            self._pass_on(index, 0, replace(rows, a=transposed.flat(rows.a, node.shape), fresh=True))
+            if rows.units is not None and isinstance(node, Linear):
+                rows = replace(rows, a=transposed.unit_rows(rows.units), units=None)
+            else:
+                rows = replace(rows, a=transposed.flat(rows.a, node.shape), fresh=True, units=None)
+            self._pass_on(index, 0, rows)
             return
         patch = rows.patch or Patch((1, 1), (node.shape[1], node.shape[2]))
         rows = replace(rows, patch=patch)

@@ -16,7 +16,7 @@ from gls_es.graph import Window
 
 Pair = tuple[int, int]
 
-ALONE, TOGETHER = 2.0, 8.0
+ALONE, TOGETHER = 6.0, 8.0
 """The matrix may multiply at most this many times more numbers than a stride-1 convolution on cells would: products run
 at two to three times the speed of small convolutions, and several members' at once where convolutions take turns."""
 

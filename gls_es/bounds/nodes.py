@@ -80,7 +80,7 @@ def _identity(query: Query, shape: tuple[int, ...], part: slice, mirrored: bool)
     like = query.box.centre
     eye = torch.eye(channels(shape), dtype=like.dtype, device=like.device)[part]
     patch = Patch((shape[1], shape[2])) if len(shape) == 3 else None
-    return Rows(eye[None, None], patch, mirrored=mirrored)
+    return Rows(eye[None, None], patch, mirrored=mirrored, units=part)
 
 
 def chunks(total: int, size: int) -> list[slice]:

@@ -13,8 +13,8 @@ from gls_es.graph import Add, Conv, Graph, Pool, ReLU, Scale, Shape
 if TYPE_CHECKING:
     from gls_es.bounds.query import Query
 
-CACHE_BYTES = 2 << 20
-"""Default size of the largest coefficient tensor on a CPU: what a core's caches hold."""
+CACHE_BYTES = 6 << 20
+"""Default size of the largest coefficient tensor on a CPU: caches still hold it, and operations are not too short."""
 
 VALUES_SHARE = 4
 """Values of a node may take this fraction of the budget when members are bounded together: intervals make many passes

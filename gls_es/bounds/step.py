@@ -104,17 +104,52 @@ class _SizeDot(torch.autograd.Function):
 
 def mirrored_step(a: Tensor, lines: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
     """The same for the rows of ``a`` followed by their negatives: (G, N, 2 S, F) and (G, N, 2 S)."""
-    mean, half, mean_offset, half_offset = lines
+    if torch.is_grad_enabled() and (a.requires_grad or lines[0].requires_grad):
+        found: tuple[Tensor, Tensor] = _MirroredStep.apply(a, *lines)  # type: ignore[no-untyped-call]
+        return found
+    return _both_signs(a, *lines)
+
+
+def _both_signs(
+    a: Tensor, mean: Tensor, half: Tensor, mean_offset: Tensor, half_offset: Tensor
+) -> tuple[Tensor, Tensor]:
     size = a.abs()
     signed, unsigned = row_dot(a, mean_offset), row_dot(size, half_offset)
     constant = torch.cat([unsigned + signed, unsigned - signed], 2)
-    half, mean = half.unsqueeze(2), mean.unsqueeze(2)
-    even = size * half
-    if torch.is_grad_enabled():
-        odd = a * mean
-        return torch.cat([even + odd, even - odd], 2), constant
+    mean, even = mean.unsqueeze(2), size * half.unsqueeze(2)
     members, rows, specs, features = even.shape
     both = even.new_empty(members, rows, 2 * specs, features)
     torch.addcmul(even, a, mean, out=both[:, :, :specs])
     torch.addcmul(even, a, mean, value=-1, out=both[:, :, specs:])
     return both, constant
+
+
+class _MirroredStep(torch.autograd.Function):
+    """Lines are (G, N, F) each. The two halves are E + O and E - O with E = |a| h and O = a m: so are the gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, *lines: Tensor) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(a, *lines)
+        return _both_signs(a, *lines)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, ...]:
+        a, mean, half, mean_offset, half_offset = ctx.saved_tensors
+        outer, constant = gradients  # (G, N, 2 S, F), (G, N, 2 S)
+        (first, second), (above, below) = outer.chunk(2, 2), constant.chunk(2, 2)
+        even, odd = first + second, first - second
+        unsigned, signed = above + below, above - below  # (G, N, S)
+        sign, size = a.sign(), a.abs()
+        d_mean, d_half = (odd * a).sum(2), (even * size).sum(2)
+        d_mean_offset, d_half_offset = _weighted_sum(signed, a), _weighted_sum(unsigned, size)
+        even.mul_(half.unsqueeze(2)).addcmul_(unsigned.unsqueeze(3), half_offset.unsqueeze(2)).mul_(sign)
+        odd.mul_(mean.unsqueeze(2)).addcmul_(signed.unsqueeze(3), mean_offset.unsqueeze(2))
+        d_a = even.add_(odd).sum_to_size(a.shape)
+        return d_a, d_mean, d_half, d_mean_offset, d_half_offset
+
+
+def _weighted_sum(weight: Tensor, a: Tensor) -> Tensor:
+    """Sum over S of weight (G, N, S) times a (G | 1, N | 1, S, F): (G, N, F)."""
+    if a.shape[1] == 1:
+        return torch.matmul(weight, a[:, 0])
+    return torch.matmul(weight.unsqueeze(2), a).squeeze(2)

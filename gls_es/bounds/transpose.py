@@ -14,6 +14,7 @@ from torch import Tensor
 
 from gls_es.bounds.matrix import convolution_matrix, is_small
 from gls_es.bounds.patches import Pair, Patch, to_maps, windows, without_cells
+from gls_es.bounds.product import product
 from gls_es.graph import Shape, Window
 from gls_es.layers import ConvLayer, Dense, Elementwise, population_conv
 
@@ -37,10 +38,15 @@ class Transposed:
             return coefficients * layer.scale.expand(-1, -1, *shape).flatten(2).unsqueeze(2)
         if isinstance(layer, Dense):
             rows, specs = coefficients.shape[1:3]
-            product = torch.matmul(coefficients.flatten(1, 2), layer.weight)
-            return product.reshape(product.shape[0], rows, specs, -1)
+            found = product(coefficients.flatten(1, 2), layer.weight)
+            return found.reshape(found.shape[0], rows, specs, -1)
         whole = Patch((1, 1), (shape[1], shape[2]))
         return to_maps(*self.patches(coefficients, whole, shape), self.source)
+
+    def unit_rows(self, units: slice) -> Tensor:
+        """What :meth:`flat` gives for unit vectors of a linear layer's outputs: (G, 1, S, I), a view of its matrix."""
+        assert isinstance(self.layer, Dense)
+        return self.layer.weight[:, None, units]
 
     def patches(
         self, coefficients: Tensor, patch: Patch, shape: Shape, sites: Tensor | None = None
@@ -70,7 +76,7 @@ class Transposed:
         if patch.count == 1:  # a whole map: keep what lies on the input, and no more
             before, crop = Patch((1, 1), (self.source[1], self.source[2])), before.padding
         if patch.cell == 1 and is_small(layer.weight, layer.window, patch.kernel, before.kernel):
-            return torch.matmul(rows, self.matrix(patch.kernel, before.kernel, crop)), before
+            return product(rows, self.matrix(patch.kernel, before.kernel, crop)), before
         maps = rows.unflatten(2, (-1, *patch.grid))
         if _has_phases(layer.window):
             return self._by_phases(maps, patch)

@@ -37,6 +37,9 @@ from gls_es.bounds.patches import Patch
 from gls_es.bounds.query import Query
 from gls_es.bounds.relaxation import adaptive
 
+EVEN = 8
+"""The rows of an image are filled up to a multiple of this: both signs of 8 make 16, see ``product.IMAGES``."""
+
 
 def unstable_bounds(query: Query, index: int) -> Bounds:
     """(l, u) of node ``index``: intervals, intersected with a backward pass where they enclose 0; (G, B, *shape)."""
@@ -75,6 +78,7 @@ def _refined(query: Query, index: int, unstable: Tensor, images: slice) -> Tenso
     most = int(unstable.sum(2).max())
     if most == 0:
         return query.box.centre.new_zeros(2, *unstable.shape)
+    most = -(-most // EVEN) * EVEN
     place = unstable.cumsum(2) - 1
     # the neurons in ascending order, filled up with neuron 0; stable ones go to a last column that is dropped
     neurons = place.new_zeros(*unstable.shape[:2], most + 1)
