@@ -16,9 +16,12 @@ from click.core import ParameterSource
 from .options import EPS, SETTING, config_option, config_tables, output_options
 from .session import Session
 
+LOGGERS = ("csv", "tensorboard", "wandb", "mlflow")
 SEARCHERS = ("pgpe", "rgs", "grad")
 _ACTORS = ("actors", "gpus_per_actor", "ray_address")
-_WITH_RESUME = frozenset({"resume", "generations", "data", "problem", "json", "quiet", "save_every", "keep", *_ACTORS})
+_WITH_RESUME = frozenset({"resume", "generations", "data", "problem", "json", "quiet", "save_every", "keep", "log"}) | {
+    *_ACTORS
+}
 
 
 @click.command()
@@ -64,6 +67,12 @@ _WITH_RESUME = frozenset({"resume", "generations", "data", "problem", "json", "q
     "--gpus-per-actor", type=click.FloatRange(min=0), default=0.0, help="GPUs for each of them; 0.5: two share one."
 )
 @click.option("--ray-address", metavar="HOST:PORT", help="A running Ray cluster, for actors on several machines.")
+@click.option(
+    "--log",
+    type=click.Choice(LOGGERS),
+    multiple=True,
+    help="Also log to a CSV file, TensorBoard, Weights & Biases or MLflow; may be repeated.",
+)
 @click.option("--resume", type=click.Path(path_type=Path), metavar="RUN", help="Continue the run in this folder.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 @config_option("recipe", "options")
@@ -208,7 +217,7 @@ def _arguments(ctx: click.Context, options: dict[str, Any]) -> dict[str, Any]:
 def _bookkeeping(options: dict[str, Any]) -> Any:
     from gls_es.training import Bookkeeping
 
-    return Bookkeeping(save_every=options["save_every"], keep=options["keep"])
+    return Bookkeeping(save_every=options["save_every"], keep=options["keep"], log=options["log"] or None)
 
 
 def _actors(options: dict[str, Any]) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from evotorch.algorithms.searchalgorithm import SearchAlgorithm
@@ -18,8 +18,14 @@ from gls_es.searchers.table import finish_generation, mean_loss, set_learning_ra
 from gls_es.training.averaging import Average
 from gls_es.training.evaluation import center_row
 from gls_es.training.progress import Progress
-from gls_es.training.runfolder import MetricsWriter
 from gls_es.training.schedules import Schedule
+
+
+class Rows(Protocol):
+    """A log of rows by generation."""
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Append one row."""
 
 
 class TrainingInterrupted(GlsEsError):
@@ -58,7 +64,7 @@ class Loop:
     searcher: SearchAlgorithm
     schedule: Schedule
     save: Callable[[Loop], None]
-    metrics: MetricsWriter
+    metrics: Rows
     progress: Progress
     average: Average = field(default_factory=lambda: Average(decay=0.0))
     save_every: float = 30.0

@@ -20,7 +20,8 @@ from gls_es.training.bookkeeping import DEFAULT, Bookkeeping
 from gls_es.training.checkpoint import load_checkpoint
 from gls_es.training.loop import Loop, TrainingInterrupted
 from gls_es.training.progress import NullProgress, Progress
-from gls_es.training.runfolder import MetricsWriter, RunFolder
+from gls_es.training.runfolder import RunFolder
+from gls_es.training.runlog import RunLog
 from gls_es.training.saving import Saver
 from gls_es.training.schedules import Schedule
 from gls_es.training.settings import (
@@ -94,8 +95,8 @@ def train(
         RunFolder.create(default_folder(settings) if out is None else out) as folder,
     ):
         folder.write_config(config_table(made, settings))
-        with MetricsWriter(folder.metrics) as metrics:
-            loop = _loop(made, search, settings, folder, metrics, shown)
+        with _log(made, settings, folder, shown) as log:
+            loop = _loop(made, search, settings, folder, log, shown)
             return _run(loop, folder, settings, signals)
 
 
@@ -140,8 +141,8 @@ def resume(
         made.network = made.network.holding(saved["center"], saved["buffers"])
         search = build(settings.searcher, made, settings.recipe)
         restore_searcher(search, saved["searcher_state"])
-        with MetricsWriter(folder.metrics, after=saved["generation"]) as metrics:
-            loop = _loop(made, search, settings, folder, metrics, shown)
+        with _log(made, settings, folder, shown, after=saved["generation"]) as log:
+            loop = _loop(made, search, settings, folder, log, shown)
             loop.restore(saved)
             return _run(loop, folder, settings, signals)
 
@@ -196,12 +197,24 @@ def plan(
     return plan_table(made, settings)
 
 
+def _log(
+    made: CertifiedTrainingProblem,
+    settings: Settings,
+    folder: RunFolder,
+    progress: Progress,
+    *,
+    after: int | None = None,
+) -> RunLog:
+    config = config_table(made, settings)
+    return RunLog(folder, settings.bookkeeping, config=config, note=progress.note, after=after)
+
+
 def _loop(
     made: CertifiedTrainingProblem,
     searcher: SearchAlgorithm,
     settings: Settings,
     folder: RunFolder,
-    metrics: MetricsWriter,
+    log: RunLog,
     progress: Progress,
 ) -> Loop:
     recipe = settings.recipe
@@ -210,7 +223,7 @@ def _loop(
         searcher=searcher,
         schedule=Schedule(recipe, made.eps, made.method),
         save=Saver(folder.checkpoint, settings),
-        metrics=metrics,
+        metrics=log,
         progress=progress,
         average=Average(recipe.average_decay, recipe.average_from),
         save_every=cast(float, settings.bookkeeping.save_every),

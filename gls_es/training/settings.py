@@ -21,7 +21,7 @@ from gls_es.recipe import Recipe
 from gls_es.registry import registered_name, resolve
 from gls_es.searchers.table import DEFAULTS, SEARCHERS
 from gls_es.training.actors import Actors
-from gls_es.training.bookkeeping import Bookkeeping
+from gls_es.training.bookkeeping import Bookkeeping, needed
 from gls_es.training.warmstart import read_start
 
 ProblemLike = str | type[CertifiedTrainingProblem] | CertifiedTrainingProblem
@@ -62,6 +62,8 @@ def prepared(
         ConfigError: an argument that makes no sense.
         CheckpointError: ``init`` cannot be read, or does not fit.
     """
+    for name in set(options["bookkeeping"].log) - {"csv"}:
+        needed(name)  # before there is a run folder
     start = None if init is None else read_start(init)
     made, settings = _made(problem, searcher, **options)
     if start is not None:

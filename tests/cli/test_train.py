@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 from click.testing import Result
 
+from gls_es.cli import train as commands
 from gls_es.errors import TrainingError
 from gls_es.training import Actors, Bookkeeping
+from gls_es.training.bookkeeping import LOGGERS
 
 Run = Callable[..., Result]
 
@@ -41,8 +43,8 @@ def test_the_defaults_reach_training(run: Run, work: Any) -> None:
 def test_every_option_reaches_training(run: Run, work: Any, tmp_path: Path) -> None:
     options = {"--searcher": "rgs", "--out": "r", "--seed": 3, "--eps": "8/255", "--method": "ibp", "--generations": 5}
     more = {"--device": "cuda:1", "--data": tmp_path, "--set": "popsize=8"}
-    more |= {"--init": "w.pt", "--save-every": 2.5, "--keep": 3}
     more |= {"--actors": 4, "--gpus-per-actor": 0.5, "--ray-address": "head:6379"}
+    more |= {"--init": "w.pt", "--save-every": 2.5, "--keep": 3, "--log": "csv"}
     flat = [part for pair in (options | more).items() for part in pair]
     assert run("train", "--problem", "p.py:C", *flat).exit_code == 0
     (_, args, kwargs) = work.calls[0]
@@ -57,8 +59,8 @@ def test_every_option_reaches_training(run: Run, work: Any, tmp_path: Path) -> N
         "data_root": tmp_path,
         "overrides": {"popsize": 8},
         "init": "w.pt",
-        "bookkeeping": Bookkeeping(save_every=2.5, keep=3),
         "actors": Actors(4, 0.5, "head:6379"),
+        "bookkeeping": Bookkeeping(save_every=2.5, keep=3, log=("csv",)),
     }
 
 
@@ -177,3 +179,7 @@ def test_libraries_are_told_to_be_quiet(run: Run, work: Any, monkeypatch: pytest
     run("train", "--problem", "p")
     assert os.environ["EVOTORCH_VERBOSE_LEVEL"] == "0"
     assert os.environ["RAY_USAGE_STATS_ENABLED"] == "1"  # who wants it keeps it
+
+
+def test_the_names_of_loggers_are_those_of_training() -> None:
+    assert commands.LOGGERS == LOGGERS

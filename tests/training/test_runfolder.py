@@ -206,9 +206,9 @@ def test_every_row_is_on_its_way_once_written(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     with MetricsWriter(path) as writer:
         for generation in range(3):
-            writer.write({"generation": generation, "loss": 0.5, "nan": math.nan, "note": None})
+            writer.write({"generation": generation, "loss": 0.5, "nan": math.nan, "note": None, "in": {"a": math.inf}})
             assert len(rows(path)) == generation + 1  # read while the writer is open
-    assert rows(path)[2] == {"generation": 2, "loss": 0.5, "nan": None, "note": None}
+    assert rows(path)[2] == {"generation": 2, "loss": 0.5, "nan": None, "note": None, "in": {"a": None}}
 
 
 def test_a_killed_writer_loses_nothing_that_was_written(tmp_path: Path) -> None:

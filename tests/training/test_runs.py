@@ -117,7 +117,7 @@ def test_the_latest_checkpoints_are_kept_under_their_numbers(tmp_path: Path) -> 
     assert_same(load_checkpoint(checkpoint), load_checkpoint(tmp_path / "run" / "checkpoint-0000012.pt"))
     resume(tmp_path / "run", generations=14, bookkeeping=Bookkeeping(keep=1))  # the rest is as it was
     assert numbered(tmp_path / "run") == ["checkpoint-0000014.pt"]
-    assert load_checkpoint(checkpoint)["bookkeeping"] == {"save_every": 0, "keep": 1}
+    assert load_checkpoint(checkpoint)["bookkeeping"] == {"save_every": 0, "keep": 1, "log": []}
     run(tmp_path / "other")
     assert numbered(tmp_path / "other") == []
 
