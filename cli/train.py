@@ -19,6 +19,11 @@ from .session import Session
 LOGGERS = ("csv", "tensorboard", "wandb", "mlflow")
 SEARCHERS = ("pgpe", "rgs", "grad")
 _ACTORS = ("actors", "gpus_per_actor", "ray_address")
+_SOURCES = {
+    ParameterSource.COMMANDLINE: "command line",
+    ParameterSource.ENVIRONMENT: "environment",
+    ParameterSource.DEFAULT_MAP: "file",
+}
 _WITH_RESUME = frozenset({"resume", "generations", "data", "problem", "json", "quiet", "save_every", "keep", "log"}) | {
     *_ACTORS
 }
@@ -92,7 +97,8 @@ def train(ctx: click.Context, /, **options: Any) -> None:
 
     prepare_libraries()
     if options["dry_run"]:
-        _show_plan(_plan(ctx, options), session)
+        planned = _plan(ctx, options)
+        _show_plan(planned, _sources(ctx, options, planned), session)
         return
     from gls_es.training import TrainingInterrupted
     from gls_es.training.progress import make_progress
@@ -226,18 +232,35 @@ def _actors(options: dict[str, Any]) -> Any:
     return Actors(options["actors"], options["gpus_per_actor"], options["ray_address"])
 
 
-def _show_plan(plan: Mapping[str, Any], session: Session) -> None:
+def _sources(ctx: click.Context, options: dict[str, Any], planned: Mapping[str, Any]) -> dict[str, str]:
+    """Where each value of the plan comes from, by its dotted names; what only follows from others is left out."""
+    sources = {str(param.name): ctx.get_parameter_source(str(param.name)) for param in ctx.command.params}
+    given = {name: _SOURCES[source] for name, source in sources.items() if source in _SOURCES}
+    found = {name: given.get(name, "default") for name in planned if name in sources}
+    recipe = dict.fromkeys(planned.get("recipe", {}), "recipe")
+    if "generations" in given:
+        recipe["generations"] = given["generations"]
+    recipe |= dict.fromkeys(config_tables(ctx).get("recipe", {}), "file")
+    recipe |= {name: given["settings"] for name, _ in options["settings"]}
+    if "loss" in given:  # the option goes over the table, and over --set
+        recipe["loss"] = given["loss"]
+    found |= {name: recipe[name] for name in ("generations", "loss") if name in found and name in recipe}
+    return found | {f"recipe.{name}": source for name, source in recipe.items()}
+
+
+def _show_plan(plan: Mapping[str, Any], sources: Mapping[str, str], session: Session) -> None:
     from rich.table import Table
     from rich.text import Text
 
     from .output import print_json, results
 
     if session.json:
-        print_json(plan)
+        print_json({**plan, "sources": sources})
         return
     table = Table(box=None, show_header=False, pad_edge=False)
     for key, value in _flat(plan, ""):
-        table.add_row(Text(key), Text(f"{value:.6g}" if isinstance(value, float) else str(value)))
+        shown = f"{value:.6g}" if isinstance(value, float) else str(value)
+        table.add_row(Text(key), Text(shown), Text(sources.get(key, "")))
     results().print(table)
 
 

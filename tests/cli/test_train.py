@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from click.testing import Result
 
 from gls_es.cli import train as commands
 from gls_es.errors import TrainingError
 from gls_es.training import Actors, Bookkeeping
 from gls_es.training.bookkeeping import LOGGERS
+from gls_es.training.checkpoint import load_checkpoint
 
 Run = Callable[..., Result]
 
@@ -157,13 +159,54 @@ def test_dry_run_trains_nothing(run: Run, work: Any) -> None:
     result = run("train", "--problem", "p", "--dry-run", "--set", "popsize=8")
     assert [name for name, *_ in work.calls] == ["plan"]
     assert work.calls[0][2]["overrides"] == {"popsize": 8}
-    lines = [line.split(maxsplit=1) for line in result.stdout.splitlines()]
-    assert ["recipe.lr", "0.1"] in [[cell.strip() for cell in line] for line in lines]
+    assert ["recipe.lr", "0.1", "recipe"] in [line.split() for line in result.stdout.splitlines()]
+    assert ["recipe.popsize", "4", "command", "line"] in [line.split() for line in result.stdout.splitlines()]
 
 
 def test_dry_run_in_json(run: Run, work: Any) -> None:
     plan = json.loads(run("train", "--problem", "p", "--dry-run", "--json").stdout)
+    sources = plan.pop("sources")
     assert plan == {"problem": "p", "recipe": {"popsize": 4, "lr": 0.1}, "out": "runs/one", "eta": None}
+    assert sources == {
+        "problem": "command line", "out": "default", "recipe.popsize": "recipe", "recipe.lr": "recipe",
+    }  # fmt: skip
+
+
+def test_a_plan_says_where_each_value_comes_from(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "run.toml").write_text("keep = 2\n[recipe]\npopsize = 8\nl1 = 0.5\n")
+    result = run(
+        "train", "--problem", "tests.problem.toys:Blobs", "--config", tmp_path / "run.toml", "--set", "l1=0.25",
+        "--dry-run", "--json", env={"GLS_ES_TRAIN_SEED": "7", "GLS_ES_TRAIN_GENERATIONS": "40"},
+    )  # fmt: skip
+    plan = json.loads(result.stdout)
+    sources = plan["sources"]
+    wanted = {
+        "problem": ("tests.problem.toys:Blobs", "command line"),
+        "seed": (7, "environment"),
+        "keep": (2, "file"),
+        "searcher": ("pgpe", "default"),
+        "generations": (40, "environment"),
+    }
+    assert {name: (plan[name], sources[name]) for name in wanted} == wanted
+    inner = {"popsize": (8, "file"), "l1": (0.25, "command line"), "generations": (40, "environment")}
+    inner |= {"batch_size": (64, "recipe")}
+    assert {name: (plan["recipe"][name], sources[f"recipe.{name}"]) for name in inner} == inner
+
+
+def test_the_settings_of_a_run_make_the_same_run_again(run: Run, tmp_path: Path) -> None:
+    first, again = tmp_path / "first", tmp_path / "again"
+    given = ("--set", "popsize=4", "--set", "average_decay=0.9", "--eps", "1/30", "--seed", "5", "--keep", "1")
+    problem = "tests.problem.toys:Blobs"
+    made = run("train", "--problem", problem, "--generations", "7", "--log", "csv", *given, "--out", first)
+    assert made.exit_code == 0, made.output
+    made = run("train", "--config", first / "config.toml", "--out", again)
+    assert made.exit_code == 0, made.output
+    assert (first / "config.toml").read_text() == (again / "config.toml").read_text()
+    one, other = (load_checkpoint(folder / "checkpoint.pt") for folder in (first, again))
+    assert torch.equal(one["center"], other["center"])
+    assert one["recipe"] == other["recipe"]
+    assert one["eps"] == 1 / 30
+    assert {path.name for path in first.iterdir()} == {path.name for path in again.iterdir()}
 
 
 def test_an_interrupted_run_says_how_to_go_on(run: Run, work: Any) -> None:
