@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from gls_es.batchnorm import has_statistics, precise_statistics, updated_statistics
 from gls_es.bounds import Plan, method_named
-from gls_es.data import Dataset
+from gls_es.data import Dataset, Split
 from gls_es.errors import ConfigError
 from gls_es.fitness import Minibatch, Stage, active_loss, loss_named, mean_gradient, member_losses
 from gls_es.initialisation import INITIALISATIONS, initialise
@@ -144,6 +144,7 @@ class CertifiedTrainingProblem(PopulationProblem):
         self.validation = _checked("validation", validation, whole, "a whole number of images, at least 0")
         self.data_root = None if data_root is None else str(data_root)
         self._data: Dataset | None = None
+        self._resident: Split | None = None
         self._batch: Minibatch | None = None
         self.network = self._initial_network()
         self.generation = -1
@@ -225,10 +226,17 @@ class CertifiedTrainingProblem(PopulationProblem):
         return self._data
 
     @property
+    def _training_images(self) -> Split:
+        """The training split on the device that evaluates, as it is stored (bytes); moved there once."""
+        if self._resident is None:
+            self._resident = self.data.train.to(str(self.aux_device))
+        return self._resident
+
+    @property
     def minibatch(self) -> Minibatch:
         """The current generation's images and boxes."""
         if self._batch is None:
-            split = self.data.train
+            split = self._training_images
             indices = minibatch_indices(self.run_seed, max(self.generation, 0), size=self.batch_size, total=len(split))
             images, labels = split.batch(indices, device=str(self.aux_device), dtype=torch.float32)
             images = self.augment(images, generator(self.run_seed, "augmentation", max(self.generation, 0)))
@@ -261,7 +269,7 @@ class CertifiedTrainingProblem(PopulationProblem):
         """
         if not has_statistics(self.network):
             return
-        train = self.data.train
+        train = self._training_images
         rows = minibatch_indices(derived_seed(self.run_seed, "statistics"), 0, size=images, total=len(train))
 
         def batches() -> Iterator[Tensor]:
@@ -343,7 +351,7 @@ class CertifiedTrainingProblem(PopulationProblem):
 
     @property
     def _nonserialized_attribs(self) -> list[str]:
-        return ["_data", "_batch", "_sampling", "_share"]
+        return ["_data", "_resident", "_batch", "_sampling", "_share"]
 
     def _make_sync_data_for_actors(self) -> dict[str, Any]:
         buffers = self.network.buffers() if has_statistics(self.network) else {}

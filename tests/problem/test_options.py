@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pickle
 import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gls_es.data import Split
 from gls_es.errors import ConfigError, DataError
 from gls_es.options import problem_options, split_overrides
 from gls_es.registry import resolve
@@ -88,3 +90,16 @@ def test_an_object_has_settled_its_options(tmp_path: Path) -> None:
         train(WideBlobs(width=3), out=tmp_path / "run", overrides={"width": 4})
     checkpoint = train(WideBlobs(width=3), out=tmp_path / "run", generations=2, overrides={"popsize": 4})
     assert load_trained(checkpoint).network.relu_shapes == [(3,)]
+
+
+def test_training_images_move_to_the_device_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    moves = []
+    real = Split.to
+    monkeypatch.setattr(Split, "to", lambda self, device: moves.append(device) or real(self, device))
+    problem = Blobs(batch_size=4)
+    for generation in range(5):
+        problem.begin(generation)
+        assert len(problem.minibatch) == 4
+    assert moves == ["cpu"]
+    assert problem._training_images.images.data_ptr() == problem.data.train.images.data_ptr()  # no copy on a CPU
+    assert pickle.loads(pickle.dumps(problem))._resident is None  # every process loads its own
