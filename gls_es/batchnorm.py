@@ -1,9 +1,12 @@
 """Statistics of BatchNorm while training goes on: estimated from clean images, never from boxes or attacked images.
 
 A network's fitness has to be a function of its weights alone, so a generation sees fixed means and variances, those of
-the network's buffers. Between generations they follow the center: its forward pass on the generation's images moves
-them as ``nn.BatchNorm2d`` in train mode would (an exponential average). When training ends, :func:`precise_statistics`
-replaces the average over many different centers by mean and variance for the final one.
+the network's buffers. They may stay as :func:`precise_statistics` finds them for the initial weights, or follow the
+center between generations, whose forward pass moves them as ``nn.BatchNorm2d`` in train mode would (an exponential
+average), and are computed precisely for the final weights at the end.
+
+Following has a flaw that training by batch statistics has not: no gradient tells the weights that the statistics will
+follow. What is gained by shifting or scaling activations against today's statistics is lost when they catch up.
 
 γ and β are weights like others, and part of θ.
 """

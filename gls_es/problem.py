@@ -261,7 +261,7 @@ class CertifiedTrainingProblem(PopulationProblem):
             self.network.load_buffers(updated_statistics(self.network, center, self.minibatch.images))
 
     def settle_statistics(self, center: Tensor, *, images: int) -> None:
-        """Replace BatchNorm's running statistics by those of the final weights over the training set.
+        """Replace BatchNorm's running statistics by those of the center over the training set.
 
         Args:
             center: (L,).

@@ -14,6 +14,7 @@ FITNESS = ("raw", "normalized", "ranks")
 STDEV_MODES = ("absolute", "relative")
 OPTIMIZERS = ("adam", "clipup", "sgd")
 RAMPS = ("linear", "smooth")
+STATISTICS = ("frozen", "follow")
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,9 @@ class Recipe:
         crown_ibp_beta_end: weight β of CROWN-IBP in the loss "crown-ibp" once eps is full (from 1 at the ramp's start).
         evaluate_every: generations between evaluations of the center on held-out images.
         evaluate_images: how many of them.
-        statistics_images: training images from which BatchNorm's statistics are computed anew at the end.
+        statistics: what happens to BatchNorm's statistics: "frozen" keeps those of the initial weights; with "follow"
+            the center's minibatches update them between generations, and they are computed anew for the final weights.
+        statistics_images: training images that they are computed from, at the start or at the end.
     """
 
     generations: int = 1000
@@ -109,6 +112,7 @@ class Recipe:
     crown_ibp_beta_end: float = 0.0
     evaluate_every: int = 100
     evaluate_images: int = 256
+    statistics: str = "frozen"
     statistics_images: int = 10_000
 
     def __post_init__(self) -> None:
@@ -135,6 +139,7 @@ class Recipe:
         self._require("learning_rate_drops", whole and list(drops) == sorted(drops), "generations in ascending order")
         self._require("fitness", self.fitness in FITNESS, f"one of {', '.join(FITNESS)}")
         self._require("stdev_mode", self.stdev_mode in STDEV_MODES, f"one of {', '.join(STDEV_MODES)}")
+        self._require("statistics", self.statistics in STATISTICS, f"one of {', '.join(STATISTICS)}")
         self._require("ramp", self.ramp in RAMPS, f"one of {', '.join(RAMPS)}")
         self._require("optimizer", self.optimizer in OPTIMIZERS, f"one of {', '.join(OPTIMIZERS)}")
 

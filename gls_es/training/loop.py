@@ -102,7 +102,7 @@ class Loop:
         """Run to the last generation, or until a stop is requested; the state is saved either way."""
         if self.saved is None:
             if not self.has_statistics:
-                self.problem.update_statistics(self._position)
+                self._begin_statistics()
             self._save()  # from here on a killed run can go on
         began = last_save = time.monotonic()
         before, first = self.elapsed, self.done
@@ -125,6 +125,17 @@ class Loop:
         self.save(self)
         self.saved = self.done
 
+    def _begin_statistics(self) -> None:
+        if self.recipe.statistics == "follow":
+            self.problem.update_statistics(self._position)
+        else:
+            self.problem.settle_statistics(self._position, images=self.recipe.statistics_images)
+
+    def _follow_with_statistics(self) -> None:
+        self.problem.update_statistics(self._position)
+        if self.done == self.recipe.generations:
+            self.problem.settle_statistics(self.center, images=self.recipe.statistics_images)
+
     def _generation(self) -> dict[str, Any]:
         generation = self.done
         self.problem.begin(generation)
@@ -135,11 +146,10 @@ class Loop:
         self.searcher.step()
         loss = mean_loss(self.searcher)
         finish_generation(self.searcher)
-        self.problem.update_statistics(self._position)
         self.done = generation + 1
         self.average.add(self._position, self.done)
-        if self.done == self.recipe.generations:
-            self.problem.settle_statistics(self.center, images=self.recipe.statistics_images)
+        if self.recipe.statistics == "follow":
+            self._follow_with_statistics()
         stage = self.problem.stage
         row = {
             "generation": self.done,

@@ -1,4 +1,4 @@
-"""BatchNorm while training: frozen in a generation, following the center between two, exact at the end."""
+"""BatchNorm while training: frozen for a whole run, or following the center and exact at the end."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ from gls_es.training import TrainingInterrupted, load_trained, resume
 from gls_es.training.checkpoint import load_checkpoint
 from tests.problem.normed import NormedBlobs
 
-from .running import Recording, StopAfter, assert_same, rows, run, timeless
+from .running import Recording, StopAfter, assert_same, rows, timeless
+from .running import run as any_run
 
+run = partial(any_run, statistics="follow")
 NORMED = "tests.problem.normed:NormedBlobs"
 
 
@@ -70,6 +72,25 @@ def test_a_finished_run_has_exact_statistics_and_they_are_certified(tmp_path: Pa
     assert shown.rows[-1]["natural_accuracy"] == natural  # the last row is about the network that is saved
     assert bool((module[0](images).mean(0) - module[1].running_mean).abs().max() < 1e-5)
     assert len(labels) == 20
+
+
+@pytest.mark.parametrize("searcher", ["pgpe", "grad"])
+def test_frozen_statistics_are_those_of_the_initial_weights(tmp_path: Path, searcher: str) -> None:
+    content = load_checkpoint(any_run(tmp_path / "run", searcher=searcher, problem=NORMED))
+    problem = NormedBlobs()
+    images, _ = problem.data.train.batch()
+    wanted = precise_statistics(problem.network, problem.network.parameter_vector(), lambda: [images])
+    for name, value in wanted.items():
+        torch.testing.assert_close(content["buffers"][name], value, rtol=1e-5, atol=1e-6)
+    assert not torch.equal(content["center"], problem.network.parameter_vector())
+
+
+def test_a_stopped_run_with_frozen_statistics_goes_on_bit_for_bit(tmp_path: Path) -> None:
+    straight = any_run(tmp_path / "straight", problem=NORMED)
+    broken = tmp_path / "broken"
+    with pytest.raises(TrainingInterrupted):
+        any_run(broken, problem=NORMED, progress=StopAfter(5))
+    assert_same(timeless(load_checkpoint(straight)), timeless(load_checkpoint(resume(broken))))
 
 
 def test_only_some_of_the_training_set_if_so_wanted(tmp_path: Path) -> None:
