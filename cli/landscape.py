@@ -10,7 +10,7 @@ import click
 
 from gls_es.errors import ConfigError
 
-from .options import EPS, config_option, output_options
+from .options import CHECKPOINT, EPS, config_option, output_options
 from .session import Session
 
 _COLUMNS = {
@@ -25,7 +25,7 @@ _COLUMNS = {
 
 
 @click.command()
-@click.argument("checkpoint", type=click.Path(exists=True, path_type=Path))
+@click.argument("checkpoint", type=CHECKPOINT)
 @click.option("--problem", metavar="NAME", help="The problem it was trained on, where the checkpoint names a file.")
 @click.option("--eps", type=EPS, help="Radius in pixel units, 0.1 or 8/255; by default the stored one.")
 @click.option("--images", type=click.IntRange(min=1), default=32, show_default=True, help="The loss is their mean.")

@@ -123,6 +123,21 @@ class NamesType(click.ParamType):  # type: ignore[type-arg]  # as above
         return names
 
 
+class CheckpointType(click.Path):
+    """An existing file, or a network of the zoo: zoo:NAME."""
+
+    name = "checkpoint"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path; a zoo network's is inside the package."""
+        if str(value).startswith("zoo:"):
+            from gls_es.zoo import located
+
+            value = located(value)
+        return super().convert(value, param, ctx)
+
+
+CHECKPOINT = CheckpointType(exists=True, path_type=Path)
 EPS = EpsType()
 SETTING = SettingType()
 BYTES = BytesType()

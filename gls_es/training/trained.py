@@ -11,6 +11,7 @@ from gls_es.errors import CheckpointError
 from gls_es.network import Network
 from gls_es.registry import resolve
 from gls_es.training.checkpoint import load_checkpoint
+from gls_es.zoo import located
 
 if TYPE_CHECKING:
     from gls_es.problem import CertifiedTrainingProblem
@@ -70,7 +71,7 @@ def load_trained(path: str | Path, *, problem: str | None = None) -> Trained:
     """Load a checkpoint written by ``gls-es train``.
 
     Args:
-        path: the checkpoint.
+        path: the checkpoint, or ``zoo:NAME`` for one that comes with gls-es.
         problem: the problem's name, needed where the checkpoint names a file of Python code: nothing in a checkpoint
             makes gls-es execute a file that the user did not name.
 
@@ -78,6 +79,7 @@ def load_trained(path: str | Path, *, problem: str | None = None) -> Trained:
         CheckpointError: the file is missing, damaged, or does not fit the problem it names.
         ConfigError: the problem it names cannot be found.
     """
+    path = located(path)
     content = load_checkpoint(path)
     missing = [key for key in _NEEDED if key not in content]
     if missing:

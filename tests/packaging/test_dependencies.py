@@ -31,7 +31,7 @@ ALLOWED: dict[str, set[str]] = {
     "fitness": {"bounds", "losses", "network", "basics"},
     "problem": {"fitness", "bounds", "network", "data", "recipe", "basics"},
     "searchers": {"problem", "recipe", "basics"},
-    "training": {"searchers", "problem", "registry", "fitness", "bounds", "network", "data", "recipe", "basics"},
+    "training": {"zoo", "searchers", "problem", "registry", "fitness", "bounds", "network", "data", "recipe", "basics"},
     "certification": {"bounds", "network", "basics"},
     "formats": {"certification", "training", "registry", "data", "network", "basics"},
     "problems": {"problem", "recipe", "data", "network", "registry", "basics"},
@@ -49,7 +49,9 @@ ALLOWED: dict[str, set[str]] = {
     "doctor": {"data", "network", "basics"},
     "landscape": {"fitness", "bounds", "network", "basics"},
     "report": {"certification", "training", "basics"},
+    "zoo": {"basics"},
     "cli": {
+        "zoo",
         "report",
         "doctor",
         "formats",

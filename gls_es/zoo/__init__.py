@@ -1,0 +1,84 @@
+"""Small certified networks that come with gls-es: ``gls-es certify zoo:digits-cnn3`` works at once.
+
+Each is a checkpoint without the state of its training; what made it, and how it was certified, is in its entry. Nothing
+is downloaded.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from gls_es.errors import CheckpointError, ConfigError
+
+PREFIX = "zoo:"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One network of the zoo.
+
+    Attributes:
+        name: what follows ``zoo:``.
+        sha256: digest of its file.
+        made_by: the command that trained it.
+        eps: the radius of the numbers, in pixel units.
+        images: how many test images they are of, the first ones.
+        natural: natural accuracy, a fraction.
+        certified: certified accuracy, a fraction.
+    """
+
+    name: str
+    sha256: str
+    made_by: str
+    eps: float
+    images: int
+    natural: float
+    certified: float
+
+    @property
+    def path(self) -> Path:
+        """The checkpoint."""
+        return Path(__file__).with_name(f"{self.name}.pt")
+
+
+_ALL = (
+    Entry(
+        name="digits-cnn3",
+        sha256="25a33a94acde35f99bbe8fc7e85b9eead161846be4a315fbb3e931532ba3c4bb",
+        made_by="gls-es train --problem digits-cnn3 --searcher grad --method ibp --eps 0.1 --seed 0 --generations 7053",
+        eps=0.1,
+        images=360,
+        natural=0.9694,
+        certified=0.8694,
+    ),
+)
+
+ENTRIES: dict[str, Entry] = {entry.name: entry for entry in _ALL}
+"""Every network by name."""
+
+
+def located(checkpoint: str | Path) -> Path:
+    """The path of a checkpoint: of a zoo network if it is named ``zoo:NAME``, else what was given.
+
+    Raises:
+        ConfigError: the zoo has no such network.
+        CheckpointError: its file is missing or is not the published one.
+    """
+    if not str(checkpoint).startswith(PREFIX):
+        return Path(checkpoint)
+    name = str(checkpoint).removeprefix(PREFIX)
+    entry = ENTRIES.get(name)
+    if entry is None:
+        close = difflib.get_close_matches(name, ENTRIES, 1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise ConfigError(f"the zoo has no network {name!r}: {hint}it has {', '.join(ENTRIES)}.")
+    try:
+        digest = hashlib.sha256(entry.path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise CheckpointError(f"{entry.path}: cannot be read ({error.strerror}); install gls-es again.") from error
+    if digest != entry.sha256:
+        raise CheckpointError(f"{entry.path}: is not the published file; install gls-es again.")
+    return entry.path
