@@ -74,6 +74,51 @@ def test_records_of_another_run_are_refused(tmp_path: Path) -> None:
 
 KILLED = """
 import os, signal, sys, torch
+from gls_es.certification import bab, certify
+torch.manual_seed(0)
+layers = [torch.nn.Linear(2, 20), torch.nn.ReLU(), torch.nn.Linear(20, 20), torch.nn.ReLU(), torch.nn.Linear(20, 3)]
+net = torch.nn.Sequential(*layers)
+with torch.no_grad():
+    for layer in layers[::2]:
+        layer.weight.mul_(2.5)
+images = torch.rand(24, 2)
+labels = net(images).argmax(dim=1)
+left = int(sys.argv[2])
+climb = bab.ascend
+def ascend(*arguments):
+    global left
+    left -= 1
+    if left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return climb(*arguments)
+bab.ascend = ascend
+report = certify(net, images, labels, 0.2, batch_size=6, max_domains=60, records=sys.argv[1], stages=("crown", "bab"))
+print(report.stages["bab"].decided, report.counts)
+"""
+
+
+@pytest.mark.slow
+def test_a_process_killed_while_it_splits_resumes_to_the_same_records(tmp_path: Path) -> None:
+    killed, whole = tmp_path / "killed.jsonl", tmp_path / "whole.jsonl"
+    root = str(Path(__file__).resolve().parents[2])
+    printed = []
+    for path, stop in [(whole, 0), *((killed, stop) for stop in (1, 4, 3, 6, 2, 5, 0))]:
+        command = [sys.executable, "-c", KILLED, str(path), str(stop)]
+        finished = subprocess.run(command, cwd=root, capture_output=True, timeout=120)
+        if finished.returncode == 0:
+            printed.append(finished.stdout)
+        else:
+            assert finished.returncode == -signal.SIGKILL, finished.stderr
+            done = [v.index for v in read_records(killed)[1]]
+            assert done == list(range(len(done)))
+    assert _without_times(killed) == _without_times(whole)
+    assert len(set(printed)) == 1
+    assert int(printed[0].split()[0]) > 0  # there were splits to be killed in
+    assert {v.verdict for v in read_records(whole)[1]} >= {"certified", "falsified"}
+
+
+FINISHED_BATCHES = """
+import os, signal, sys, torch
 from gls_es.certification import certify
 torch.manual_seed(0)
 net = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
@@ -82,7 +127,7 @@ labels = net(images).argmax(dim=1)
 def progress(done, total, counts):
     if done == int(sys.argv[2]):
         os.kill(os.getpid(), signal.SIGKILL)
-certify(net, images, labels, 0.1, batch_size=3, records=sys.argv[1], progress=progress)
+certify(net, images, labels, 0.1, batch_size=3, max_domains=50, records=sys.argv[1], progress=progress)
 """
 
 
@@ -90,7 +135,7 @@ def test_a_killed_process_leaves_what_it_decided(tmp_path: Path) -> None:
     killed, whole = tmp_path / "killed.jsonl", tmp_path / "whole.jsonl"
     root = str(Path(__file__).resolve().parents[2])
     for path, stop, status in [(killed, 6, -signal.SIGKILL), (killed, 0, 0), (whole, 0, 0)]:
-        command = [sys.executable, "-c", KILLED, str(path), str(stop)]
+        command = [sys.executable, "-c", FINISHED_BATCHES, str(path), str(stop)]
         finished = subprocess.run(command, cwd=root, capture_output=True, timeout=120)
         assert finished.returncode == status, finished.stderr
         if stop:
