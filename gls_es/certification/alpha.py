@@ -59,4 +59,4 @@ def alpha_margins(balls: Balls, lower: Tensor, *, budget: int, ascent: Ascent = 
 
 def climbed(balls: Balls, goals: Goals, ascent: Ascent) -> Goals:
     """Unsplit goals with optimised slopes."""
-    return ascend(balls, with_best_start(balls, goals), ascent)[0]
+    return ascend(balls.lower_bounds, with_best_start(balls, balls.lower_bounds, goals), ascent)[0]

@@ -6,7 +6,7 @@ best of all steps is kept.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 import torch
@@ -34,13 +34,17 @@ class Ascent:
     decay: float = 0.98
 
 
-def ascend(balls: Balls, goals: Goals, ascent: Ascent) -> tuple[Goals, Tensor]:
-    """The goals with the best slopes and multipliers met, and their unguarded bounds (D,).
+Bound = Callable[[Goals], Tensor]
+"""Lower bounds (D,) of goals, differentiable in slopes and multipliers."""
+
+
+def ascend(bound: Bound, goals: Goals, ascent: Ascent) -> tuple[Goals, Tensor]:
+    """The goals with the best slopes and multipliers met, and their bounds (D,).
 
     Stops early when every goal's bound is positive.
     """
     with torch.no_grad():
-        best, bounds = goals, balls.lower_bounds(goals)
+        best, bounds = goals, bound(goals)
     if not goals.slopes:  # an affine network has nothing to climb
         return best, bounds
     split = {relu for relu, sign in goals.signs.items() if bool(sign.any())}
@@ -49,25 +53,25 @@ def ascend(balls: Balls, goals: Goals, ascent: Ascent) -> tuple[Goals, Tensor]:
         if bool((bounds > 0).all()):
             break
         current = climb.goals()
-        value = balls.lower_bounds(current)
+        value = bound(current)
         better = value.detach() > bounds
         best, bounds = _chosen(better, current, best), torch.where(better, value.detach(), bounds)
         climb.step(value.sum())
     last = climb.goals()
     with torch.no_grad():
-        value = balls.lower_bounds(last)
+        value = bound(last)
     better = value > bounds
     return _chosen(better, last, best), torch.where(better, value, bounds)
 
 
-def with_best_start(balls: Balls, goals: Goals) -> Goals:
+def with_best_start(balls: Balls, bound: Bound, goals: Goals) -> Goals:
     """The goals with the better of the adaptive and the zero slopes: neither is always above the other."""
     adaptive: Layers = {}
     for relu, (lower, upper) in balls.search.bounds.items():
         adaptive[relu] = (upper + lower > 0).to(lower.dtype)[0, goals.image]
     with torch.no_grad():
         other = replace(goals, slopes=adaptive)
-        return _chosen(balls.lower_bounds(other) > balls.lower_bounds(goals), other, goals)
+        return _chosen(bound(other) > bound(goals), other, goals)
 
 
 def _chosen(mask: Tensor, yes: Goals, no: Goals) -> Goals:

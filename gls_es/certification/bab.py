@@ -140,7 +140,7 @@ class _Tree:
         if len(inner) == 0:
             return inner
         halves = children(inner.goals, choice.neuron[choice.exists])
-        climbed_halves, _ = ascend(self.balls, halves, ASCENT)
+        climbed_halves, _ = ascend(self.balls.lower_bounds, halves, ASCENT)
         for image in halves.image.tolist():
             self.found.domains[image] += 1
         return self._remaining(_Open(climbed_halves, inner.bounds.repeat(2)))

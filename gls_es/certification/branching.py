@@ -87,7 +87,7 @@ def _split(goals: Goals, neuron: Tensor, sign: int) -> Goals:
 def _scores(balls: Balls, goals: Goals) -> tuple[Tensor, Tensor]:
     """BaBSR's estimate and the cost of the upper lines' offsets, (D, neurons) each."""
     offsets = {relu: torch.zeros_like(value, requires_grad=True) for relu, value in goals.slopes.items()}
-    bounds = dual_bounds(balls.search, balls.rows, goals, offsets=offsets)
+    bounds = dual_bounds(balls.search, balls.wanted(goals), goals, offsets=offsets)
     arrived = torch.autograd.grad(bounds.sum(), list(offsets.values()))
     estimates, costs = {}, {}
     for relu, a in zip(offsets, arrived, strict=True):

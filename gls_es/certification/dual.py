@@ -20,11 +20,15 @@ from torch import Tensor
 from gls_es.bounds import Plan, entry_box, method_named
 from gls_es.bounds.box import Box
 from gls_es.bounds.nodes import backward_rows, margin_rows
+from gls_es.bounds.plan import row_size
 from gls_es.bounds.query import Query
 from gls_es.bounds.relaxation import Lines, enclose
 from gls_es.bounds.step import row_dot
 from gls_es.certification.rounding import sound_query
 from gls_es.network import Network
+
+ROWS_AT_ONCE = 64
+"""Goals that one backward pass takes at once: a row each, where a plan counts all rows of a node."""
 
 Layers = dict[int, Tensor]
 """A tensor for every ReLU, by its index in the graph."""
@@ -138,12 +142,28 @@ class Balls:
 
     def lower_bounds(self, goals: Goals) -> Tensor:
         """Bounds in the search's precision, (D,), unguarded; differentiable in slopes and multipliers."""
-        return dual_bounds(self.search, self.rows, goals)
+        return dual_bounds(self.search, self.wanted(goals), goals)
 
     @torch.no_grad()
     def proven_bounds(self, goals: Goals) -> Tensor:
         """Bounds that hold for the executed network, (D,), float64; NaN or infinite where nothing is known."""
-        return dual_bounds(self.proof, self.rows, goals)
+        return dual_bounds(self.proof, self.wanted(goals), goals)
+
+    def wanted(self, goals: Goals) -> Tensor:
+        """Minus the goals' coefficients on the output, (D, K)."""
+        return self.rows[goals.image, goals.column]
+
+    def tightened(self, relu: int, lower: Tensor, upper: Tensor) -> Balls:
+        """The balls with other proven bounds of a ReLU's inputs, (1, B, *shape), float64, nowhere wider than before.
+
+        Rounding errors stay those of the wider bounds.
+        """
+        everything = torch.arange(len(self.rows), device=self.rows.device)
+        balls = self.at(everything)
+        balls.proof.bounds[relu] = lower, upper
+        dtype = balls.search.box.centre.dtype
+        balls.search.bounds[relu] = lower.to(dtype), upper.to(dtype)
+        return balls
 
 
 def _fill_constants(query: Query) -> None:
@@ -153,20 +173,25 @@ def _fill_constants(query: Query) -> None:
         query.base(index)
 
 
-def dual_bounds(root: Query, rows: Tensor, goals: Goals, *, offsets: Mapping[int, Tensor] | None = None) -> Tensor:
+def dual_bounds(
+    root: Query, wanted: Tensor, goals: Goals, *, start: int | None = None, offsets: Mapping[int, Tensor] | None = None
+) -> Tensor:
     """Lower bounds of goals, (D,), in the root's precision.
 
     Args:
         root: the batch, with bounds for every ReLU that hold on the whole balls.
-        rows: minus the margins' coefficients on the output, (B, K - 1, K).
-        goals: which margins, on which parts of the balls, with which slopes and multipliers.
+        wanted: minus the goals' coefficients on the flat value of node ``start``, (D, F).
+        goals: the images, the parts of their balls, slopes and multipliers.
+        start: the node, by default the output.
         offsets: what to add to the lower side of each ReLU's output, (D, *shape) by ReLU: zeros whose gradient is the
             coefficient that arrives at that output.
     """
+    start = root.graph.output if start is None else start
     query = root.selected(goals.image)
+    query.plan = Plan(ROWS_AT_ONCE * row_size(root.graph, start) * query.box.centre.element_size())
     dtype = query.box.centre.dtype
     constant = query.box.centre.new_zeros(len(goals))
-    for relu in query.relus:
+    for relu in (relu for relu in query.relus if relu < start):
         sign = goals.signs[relu].to(dtype)[None]
         low, up = query.bounds[relu]
         low, up = torch.where(sign > 0, low.clamp(min=0), low), torch.where(sign < 0, up.clamp(max=0), up)
@@ -186,11 +211,11 @@ def dual_bounds(root: Query, rows: Tensor, goals: Goals, *, offsets: Mapping[int
             constant = constant + (multiplier * base).flatten(2).sum(2)[0]
         if query.guard:
             constant = constant + query.guard * (multiplier.abs() * size).flatten(2).sum(2)[0]
-    wanted = rows[goals.image, goals.column].to(dtype)[None, :, None]  # (1, D, 1, K)
-    upper = backward_rows(query, query.graph.output, wanted)[0, :, 0]
-    base = query.base(query.graph.output)
+    rows = wanted.to(dtype)[None, :, None]  # (1, D, 1, F)
+    upper = backward_rows(query, start, rows)[0, :, 0]
+    base = query.base(start)
     if base is not None:
-        upper = upper + row_dot(wanted, base)[0, :, 0]
+        upper = upper + row_dot(rows, base.flatten(2))[0, :, 0]
     return -(upper + constant)
 
 

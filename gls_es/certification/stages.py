@@ -21,13 +21,14 @@ from gls_es.certification.bab import Limits, branch_and_bound
 from gls_es.certification.ball import inner_box
 from gls_es.certification.dual import Balls
 from gls_es.certification.execution import DTYPES, Executor
+from gls_es.certification.layers import tighter
 from gls_es.certification.leaves import LeafSolver
 from gls_es.certification.rounding import outward_ball, sound_margins
 from gls_es.network import Network
 
 STAGES = ("attack", "ibp", "crown-ibp", "crown", "best", "alpha", "bab")
 """The stages run by default, cheapest first."""
-KNOWN_STAGES = ("attack", *METHODS, "alpha", "bab")
+KNOWN_STAGES = ("attack", *METHODS, "alpha", "alpha-layers", "bab")
 """Every name of a stage: the attack, any relaxation, optimised slopes, and branch and bound."""
 
 
@@ -116,6 +117,8 @@ def make_stage(name: str, specification: Specification) -> Stage:
         return lambda images: _attack_stage(images, specification)
     if name == "alpha":
         return lambda images: _alpha_stage(images, specification)
+    if name == "alpha-layers":
+        return lambda images: _layers_stage(images, specification)
     if name == "bab":
         return _BranchAndBound(specification)
     return lambda images: _bound_stage(images, specification, method=name)
@@ -150,6 +153,12 @@ def _alpha_stage(images: OpenImages, spec: Specification) -> Outcome:
     balls = balls_of(images, spec)
     lower = alpha_margins(balls, images.lower, budget=spec.limits.budget)
     return _outcome(replace(images, lower=lower, balls=balls), stage="alpha")
+
+
+def _layers_stage(images: OpenImages, spec: Specification) -> Outcome:
+    balls = tighter(balls_of(images, spec), budget=spec.limits.budget)
+    lower = alpha_margins(balls, images.lower, budget=spec.limits.budget)
+    return _outcome(replace(images, lower=lower, balls=balls), stage="alpha-layers")
 
 
 class _BranchAndBound:

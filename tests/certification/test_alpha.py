@@ -13,9 +13,10 @@ from gls_es.certification import certify
 from gls_es.certification.alpha import alpha_margins, climbed, open_margins
 from gls_es.certification.ascent import Ascent, ascend, with_best_start
 from gls_es.certification.dual import Balls, Goals
+from gls_es.certification.layers import tighter
 from tests.oracles import dense, exact
 from tests.oracles.nets import BY_NAME
-from tests.oracles.problems import Problem, problem
+from tests.oracles.problems import Problem, attained, points, problem
 
 HIGHS = 1e-6  # relative feasibility tolerance of the LP solver
 LONG = Ascent(steps=250, decay=0.99)
@@ -57,7 +58,7 @@ def test_the_ascent_climbs_from_crown_to_the_triangle_lp(name: str) -> None:
     task, balls = _balls(name)
     goals = _goals(balls, 2)
     start = balls.lower_bounds(goals)
-    best, bounds = ascend(balls, with_best_start(balls, goals), LONG)
+    best, bounds = ascend(balls.lower_bounds, with_best_start(balls, balls.lower_bounds, goals), LONG)
     adaptive = {relu: (low + up > 0).double()[0, goals.image] for relu, (low, up) in balls.search.bounds.items()}
     plain = balls.lower_bounds(Goals(goals.image, goals.column, goals.signs, adaptive, goals.multipliers))
     assert (bounds >= torch.maximum(start, plain)).all()
@@ -104,6 +105,29 @@ def test_only_open_margins_are_touched_and_none_falls() -> None:
     assert (raised[lower.isfinite()] >= lower[lower.isfinite()]).all()
     tiny = alpha_margins(balls, lower, budget=1)  # one goal at a time
     assert torch.allclose(raised, tiny, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["mlp_deep", "residual_dense", "resnet_pre_activation"])
+def test_tighter_layers_still_hold_and_raise_the_margins(name: str) -> None:
+    task, balls = _balls(name)
+    tight = tighter(balls, budget=2**24)
+    layers = [z for i in range(2) for z in attained(task, 0, points(task, 0, i))[1]]
+    gained = 0.0
+    for place, relu in enumerate(balls.search.relus):
+        (low, up), (old_low, old_up) = tight.proof.bounds[relu], balls.proof.bounds[relu]
+        assert ((low >= old_low) & (up <= old_up)).all()
+        gained += float((low - old_low).sum() + (old_up - up).sum())
+        for image in range(2):
+            z = layers[image * len(balls.search.relus) + place]
+            assert (z >= low[0, image].flatten()).all()
+            assert (z <= up[0, image].flatten()).all()
+    assert gained > 1e-3
+    before, after = (
+        ascend(b.lower_bounds, with_best_start(b, b.lower_bounds, _goals(b, 2)), LONG)[1] for b in (balls, tight)
+    )
+    assert (after >= before - 1e-3 * (1 + before.abs())).all()
+    minimum = torch.cat([_oracle(task, tight, i, exact.milp_minimum) for i in range(2)])
+    assert (after <= minimum + HIGHS * (1 + minimum.abs())).all()
 
 
 def test_the_stage_certifies_what_crown_leaves_open() -> None:

@@ -94,7 +94,7 @@ def test_bounds_of_split_parts_hold_on_the_points_of_the_part() -> None:
         for depth in range(4):
             choice = choose(balls, goals, most=64)
             goals = children(goals, choice.neuron)
-            goals, unguarded = ascend(balls, goals, Ascent(steps=3 * depth, multiplier_rate=0.3))
+            goals, unguarded = ascend(balls.lower_bounds, goals, Ascent(steps=3 * depth, multiplier_rate=0.3))
             proven = balls.proven_bounds(goals)
             assert torch.allclose(proven.float(), unguarded, rtol=1e-3, atol=1e-3)
             for place in range(len(goals)):
@@ -129,7 +129,7 @@ def test_an_empty_part_is_closed_by_its_multipliers() -> None:
         solver = leaves.LeafSolver(balls, lower, upper, lambda *_: None)
         solved = solver.solve(part)
         assert (float(balls.proven_bounds(solved.goals)) > 0) == empty
-        climbed, bound = ascend(balls, part, Ascent(steps=200, multiplier_rate=0.5, decay=1.0))
+        climbed, bound = ascend(balls.lower_bounds, part, Ascent(steps=200, multiplier_rate=0.5, decay=1.0))
         assert (float(bound) > 0) == empty
         assert (float(balls.proven_bounds(climbed)) > 0) == empty
 
