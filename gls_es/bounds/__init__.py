@@ -22,6 +22,7 @@ from gls_es.bounds.intersect import CROWN_INTERSECT
 from gls_es.bounds.method import Method
 from gls_es.bounds.mixed import mixed_crown_ibp
 from gls_es.bounds.plan import Plan
+from gls_es.bounds.precision import full_precision
 from gls_es.bounds.query import Query, entry_box
 from gls_es.bounds.unstable import CROWN_UNSTABLE
 from gls_es.errors import ConfigError
@@ -114,10 +115,12 @@ def box_margins(
         (P, B, K - 1).
     """
     chosen = method if isinstance(method, Method) else method_named(method)
+    plan = Plan.default(params.device.type) if plan is None else plan
     parts = []
-    for query in _queries(net, box, params, chosen, plan):
-        chosen.preactivations(query)
-        parts.append(query.for_all(chosen.margins(query, labels)))
+    with full_precision(params.device, tf32=plan.tf32):
+        for query in _queries(net, box, params, chosen, plan):
+            chosen.preactivations(query)
+            parts.append(query.for_all(chosen.margins(query, labels)))
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
@@ -148,16 +151,17 @@ def box_preactivations(
     Arguments are those of :func:`box_margins`.
     """
     chosen = method_named(method)
+    plan = Plan.default(params.device.type) if plan is None else plan
     parts: list[list[tuple[Tensor, Tensor]]] = []
-    for query in _queries(net, box, params, chosen, plan):
-        chosen.preactivations(query)
-        parts.append([query.bounds[relu] for relu in query.relus])
+    with full_precision(params.device, tf32=plan.tf32):
+        for query in _queries(net, box, params, chosen, plan):
+            chosen.preactivations(query)
+            parts.append([query.bounds[relu] for relu in query.relus])
     return [(torch.cat([p[i][0] for p in parts]), torch.cat([p[i][1] for p in parts])) for i in range(len(parts[0]))]
 
 
-def _queries(net: Network, box: Box, params: Tensor, method: Method, plan: Plan | None) -> Iterator[Query]:
+def _queries(net: Network, box: Box, params: Tensor, method: Method, plan: Plan) -> Iterator[Query]:
     """The queries that cover the population, a group of members each."""
-    plan = Plan.default(box.centre.device.type) if plan is None else plan
     size = plan.group(net.graph, len(box), method.passes, params.element_size())
     for start in range(0, len(params), size):
         yield Query.ask(net, params[start : start + size], box.members(start, start + size), plan=plan)

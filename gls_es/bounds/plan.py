@@ -36,10 +36,12 @@ class Plan:
         bytes: the most that one tensor of coefficients may take. A backward pass holds about four of them (sixteen
             when gradients are kept).
         members: the most members that are bounded together; as many are as ``bytes`` allows.
+        tf32: on CUDA, leave TF32 as PyTorch is set to it, for training only: bounds are then off by about one percent.
     """
 
     bytes: int
     members: int = 64
+    tf32: bool = False
 
     @classmethod
     def default(cls, device: str) -> Plan:
