@@ -57,6 +57,7 @@ _WITH_RESUME = frozenset({"resume", "generations", "data", "problem", "json", "q
     multiple=True,
     help="A hyper-parameter of the recipe, or an option of the problem; may be repeated.",
 )
+@click.option("--tf32", is_flag=True, help="Let CUDA compute in TF32: faster, less exact; certificates never do.")
 @click.option("--init", metavar="FILE", help="Begin with the weights of this checkpoint or state dict.")
 @click.option(
     "--save-every",
@@ -211,7 +212,7 @@ def _arguments(ctx: click.Context, options: dict[str, Any]) -> dict[str, Any]:
     tables = config_tables(ctx)
     loss = {} if options["loss"] is None else {"loss": options["loss"]}
     overrides = {**tables.get("recipe", {}), **tables.get("options", {}), **loss, **dict(options["settings"])}
-    same = ("out", "seed", "eps", "method", "generations", "device", "init")
+    same = ("out", "seed", "eps", "method", "generations", "device", "init", "tf32")
     return {name: options[name] for name in same} | {
         "data_root": options["data"],
         "overrides": overrides,

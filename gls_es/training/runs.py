@@ -15,6 +15,7 @@ from gls_es.recipe import Recipe
 from gls_es.searchers.table import build, restore_searcher
 from gls_es.threads import whole_operations
 from gls_es.training.actors import Actors, running
+from gls_es.training.arithmetic import float32_products
 from gls_es.training.averaging import Average
 from gls_es.training.bookkeeping import DEFAULT, Bookkeeping
 from gls_es.training.checkpoint import load_checkpoint
@@ -53,6 +54,7 @@ def train(
     init: str | Path | None = None,
     bookkeeping: Bookkeeping | None = None,
     actors: Actors | None = None,
+    tf32: bool = False,
     progress: Progress | None = None,
 ) -> Path:
     """Train a network and leave its run folder: ``checkpoint.pt``, ``config.toml``, ``metrics.jsonl``.
@@ -72,6 +74,7 @@ def train(
         init: file of the initial weights (see ``gls_es.training.warmstart.read_start``); None: random ones.
         bookkeeping: how often to save, and what to keep.
         actors: processes that share the population; None: this one alone.
+        tf32: whether CUDA may compute in TF32, faster and less exact.
         progress: what is told of every generation.
 
     Returns:
@@ -86,14 +89,12 @@ def train(
     made, settings = prepared(
         problem, searcher, seed=seed, eps=eps, method=method, device=device, data_root=data_root,
         generations=generations, overrides=overrides, init=init,
-        bookkeeping=(bookkeeping or DEFAULT).over(DEFAULT), actors=actors or Actors(),
+        bookkeeping=(bookkeeping or DEFAULT).over(DEFAULT), actors=actors or Actors(), tf32=tf32,
     )  # fmt: skip
     search = build(searcher, made, settings.recipe)
     shown = progress or NullProgress()
-    with (
-        StopSignals(shown.note) as signals,
-        RunFolder.create(default_folder(settings) if out is None else out) as folder,
-    ):
+    where = default_folder(settings) if out is None else out
+    with StopSignals(shown.note) as signals, RunFolder.create(where) as folder:
         folder.write_config(config_table(made, settings))
         with _log(made, settings, folder, shown) as log:
             loop = _loop(made, search, settings, folder, log, shown)
@@ -169,7 +170,16 @@ def _resumed(
         arguments = kept_arguments | actors.arguments(str(arguments.get("device", "cpu")))
     kept = bookkeeping.over(Bookkeeping(**saved["bookkeeping"]))
     address = None if actors is None else actors.address
-    return Settings(saved["problem"], arguments, saved["searcher"], recipe, kept, saved["init"], address)
+    return Settings(
+        saved["problem"],
+        arguments,
+        saved["searcher"],
+        recipe,
+        kept,
+        init=saved["init"],
+        tf32=saved.get("tf32", False),
+        ray_address=address,
+    )
 
 
 def plan(
@@ -186,12 +196,13 @@ def plan(
     init: str | Path | None = None,
     bookkeeping: Bookkeeping | None = None,
     actors: Actors | None = None,
+    tf32: bool = False,
 ) -> dict[str, Any]:
     """What :func:`train` would do, without doing it: the resolved settings and their cost, as plain values."""
     made, settings = prepared(
         problem, searcher, seed=seed, eps=eps, method=method, device=device, data_root=data_root,
         generations=generations, overrides=overrides, init=init,
-        bookkeeping=(bookkeeping or DEFAULT).over(DEFAULT), actors=actors or Actors(),
+        bookkeeping=(bookkeeping or DEFAULT).over(DEFAULT), actors=actors or Actors(), tf32=tf32,
     )  # fmt: skip
     build(searcher, made, settings.recipe)
     return plan_table(made, settings)
@@ -237,7 +248,11 @@ def _run(loop: Loop, folder: RunFolder, settings: Settings, signals: StopSignals
     loop.progress.start(plan_table(loop.problem, settings) | {"generation": loop.done})
     way_on = f"`gls-es train --resume {folder.path}`"
     try:
-        with running(loop.problem, settings.ray_address), whole_operations():
+        with (
+            running(loop.problem, settings.ray_address),
+            whole_operations(),
+            float32_products(tf32=settings.tf32),
+        ):
             loop.run(signals.requested)
     except KeyboardInterrupt:
         raise TrainingInterrupted(

@@ -71,6 +71,7 @@ def content(loop: Loop, settings: Settings) -> dict[str, Any]:
         "recipe": loop.recipe.as_dict(),
         "bookkeeping": settings.bookkeeping.as_dict(),
         "init": settings.init,
+        "tf32": settings.tf32,
         "generation": loop.done,
         "elapsed_seconds": loop.elapsed,
         "eps": problem.eps,

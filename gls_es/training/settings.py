@@ -40,6 +40,7 @@ class Settings:
         searcher: a key of ``gls_es.searchers.table.SEARCHERS``.
         recipe: hyper-parameters.
         bookkeeping: what is kept, and how often; no field is None.
+        tf32: whether CUDA may compute in TF32.
         init: the file of the initial weights, with its digest; None: random ones.
         ray_address: of the Ray cluster that holds the actors; no part of what is saved.
     """
@@ -50,11 +51,12 @@ class Settings:
     recipe: Recipe
     bookkeeping: Bookkeeping
     init: str | None = None
+    tf32: bool = False
     ray_address: str | None = None
 
 
 def prepared(
-    problem: ProblemLike, searcher: str, *, init: str | Path | None, **options: Any
+    problem: ProblemLike, searcher: str, *, init: str | Path | None, tf32: bool, **options: Any
 ) -> tuple[CertifiedTrainingProblem, Settings]:
     """The problem object and everything that is settled about the run; see ``gls_es.train`` for the arguments.
 
@@ -66,6 +68,9 @@ def prepared(
         needed(name)  # before there is a run folder
     start = None if init is None else read_start(init)
     made, settings = _made(problem, searcher, **options)
+    if tf32 and torch.device(made.aux_device).type != "cuda":
+        raise ConfigError(f"tf32 is for CUDA, not for the device {str(made.device)!r}.")
+    settings = dataclasses.replace(settings, tf32=tf32)
     if start is not None:
         made.network = start.network(made.network)
         settings = dataclasses.replace(settings, init=start.source)
@@ -200,6 +205,7 @@ def plan_table(problem: CertifiedTrainingProblem, settings: Settings) -> dict[st
         "device": str(problem.device),
         "actors": problem.num_actors,
         "init": settings.init,
+        "tf32": settings.tf32,
         "evaluations": recipe.generations * members * min(recipe.batch_size, len(problem.data.train)),
         "population_bytes": 4 * (members + 12) * problem.network.num_parameters,  # and center, σ, optimizer, gradient
         **settings.bookkeeping.as_dict(),
@@ -219,6 +225,7 @@ def config_table(problem: CertifiedTrainingProblem, settings: Settings) -> dict[
         "device": str(problem.device),
         "data": problem.data_root,
         "init": settings.init,
+        "tf32": settings.tf32,
         **settings.bookkeeping.as_dict(),
         "options": _given_options(problem, settings),
         "recipe": settings.recipe.as_dict(),

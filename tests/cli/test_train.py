@@ -35,6 +35,7 @@ def test_the_defaults_reach_training(run: Run, work: Any) -> None:
                 "data_root": None,
                 "overrides": {},
                 "init": None,
+                "tf32": False,
                 "bookkeeping": Bookkeeping(),
                 "actors": Actors(),
             },
@@ -61,6 +62,7 @@ def test_every_option_reaches_training(run: Run, work: Any, tmp_path: Path) -> N
         "data_root": tmp_path,
         "overrides": {"popsize": 8},
         "init": "w.pt",
+        "tf32": False,
         "actors": Actors(4, 0.5, "head:6379"),
         "bookkeeping": Bookkeeping(save_every=2.5, keep=3, log=("csv",)),
     }
