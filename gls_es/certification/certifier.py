@@ -54,7 +54,7 @@ def certify(
     """Decide for every image whether all of its L∞ ball is classified as labelled.
 
     Args:
-        network_or_checkpoint: a Network, an nn.Module, the path of a checkpoint, or what ``load_trained`` made of it.
+        network_or_checkpoint: a Network, an nn.Module, the path of a checkpoint or ONNX file, or what a loader made.
         images: (n, *input_shape), floating, in [0, 1] if ``clip``; normalisation belongs into the network.
         labels: (n,), whole numbers.
         eps: radius of the ball in pixel units, in [0, 1]: the attack stays within exactly this float, the bounds cover

@@ -168,7 +168,8 @@ class _Search:
             done, witness = Halving(violations, self.execution).run(box)
             return done, witness, "halving"
         if single:
-            return certify_box(violations, box, execution=self.execution)
+            left = self.deadline - time.monotonic()
+            return certify_box(violations, box, execution=self.execution, timeout=left if left < math.inf else None)
         return False, None, None
 
 

@@ -24,7 +24,7 @@ def resolve_network(source: Any, images: Any) -> tuple[Network, str | None]:
 
     Args:
         source: a Network, an nn.Module (its input shape is that of the images), the path of a checkpoint, or what
-            ``load_trained`` made of it.
+            ``load_trained`` made of it; the path of an ONNX file, or what has a network and a digest.
         images: as given to ``certify``.
     """
     if isinstance(source, Network):
@@ -33,6 +33,10 @@ def resolve_network(source: Any, images: Any) -> tuple[Network, str | None]:
         if not isinstance(images, Tensor) or images.dim() < 2:
             raise DataError("images must be a tensor (n, *input_shape), from which the module's input shape is read")
         return Network(source, tuple(images.shape[1:])), None
+    if isinstance(source, str | Path) and Path(source).suffix.lower() == ".onnx":
+        from gls_es.formats import load_onnx
+
+        source = load_onnx(source)
     if isinstance(source, str | Path):
         from gls_es.training import load_trained  # loads EvoTorch, which nothing else here needs
 

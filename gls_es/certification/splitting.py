@@ -9,7 +9,6 @@ a hint: the point it stands for has to be executed.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +17,9 @@ from gls_es.certification.certifier import certify
 from gls_es.certification.property import Boundary
 from gls_es.certification.violation import Violations, Witness
 from gls_es.network import Network
+
+STAGES = ("alpha", "bab")
+"""What is left to try where the relaxations and an attack have not decided."""
 
 
 class FromUnitCube(nn.Module):
@@ -52,7 +54,7 @@ class FromUnitCube(nn.Module):
 
 
 def certify_box(
-    violations: Violations, box: Boundary, *, execution: str, **options: Any
+    violations: Violations, box: Boundary, *, execution: str, timeout: float | None
 ) -> tuple[bool, Witness | None, str | None]:
     """Whether no row holds anywhere in a box, a violation if one was met, and the stage that decided.
 
@@ -60,7 +62,7 @@ def certify_box(
         violations: of a group whose cases have one row each.
         box: the box.
         execution: the arithmetic that the bounds cover.
-        options: what ``certify`` takes besides.
+        timeout: seconds for branch and bound, > 0; None for the default of ``certify``.
     """
     network = violations.group.network
     lower, upper = violations.group.shaped([box.outward()])
@@ -68,7 +70,8 @@ def certify_box(
     like = next((p for p in network.module().parameters()), torch.zeros(()))
     whole = Network(nn.Sequential(entry.to(like.dtype), network.module()), network.input_shape)
     centre = torch.full((1, *network.input_shape), 0.5)
-    (verdict,) = certify(whole, centre, [0], 0.5, execution=execution, **options).verdicts
+    limit = None if timeout is None else max(timeout, 1e-3)
+    (verdict,) = certify(whole, centre, [0], 0.5, stages=STAGES, execution=execution, timeout=limit).verdicts
     if verdict.verdict == "certified":
         return True, None, verdict.stage
     hint = verdict.counterexample if verdict.verdict == "falsified" else centre[0]
