@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -112,14 +113,14 @@ class Property:
 
 def float32(number: Fraction) -> float:
     """The float32 number nearest to a fraction, ties to even."""
-    value = torch.tensor(float(number), dtype=torch.float64).float()
-    best = float(value)
-    if not math.isfinite(best):
-        return best
-    sides = [float(torch.nextafter(value, torch.tensor(end))) for end in (-math.inf, math.inf)]
-    for side in sides:  # rounding twice may miss by one step where float64 lands on a tie
-        if math.isfinite(side) and abs(Fraction(side) - number) < abs(Fraction(best) - number):
-            best = side
+    value = float(number)
+    with np.errstate(over="ignore"):
+        rounded = np.float32(value)
+    beside = np.nextafter(rounded, np.float32(math.copysign(math.inf, value - float(rounded))))
+    best, other = float(rounded), float(beside)
+    if math.isfinite(best) and math.isfinite(other) and (best + other) / 2 == value and value != number:
+        # rounding to float64 has made a tie, which the second rounding may have broken the wrong way
+        return max(best, other) if number > value else min(best, other)
     return best
 
 

@@ -33,7 +33,9 @@ def test_float32_is_the_nearest_number() -> None:
 def test_float32_rounds_once() -> None:
     """1 + 2^-24 + 2^-60 is 1 + 2^-24 in float64, a tie that would round to 1; the nearest float32 is above."""
     assert float32(1 + Fraction(1, 2**24) + Fraction(1, 2**60)) == 1 + 2.0**-23
+    assert float32(1 + Fraction(3, 2**24) - Fraction(1, 2**60)) == 1 + 2.0**-23
     assert float32(1 + Fraction(1, 2**24)) == 1.0
+    assert float32(1 + Fraction(3, 2**24)) == 1 + 2.0**-22
 
 
 def test_the_outward_box_contains_the_box_and_what_float32_makes_of_it() -> None:
