@@ -199,11 +199,14 @@ class Endless(Blobs):
 
 
 class Marked(Blobs):
-    """Its second actor dies, or fails, in generation 2 if a file in ``folder`` says so."""
+    """BatchNorm, and a second actor that dies, or fails, in generation 2 if a file in ``folder`` says so."""
 
     def __init__(self, folder: str = "", **options: Any) -> None:
         self.folder = folder
         super().__init__(**options)
+
+    def make_network(self) -> nn.Module:
+        return nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, CLASSES))
 
     def losses(self, values: Tensor) -> Tensor:
         if self.is_remote and self.actor_index == 1 and self.generation == 2:

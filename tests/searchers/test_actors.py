@@ -104,14 +104,17 @@ def spread(ray: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Marke
     problem.kill_actors()
 
 
-def trajectory(name: str, recipe: Recipe, problem: Blobs) -> tuple[Tensor, list[float]]:
+def trajectory(name: str, recipe: Recipe, problem: Marked) -> tuple[Tensor, list[float]]:
     searcher = build(name, problem, recipe)
+    problem.network.load_buffers({"1.running_mean": torch.zeros(6), "1.running_var": torch.ones(6)})
     losses = []
     for generation in range(6):
         problem.begin(generation)
         searcher.step()
         losses.append(mean_loss(searcher))
         finish_generation(searcher)
+        problem.update_statistics(searcher._distribution.mu)  # which the actors get with the next generation
+    assert float(problem.network.buffers()["1.running_mean"].abs().max()) > 0.01
     assert (searcher.population is None) == (problem.num_actors == 2)
     return torch.stack([searcher._distribution.mu, searcher._distribution.sigma]), losses
 
@@ -129,7 +132,7 @@ def trajectory(name: str, recipe: Recipe, problem: Blobs) -> tuple[Tensor, list[
 )
 def test_two_actors_find_what_one_process_finds(spread: Marked, name: str, changes: dict[str, Any]) -> None:
     recipe = RECIPE.replaced(**changes)
-    alone, losses = trajectory(name, recipe, Blobs(batch_size=8, seed=3))
+    alone, losses = trajectory(name, recipe, Marked(batch_size=8, seed=3))
     shared, shared_losses = trajectory(name, recipe, spread)
     again, _ = trajectory(name, recipe, spread)
     assert torch.allclose(shared, alone, rtol=1e-5, atol=1e-6)
@@ -141,7 +144,7 @@ def test_two_actors_find_what_one_process_finds(spread: Marked, name: str, chang
 @with_ray
 def test_gradients_of_a_population_that_is_held_here(spread: Marked) -> None:
     """RGS without ``distributed``, as a user may build it: pieces of the population go to the actors."""
-    single = Blobs(batch_size=8, seed=3)
+    single = Marked(batch_size=8, seed=3)
     values = single.generate_values(5)
     values[4] = torch.nan
     found = []
@@ -149,6 +152,7 @@ def test_gradients_of_a_population_that_is_held_here(spread: Marked) -> None:
         batch = problem.generate_batch(5)
         batch.set_values(values)
         problem.begin(1)
+        problem.network.load_buffers({"1.running_mean": torch.full((6,), 0.2), "1.running_var": torch.ones(6)})
         found.append(problem.evaluate_with_gradient(batch))
         assert problem.status["nonfinite"] == 1
         found.append(batch.evals[:, 0].as_subclass(Tensor))
