@@ -77,6 +77,7 @@ CASES = {
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Where the JSON goes.")
 @click.option("--case", "cases", multiple=True, type=click.Choice(list(CASES)), help="Repeatable; by default all.")
 @click.option("--method", "methods", multiple=True, help="Other relaxations than the case's; repeatable.")
+@click.option("--members", type=click.IntRange(min=1), help="Another P than the case's.")
 @click.option("--threads", type=click.IntRange(min=1), default=2, show_default=True)
 @click.option("--repeats", type=click.IntRange(min=1), default=5, show_default=True)
 @click.option("--device", default="cpu", show_default=True)
@@ -108,13 +109,14 @@ def run(
     repeats: int,
     device: str,
     tiny: bool,
+    members: int | None = None,
     loops: tuple[str, ...] = (),
     default_allocator: bool = False,
     data: Path | None = None,
 ) -> dict[str, Any]:
     """One case in this process."""
     torch.set_num_threads(1)
-    case = CASES[name]
+    case = CASES[name] if members is None else replace(CASES[name], members=members)
     sizes = replace(
         case.sizes, threads=threads, repeats=min(repeats, case.sizes.repeats), keep_freed=not default_allocator
     )
@@ -149,6 +151,7 @@ def _in_process(name: str, options: dict[str, Any]) -> dict[str, Any]:
         command = [sys.executable, __file__, "--alone", "--case", name, "--out", str(part)]
         command += ["--threads", str(options["threads"]), "--repeats", str(options["repeats"])]
         command += ["--device", options["device"]]
+        command += [] if options["members"] is None else ["--members", str(options["members"])]
         command += [f"--{option.replace('_', '-')}" for option in ("tiny", "default_allocator") if options[option]]
         command += [] if options["data"] is None else ["--data", str(options["data"])]
         for option in ("method", "loop"):

@@ -3,9 +3,9 @@
     python benchmarks/roofline.py --out benchmarks/results/MACHINE-roofline.json
 
 One thread, processor time, best of some rounds. Every operation that PyTorch runs is given the time that its
-floating-point operations take at the speed of a large matrix product, or the time that its inputs and outputs take to
-pass at the speed of an elementwise product of three tensors of one chunk's size, whichever is longer. The sum of these
-is what this sequence of operations could take at best; views are free.
+floating-point operations take at the speed of a large matrix product (or of a large 3x3 convolution, if it is one), or
+the time that its inputs and outputs take to pass at the speed of an elementwise product of three tensors of one chunk's
+size, whichever is longer. The sum of these is what this sequence of operations could take at best; views are free.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 import click
 import networks
 import torch
+import torch.nn.functional as F
 from scaling import evaluation
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -35,7 +36,8 @@ class Work(TorchDispatchMode):
     """Adds up operations and bytes.
 
     Args:
-        peak: operations per second.
+        product: operations per second of matrix products.
+        convolution: the same of convolutions.
         bandwidth: bytes per second.
 
     Attributes:
@@ -44,9 +46,9 @@ class Work(TorchDispatchMode):
         seconds: the least time for both, operation by operation.
     """
 
-    def __init__(self, peak: float, bandwidth: float) -> None:
+    def __init__(self, product: float, convolution: float, bandwidth: float) -> None:
         super().__init__()
-        self.peak, self.bandwidth = peak, bandwidth
+        self.product, self.convolution, self.bandwidth = product, convolution, bandwidth
         self.flops = self.bytes = 0
         self.seconds = 0.0
 
@@ -59,7 +61,8 @@ class Work(TorchDispatchMode):
         size = 0 if _is_view(func) else _bytes(args) + _bytes(result)
         self.flops += flops
         self.bytes += size
-        self.seconds += max(flops / self.peak, size / self.bandwidth)
+        peak = self.convolution if func.overloadpacket is torch.ops.aten.convolution else self.product
+        self.seconds += max(flops / peak, size / self.bandwidth)
         return result
 
 
@@ -90,21 +93,30 @@ def case(name: str, method: str, *, repeats: int, tiny: bool) -> dict[str, float
     n = 64 if tiny else 1024
     a, b = torch.rand(n, n), torch.rand(n, n)
     x, y, z = (torch.rand(Plan.default("cpu").bytes // 4) for _ in range(3))
-    passes = {"work": work, "product": lambda: torch.mm(a, b), "pass": lambda: torch.mul(x, y, out=z)}
-    timings = interleaved(passes, repeats, device=torch.device("cpu"))
+    images, kernel = torch.rand(8, n // 8, 16, 16), torch.rand(n // 8, n // 8, 3, 3)
+    works = {
+        "work": work,
+        "product": lambda: torch.mm(a, b),
+        "convolution": lambda: F.conv2d(images, kernel, padding=1),
+        "pass": lambda: torch.mul(x, y, out=z),
+    }
+    timings = interleaved(works, repeats, device=torch.device("cpu"))
     seconds = {key: min(timing.cpu) for key, timing in timings.items()}
-    peak, bandwidth = 2 * n**3 / seconds["product"], 3 * x.nbytes / seconds["pass"]
-    with Work(peak, bandwidth) as counted:
+    product = 2 * n**3 / seconds["product"]
+    convolution = 2 * images.numel() * kernel[0].numel() / seconds["convolution"]
+    bandwidth = 3 * x.nbytes / seconds["pass"]
+    with Work(product, convolution, bandwidth) as counted:
         work()
     return {
         "members": len(subject.params),
         "batch": len(subject.labels),
         "seconds": seconds["work"],
-        "peak_gflops": peak / 1e9,
+        "product_gflops": product / 1e9,
+        "convolution_gflops": convolution / 1e9,
         "bandwidth_gb": bandwidth / 1e9,
         "gflop": counted.flops / 1e9,
         "gigabytes": counted.bytes / 1e9,
-        "peak_fraction": counted.flops / seconds["work"] / peak,
+        "peak_fraction": counted.flops / seconds["work"] / product,
         "least_seconds": counted.seconds,
         "least_fraction": counted.seconds / seconds["work"],
     }

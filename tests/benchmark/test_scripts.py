@@ -90,13 +90,17 @@ def test_slopes_are_exponents(scripts) -> None:
 
 def test_operations_and_bytes_of_the_roofline(scripts) -> None:
     a, b, c = torch.ones(3, 5), torch.ones(5, 7), torch.ones(7)
-    with scripts("roofline").Work(peak=1e3, bandwidth=1e6) as counted:
+    with scripts("roofline").Work(product=1e3, convolution=1e4, bandwidth=1e6) as counted:
         product = a @ b  # 210 operations, 4 (15 + 35 + 21) bytes
         product.t()  # nothing
         product.add_(c[None].expand(3, 7))  # reads itself and 7 values once, writes itself
     assert counted.flops == 2 * 3 * 5 * 7
     assert counted.bytes == 4 * (15 + 35 + 21) + 4 * (21 + 7 + 21)
     assert counted.seconds == pytest.approx(210 / 1e3 + 4 * 49 / 1e6)
+    image, kernel = torch.ones(1, 2, 4, 4), torch.ones(3, 2, 3, 3)
+    with scripts("roofline").Work(product=1e3, convolution=1e4, bandwidth=1e6) as counted:
+        torch.conv2d(image, kernel)
+    assert counted.seconds == pytest.approx(2 * (3 * 2 * 2) * (2 * 3 * 3) / 1e4)
 
 
 def test_the_roofline(scripts) -> None:
