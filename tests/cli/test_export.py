@@ -102,6 +102,30 @@ def test_the_card_says_what_was_exported(exported: dict[str, Any], tmp_path: Pat
     assert f"| certified | {_verdicts(exported['records']).count('certified')} |" in card
 
 
+def test_a_network_of_flat_inputs_gets_flat_images(run: Run, tmp_path: Path) -> None:
+    """Files of VNN-COMP read (1, 784); pixels are then in row-major order."""
+    from tests.formats.hand_made import model, node, numbers, saved
+
+    weight = numbers(1, 64, 10)
+    flat = saved(model([node("MatMul", "x w", "y")], {"w": weight}, [1, 64]), tmp_path, "flat.onnx")
+    wrong = saved(model([node("MatMul", "x w", "y")], {"w": numbers(1, 63, 10)}, [1, 63]), tmp_path, "wrong.onnx")
+    options = ("--problem", "digits-cnn3", "--limit", "40", "--eps", "0.001", "--stages", "ibp", "--json")
+    summary = json.loads(run("certify", flat, *options).stdout)
+    x, y = load_digits().test.batch(slice(0, 40))
+    natural = (x.flatten(1) @ torch.from_numpy(weight)).argmax(1) == y
+    assert summary["natural_accuracy"] == pytest.approx(natural.float().mean().item())
+    refused = run("certify", wrong, *options)
+    assert refused.exit_code == 1
+    assert "reads inputs of shape (63,)" in refused.stderr
+
+
+def test_a_specification_of_a_checkpoint(run: Run, exported: Any, checkpoint: Path, tmp_path: Path) -> None:
+    result = run("certify", checkpoint, "--vnnlib", tmp_path / "v" / "digits-cnn3_3.vnnlib", "--json")
+    summary = json.loads(result.stdout)
+    assert summary["replayed"] == "torch"
+    assert summary["result"] == ("unsat" if _verdicts(exported["records"])[0] == "certified" else "sat")
+
+
 def test_records_of_another_checkpoint_are_refused(run: Run, exported: Any, tmp_path: Path) -> None:
     path = exported["records"]
     path.write_text(path.read_text().replace(exported["digest"], "0" * 64, 1))
