@@ -28,12 +28,12 @@ from gls_es.bounds.box import Box
 from gls_es.losses import robust_cross_entropy
 from gls_es.memory import keep_freed_memory
 
-BASE = {"members": 8, "batch": 8, "depth": 3, "width": 8}
+BASE = {"members": 4, "batch": 8, "depth": 3, "width": 8}
 VALUES = {
-    "members": (1, 4, 16, 64),
-    "batch": (1, 4, 16, 64),
-    "depth": (2, 3, 4, 6),
-    "width": (4, 8, 16, 32),
+    "members": (1, 4, 16),
+    "batch": (1, 4, 16),
+    "depth": (2, 3, 4, 5),
+    "width": (4, 8, 16),
 }
 NAMES = {
     "members": "members P",
