@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -44,7 +43,8 @@ def main(
     torch.set_num_threads(1)
     keep_freed_memory()
     result: dict[str, Any] = {
-        "command": "python benchmarks/certification.py " + " ".join(sys.argv[1:]),
+        "command": "python benchmarks/certification.py "
+        + " ".join(f"{n.partition('=')[0]}=CHECKPOINT" for n in networks),
         "machine": machine(torch.device("cpu")),
         "load_at_start": os.getloadavg()[0],
         "limit": limit,

@@ -22,7 +22,7 @@ from gls_es.certification.branching import children, choose
 from gls_es.certification.dual import Balls, Goals
 from gls_es.certification.leaves import LeafSolver
 
-ASCENT = Ascent(steps=15, slope_rate=0.05, multiplier_rate=0.1)
+ASCENT = Ascent(steps=8, slope_rate=0.1, multiplier_rate=0.2)
 """The ascent of every part."""
 TIMEOUT = 20.0
 """Seconds that an image gets by default."""
