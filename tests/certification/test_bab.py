@@ -10,8 +10,9 @@ from small_nets import Task, small_task
 from torch import Tensor, nn
 
 import gls_es
-from gls_es.certification import AttackOptions, certify, leaves
+from gls_es.certification import AttackOptions, certify, find_counterexamples, leaves
 from gls_es.certification.ascent import Ascent, ascend
+from gls_es.certification.ball import inner_box
 from gls_es.certification.branching import children, choose, unsplit
 from gls_es.certification.dual import Balls, Goals
 from gls_es.certification.rounding import outward_ball
@@ -245,3 +246,29 @@ def test_two_runs_with_a_limit_of_parts_are_equal() -> None:
     one, two = ([(v.verdict, v.margin, v.reason, v.sha256) for v in run.verdicts] for run in runs)
     assert one == two
     assert np.isfinite([margin for _, margin, _, _ in one if margin is not None]).all()
+
+
+def test_no_point_of_a_certified_ball_is_misclassified() -> None:
+    """A million float32 points: uniform ones, corners, and where a stronger attack than the cascade's ends."""
+    checked = 0
+    generator = torch.Generator().manual_seed(0)
+    for seed in (3, 6):
+        net = relu_net(seed, (2, 20, 20, 20, 3))
+        images = random_images(seed, 24, 2)
+        labels = net(images).argmax(dim=1)
+        report = certify(net, images, labels, 0.15, stages=("crown", "bab"), max_domains=500)
+        certified = [v.index for v in report.verdicts if v.verdict == "certified"]
+        assert any(v.stage == "bab" for v in report.verdicts if v.verdict == "certified")
+        x, y = images[certified], labels[certified]
+        lower, upper = inner_box(x, eps=0.15, clip=True)
+        for chosen in torch.rand(45_000, 1, 2, generator=generator).split(5000):
+            chosen = torch.where(chosen < 0.1, 0.0, torch.where(chosen > 0.9, 1.0, chosen))  # a third at the border
+            points = torch.clamp(lower + chosen * (upper - lower), lower, upper)
+            found = net(points.flatten(0, 1)).argmax(dim=1).reshape(points.shape[:2])
+            checked += found.numel()
+            assert (found == y).all()
+        strong = find_counterexamples(
+            gls_es.Network(net, (2,)), x, y, 0.15, options=AttackOptions(steps=60, restarts=20), seed=1
+        )
+        assert strong.counterexamples == (None,) * len(x)
+    assert checked > 10**6
