@@ -10,10 +10,12 @@ MEMORY_BUDGET = 2**30
 """Bytes that a batch of the default size is estimated to need at most, the weights not counted."""
 MOST_IMAGES = 100
 """Images of a default batch at most: what a killed run loses."""
+MOST_SPLIT = 25
+"""The same where branch and bound, which may take seconds an image, is one of the stages."""
 
 
 def default_batch_size(spec: Specification) -> int:
-    """The batch size whose estimated need stays under ``MEMORY_BUDGET``: at least 1, at most ``MOST_IMAGES``.
+    """The batch size whose estimated need stays under ``MEMORY_BUDGET``, at least 1, and at most as said above.
 
     The attack keeps the input, about two values per neuron, and their gradients in float32 for all its runs at once.
     The bounds keep about sixteen float64 numbers per pixel and neuron; the coefficients of their backward passes have a
@@ -25,4 +27,5 @@ def default_batch_size(spec: Specification) -> int:
     runs = spec.attack.restarts * len(spec.attack.objectives(network.num_classes)) if "attack" in spec.stages else 1
     attack = 4 * 2 * runs * (pixels + 2 * neurons)
     bounds = 8 * 16 * (pixels + 2 * neurons)
-    return max(1, min(MOST_IMAGES, MEMORY_BUDGET // max(attack, bounds)))
+    most = MOST_SPLIT if "bab" in spec.stages else MOST_IMAGES
+    return max(1, min(most, MEMORY_BUDGET // max(attack, bounds)))

@@ -248,12 +248,20 @@ def test_exact_arithmetic_may_be_certified_where_float32_may_not() -> None:
 def test_default_batch_size_follows_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     net, images, labels = linear_problem()
     sizes = []
-    for budget in (1, 10_000, 2**30):
+    for budget, names in ((1, stages.STAGES), (10_000, stages.STAGES), (2**30, stages.STAGES), (2**30, ("attack",))):
         monkeypatch.setattr(batching, "MEMORY_BUDGET", budget)
         calls: list[tuple[int, int, dict[str, int]]] = []
-        certify(net, images, labels, 0.05, attack=QUICK, progress=lambda *call, calls=calls: calls.append(call))
+        certify(
+            net,
+            images,
+            labels,
+            0.05,
+            stages=names,
+            attack=QUICK,
+            progress=lambda *call, calls=calls: calls.append(call),
+        )
         sizes.append(calls[0][0])
-    assert sizes[0] == 1 < sizes[1] < sizes[2] == 40
+    assert sizes[0] == 1 < sizes[1] < sizes[2] == batching.MOST_SPLIT < sizes[3] == 40
 
 
 class _Residual(nn.Module):
