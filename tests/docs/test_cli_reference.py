@@ -1,0 +1,13 @@
+"""docs/cli.md says what the commands say of themselves."""
+
+from __future__ import annotations
+
+import runpy
+
+from tests.packaging.checkout import ROOT
+
+
+def test_the_reference_is_up_to_date() -> None:
+    script = runpy.run_path(str(ROOT / "docs" / "make_cli_reference.py"))
+    page = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+    assert page == script["reference"](), "run: python docs/make_cli_reference.py"
