@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import click
 from gls_es.errors import ConfigError
 
 from .options import config_option, output_options
+from .selection import check_folders
 from .session import Session
 
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -42,6 +44,9 @@ DURATION = DurationType()
 @click.option("--budget", type=DURATION, help="Time for everything, 30m or 2h; shared equally by all runs.")
 @click.option("--train-time", type=DURATION, help="Training of each run instead; by default as the recipes say.")
 @click.option(
+    "--timeout", type=DURATION, default="2s", show_default=True, help="Of the search in certification, for each image."
+)
+@click.option(
     "--data", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Folder that holds the datasets."
 )
 @click.option("--device", default="cpu", show_default=True, help="Where to compute: cpu, cuda, cuda:1, ...")
@@ -49,6 +54,15 @@ DURATION = DurationType()
     "--out", type=click.Path(file_okay=False, path_type=Path), default="results", show_default=True, metavar="FOLDER",
     help="Results go to FOLDER/TABLE.",
 )  # fmt: skip
+@click.option(
+    "--markdown", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE.md", help="Also write the table here."
+)
+@click.option(
+    "--collect",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE.json",
+    help="Also write all results here.",
+)
 @click.option("--dry-run", is_flag=True, help="Measure and say what would be run, and stop there.")
 @config_option()
 @output_options
@@ -68,6 +82,7 @@ def reproduce(session: Session, /, table: str | None, **options: Any) -> None:
         return
     if table not in experiments.TABLES:
         raise ConfigError(f"there is no table {table!r}: choose one of {', '.join(experiments.TABLES)}.")
+    check_folders(options, "markdown", "collect")
     chosen = experiments.TABLES[table]
     folder: Path = options["out"] / table
     console = messages()
@@ -79,11 +94,17 @@ def reproduce(session: Session, /, table: str | None, **options: Any) -> None:
     same = {"cells": options["cells"], "data_root": options["data"], "device": options["device"], "say": say}
     plan = experiments.make_plan(
         chosen, folder, seeds=options["seeds"], limit=options["limit"], budget=options["budget"],
-        train_seconds=options["train_time"], **same,
+        train_seconds=options["train_time"], timeout=options["timeout"], **same,
     )  # fmt: skip
     if not options["dry_run"]:
         experiments.run_plan(chosen, plan, folder, progress=_progress(session), **same)
-    rows = experiments.aggregate(chosen, experiments.read_results(folder))
+    found = experiments.read_results(folder)
+    rows = experiments.aggregate(chosen, found)
+    if options["markdown"] is not None:
+        options["markdown"].write_text(experiments.markdown(chosen, rows), encoding="utf-8")
+    if options["collect"] is not None:
+        text = json.dumps({"plan": plan.to_json(), "results": found}, indent=1)
+        options["collect"].write_text(text + "\n", encoding="utf-8")
     if session.json:
         print_json({"table": chosen.name, "plan": plan.to_json(), "rows": [row.to_json() for row in rows]})
     else:

@@ -29,6 +29,7 @@ class Plan:
         seeds: one run of every cell for each.
         limit: images to certify, the first ones of the test set.
         train_seconds: time that each run's training gets, of this machine's threads; None: the recipes' own length.
+        timeout: seconds that the search of certification may take for one image.
         generations: of each cell.
         generation_seconds: what a generation was measured to take, by cell; empty if nothing was measured.
     """
@@ -37,6 +38,7 @@ class Plan:
     seeds: tuple[int, ...]
     limit: int
     train_seconds: float | None
+    timeout: float
     generations: dict[str, int]
     generation_seconds: dict[str, float]
 
@@ -54,6 +56,7 @@ def make_plan(
     limit: int = 1000,
     budget: float | None = None,
     train_seconds: float | None = None,
+    timeout: float = 2.0,
     data_root: str | Path | None = None,
     device: str = "cpu",
     say: Callable[[str], None] = lambda _line: None,
@@ -71,6 +74,7 @@ def make_plan(
         limit: images to certify.
         budget: seconds for everything together; divided equally over the runs.
         train_seconds: seconds of training per run instead.
+        timeout: seconds that the search of certification may take for one image.
         data_root: folder of datasets.
         device: torch device.
         say: told what is being measured.
@@ -87,9 +91,11 @@ def make_plan(
     path = folder / "plan.json"
     known = _read(path) if path.exists() else None
     if known is None:
-        plan = Plan(table.name, tuple(range(seeds)), limit, train_seconds, {}, {})
+        plan = Plan(table.name, tuple(range(seeds)), limit, train_seconds, timeout, {}, {})
     else:
-        plan = _extended(known, path, table=table, seeds=seeds, limit=limit, train_seconds=train_seconds)
+        plan = _extended(
+            known, path, table=table, seeds=seeds, limit=limit, train_seconds=train_seconds, timeout=timeout
+        )
     for cell in chosen:
         if cell.name not in plan.generations:
             plan = _with_cell(plan, table, cell, data_root=data_root, device=device, say=say)

@@ -152,7 +152,9 @@ def _train(
 def _certified(plan: Plan, job: Job, table: Table, *, data_root: str | Path | None) -> dict[str, Any]:
     trained = training.load_trained(job.folder / "run" / "checkpoint.pt")
     images, labels = trained.dataset(data_root).test.batch(slice(0, plan.limit))
-    report = certification.certify(trained, images, labels, table.eps, records=job.folder / "verdicts.jsonl")
+    report = certification.certify(
+        trained, images, labels, table.eps, records=job.folder / "verdicts.jsonl", timeout=plan.timeout
+    )
     return {
         "command": _command(table, plan, job),
         "certification": report.to_json(),
@@ -167,7 +169,7 @@ def _command(table: Table, plan: Plan, job: Job) -> str:
     return (
         f"gls-es train --problem {table.problem} --searcher {job.cell.searcher} --method {job.cell.method} "
         f"--eps {table.eps!r} --seed {job.seed} --generations {plan.generations[job.cell.name]}{settings} --out RUN && "
-        f"gls-es certify RUN/checkpoint.pt --limit {plan.limit}"
+        f"gls-es certify RUN/checkpoint.pt --limit {plan.limit} --timeout {plan.timeout:g}"
     )
 
 

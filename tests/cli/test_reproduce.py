@@ -43,7 +43,10 @@ def test_a_table_is_run_and_shown(run: Run, tmp_path: Path, monkeypatch: pytest.
     assert result.exit_code == 0
     rows = json.loads(result.stdout)["rows"]
     assert [(row["cell"], row["n"]) for row in rows] == [("grad-ibp", 1), ("pgpe-ibp", 0)]
-    shown = run(*arguments, "--quiet")
+    files = ("--markdown", tmp_path / "a.md", "--collect", tmp_path / "a.json")
+    shown = run(*arguments, "--quiet", *files)
+    assert "| grad-ibp |" in (tmp_path / "a.md").read_text(encoding="utf-8")
+    assert [r["cell"] for r in json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))["results"]] == ["grad-ibp"]
     assert "first 4 test images" in shown.stdout
     assert shown.stderr == ""
 
