@@ -1,6 +1,7 @@
 """``certify`` with a file of records: resumed to the same verdicts, refused for another run."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -115,6 +116,76 @@ def test_a_process_killed_while_it_splits_resumes_to_the_same_records(tmp_path: 
     assert len(set(printed)) == 1
     assert int(printed[0].split()[0]) > 0  # there were splits to be killed in
     assert {v.verdict for v in read_records(whole)[1]} >= {"certified", "falsified"}
+
+
+AT_RANDOM = """
+import json, os, random, signal, sys, time
+from pathlib import Path
+import torch
+from gls_es.certification import certify, read_records
+torch.set_num_threads(1)
+torch.manual_seed(0)
+layers = [torch.nn.Linear(2, 20), torch.nn.ReLU(), torch.nn.Linear(20, 20), torch.nn.ReLU(), torch.nn.Linear(20, 3)]
+net = torch.nn.Sequential(*layers)
+with torch.no_grad():
+    for layer in layers[::2]:
+        layer.weight.mul_(2.5)
+images = torch.rand(24, 2)
+labels = net(images).argmax(dim=1)
+
+def summary(path):
+    report = certify(net, images, labels, 0.2, batch_size=4, max_domains=40, records=path, stages=("crown", "bab"))
+    table = report.to_json()
+    del table["seconds"]
+    for stage in table["stages"].values():
+        del stage["seconds"]
+    return table
+
+folder, rng = Path(sys.argv[1]), random.Random(0)
+summary(folder / "first.jsonl")  # loads what is loaded when needed
+began = time.monotonic()
+whole = summary(folder / "whole.jsonl")
+longest = (time.monotonic() - began) / 3
+kills, runs, known, inside, unfinished = 0, [], 0, 0, True
+while kills < 20 or unfinished:
+    path = folder / f"killed-{len(runs)}.jsonl"
+    child = os.fork()
+    if child == 0:
+        summary(path)
+        os._exit(0)
+    if kills < 20:
+        time.sleep(rng.uniform(0.0, longest))
+        os.kill(child, signal.SIGKILL)
+    status = os.waitpid(child, 0)[1]
+    if status == signal.SIGKILL:
+        kills, unfinished = kills + 1, True
+        begun = path.exists() and chr(10) in path.read_text()  # else its header is not whole
+        found = [v.index for v in read_records(path)[1]] if begun else []
+        assert found[:known] == list(range(known)), "work was lost that had been recorded"
+        known, inside = len(found), inside + (0 < len(found) < len(images))
+        continue
+    assert status == 0
+    assert summary(path) == whole  # read back: every image is recorded
+    runs.append(path.name)
+    known, unfinished = 0, False
+print(json.dumps({"kills": kills, "inside": inside, "runs": runs, "bab": whole["stages"]["bab"]}))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_kills_at_twenty_random_moments_change_nothing(tmp_path: Path) -> None:
+    root = str(Path(__file__).resolve().parents[2])
+    command = [sys.executable, "-W", "ignore", "-c", AT_RANDOM, str(tmp_path)]
+    finished = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=300)
+    assert finished.returncode == 0, finished.stderr
+    found = json.loads(finished.stdout)
+    assert found["kills"] == 20
+    assert found["inside"] > 0  # some kills met a file that was partly written
+    assert found["bab"]["decided"] > 0
+    assert len(found["runs"]) > 0
+    for name in found["runs"]:
+        assert _without_times(tmp_path / name) == _without_times(tmp_path / "whole.jsonl")
 
 
 FINISHED_BATCHES = """
