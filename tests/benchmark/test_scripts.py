@@ -10,6 +10,11 @@ from types import ModuleType
 import pytest
 import torch
 from click.testing import CliRunner
+from torch import nn
+
+from gls_es import bounds
+from gls_es.network import Network, Normalize
+from gls_es.training import train
 
 FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
 
@@ -108,3 +113,32 @@ def test_the_roofline(scripts) -> None:
     assert result.exit_code == 0, result.output
     for case in json.loads(result.stdout)["cases"].values():
         assert min(case["seconds"], case["gflop"], case["gigabytes"], case["least_seconds"]) > 0
+
+
+def test_the_table_of_certification(scripts, tmp_path: Path) -> None:
+    overrides = {"evaluate_images": 4, "batch_size": 32}
+    run = tmp_path / "run"
+    checkpoint = train("digits-cnn3", "grad", out=run, generations=40, method="ibp", seed=0, overrides=overrides)
+    out = tmp_path / "out.json"
+    arguments = [f"net={checkpoint}", "--limit", "6", "--eps", "0.03", "--timeout", "0.5", "--batch", "2"]
+    result = CliRunner().invoke(scripts("certification").main, [*arguments, "--repeats", "1", "--out", str(out)])
+    assert result.exit_code == 0, result.output
+    found = json.loads(out.read_text())
+    net = found["networks"]["net"]
+    assert (net["n"], net["batch"], found["limit"]) == (6, 2, 6)
+    assert sum(net["verdicts"].values()) == 6
+    assert net["left_by_bab"] == net["verdicts"]["unknown"] <= net["left_by_alpha"]
+    assert set(net["speed"]) == set(scripts("certification").BOUNDS)
+    assert all(min(s["float32_per_second"], s["guarded_per_second"]) > 0 for s in net["speed"].values())
+    assert str(tmp_path) not in out.read_text()  # it may be published
+
+
+def test_certification_is_timed_behind_the_normalisation(scripts) -> None:
+    layers = [Normalize([0.5], [0.25]), nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8, 3)]
+    net = Network(nn.Sequential(*layers), (1, 4, 4))
+    images, labels = torch.rand(3, 1, 4, 4), torch.tensor([0, 1, 2])
+    subject = scripts("certification").after_normalisation(net, images, labels, 0.1)
+    ours = bounds.margins(subject.net, subject.lower, subject.upper, labels, "crown", subject.params)
+    whole = bounds.margins(net, (images - 0.1).clamp(min=0), (images + 0.1).clamp(max=1), labels, "crown")
+    assert torch.allclose(ours, whole, atol=1e-5)
+    assert not any(isinstance(layer, Normalize) for layer in subject.net.module())
