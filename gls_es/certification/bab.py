@@ -22,8 +22,8 @@ from gls_es.certification.branching import children, choose
 from gls_es.certification.dual import Balls, Goals
 from gls_es.certification.leaves import LeafSolver
 
-ASCENT = Ascent(steps=8, slope_rate=0.1, multiplier_rate=0.2)
-"""The ascent of every part."""
+ASCENT = Ascent(steps=3, slope_rate=0.1, multiplier_rate=0.2)
+"""The ascent of every part: short, since most parts are split further and their children go on from where it ended."""
 TIMEOUT = 20.0
 """Seconds that an image gets by default."""
 BUDGET = 2**30

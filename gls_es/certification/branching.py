@@ -3,7 +3,7 @@
 BaBSR (Bunel et al., arXiv 1909.06588) estimates from one backward pass how much a goal gains when an unstable neuron
 is fixed: with the coefficient A that arrives at the neuron's output, the constant part b of its input, and the upper
 line s (z - l), i = -s l, the score is |max(A b (s - 1), A b s) + i min(A, 0)|. A second score is -i min(A, 0), what the
-upper line's offset costs now. The best few of each are tried (De Palma et al., arXiv 2104.06718): both children are
+upper line's offset costs now. The best of each is tried (De Palma et al., arXiv 2104.06718): both children are
 bounded with their parent's slopes and multipliers, and the neuron whose worse child is best is split.
 """
 
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from gls_es.certification.dual import Balls, Goals, Layers, dual_bounds
 
-CANDIDATES = 3
+CANDIDATES = 1
 """How many neurons each score nominates."""
 
 
