@@ -146,7 +146,7 @@ def _table(table: Any, plan: Any, rows: Any, *, dry: bool) -> Any:
     shown = Table(
         title=f"{table.title}, first {plan.limit} test images, %", box=None, pad_edge=False, header_style="bold"
     )
-    for name in ("cell", "natural", "adversarial", "certified", "unknown", "n", "generations", "training, s", "paper"):
+    for name in ("cell", "natural", "adversarial", "certified", "unknown", "n", "generations", "CPU s", "paper"):
         shown.add_column(name, justify="left" if name == "cell" else "right")
     for row in rows:
         cells = cells_of(row)

@@ -23,7 +23,7 @@ class Row:
         mean: mean accuracy by name, fractions; empty if n is 0.
         stdev: sample standard deviation over seeds by name; None with fewer than two runs.
         unknown: mean fraction of undecided images.
-        seconds: mean time of training.
+        cpu_seconds: mean processor time of training, over runs that were not interrupted; None if all were.
         generations: of each run.
     """
 
@@ -33,7 +33,7 @@ class Row:
     mean: Mapping[str, float]
     stdev: Mapping[str, float | None]
     unknown: float | None
-    seconds: float | None
+    cpu_seconds: float | None
     generations: int | None
 
     def to_json(self) -> dict[str, Any]:
@@ -46,7 +46,7 @@ class Row:
             "mean": dict(self.mean),
             "stdev": dict(self.stdev),
             "unknown": self.unknown,
-            "seconds": self.seconds,
+            "cpu_seconds": self.cpu_seconds,
             "generations": self.generations,
             "published": {"natural": published.natural, "certified": published.certified},
         }
@@ -62,6 +62,7 @@ def _row(cell: Cell, runs: Sequence[Mapping[str, Any]]) -> Row:
         return Row(cell, 0, 0, {}, {}, None, None, None)
     summaries = [run["certification"] for run in runs]
     values = {name: [float(s[name]) for s in summaries] for name in ACCURACIES}
+    times = [run["training"]["cpu_seconds"] for run in runs if run["training"]["cpu_seconds"] is not None]
     return Row(
         cell=cell,
         n=len(runs),
@@ -69,7 +70,7 @@ def _row(cell: Cell, runs: Sequence[Mapping[str, Any]]) -> Row:
         mean={name: statistics.fmean(v) for name, v in values.items()},
         stdev={name: statistics.stdev(v) if len(v) > 1 else None for name, v in values.items()},
         unknown=statistics.fmean(s["unknown"] / s["n"] for s in summaries),
-        seconds=statistics.fmean(run["training"]["seconds"] for run in runs),
+        cpu_seconds=statistics.fmean(times) if times else None,
         generations=runs[0]["training"]["generations"],
     )
 
@@ -77,7 +78,7 @@ def _row(cell: Cell, runs: Sequence[Mapping[str, Any]]) -> Row:
 def markdown(table: Table, rows: Sequence[Row]) -> str:
     """The rows as a Markdown table, accuracies in percent, mean ± standard deviation over n seeds."""
     lines = [
-        "| cell | natural | adversarial | certified | unknown | n | generations | training, s | paper (nat / cert) |",
+        "| cell | natural | adversarial | certified | unknown | n | generations | CPU s | paper (nat / cert) |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     lines += [f"| {' | '.join(cells_of(row))} |" for row in rows]
@@ -93,7 +94,8 @@ def cells_of(row: Row) -> list[str]:
     if row.n == 0:
         return [row.cell.name, "-", "-", "-", "-", "0", "-", "-", paper]
     accuracies = [_spread(row.mean[name], row.stdev[name]) for name in ACCURACIES]
-    middle = [_percent(row.unknown), str(row.n), str(row.generations), f"{row.seconds:.0f}"]
+    time = "-" if row.cpu_seconds is None else f"{row.cpu_seconds:.0f}"
+    middle = [_percent(row.unknown), str(row.n), str(row.generations), time]
     return [row.cell.name, *accuracies, *middle, paper]
 
 

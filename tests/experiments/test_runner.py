@@ -65,7 +65,7 @@ def _result(cell: str, certified: float, unknown: int = 0) -> dict[str, object]:
     return {
         "cell": cell,
         "certification": {**summary, "unknown": unknown},
-        "training": {"seconds": 60.0, "generations": 7},
+        "training": {"cpu_seconds": 60.0, "generations": 7},
     }
 
 
