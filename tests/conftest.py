@@ -37,8 +37,9 @@ def with_ray(test: Any) -> Any:
 @pytest.fixture(scope="session")
 def ray() -> Iterator[Any]:
     """Ray on this machine alone, without accounts, dashboards or reports; started once for all tests."""
-    before = {name: os.environ.get(name) for name in ("RAY_AUTH_MODE", "RAY_USAGE_STATS_ENABLED")}
-    os.environ.update(RAY_AUTH_MODE="disabled", RAY_USAGE_STATS_ENABLED="0")
+    settings = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
+    before = {name: os.environ.get(name) for name in settings}
+    os.environ.update(settings)
     import ray
 
     root = Path(__file__).resolve().parents[1]

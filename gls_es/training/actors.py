@@ -21,7 +21,12 @@ from gls_es.errors import ConfigError, TrainingError
 from gls_es.problem import CertifiedTrainingProblem
 
 # Ray would write a token into the user's home, report its use, and warn about a change that does not concern us.
-_QUIET = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+_RAY = {
+    "RAY_AUTH_MODE": "disabled",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_worker_niceness": "0",  # actors are the work here; by default they give way to every other program
+}
 
 
 @dataclass(frozen=True)
@@ -92,7 +97,7 @@ def running(problem: CertifiedTrainingProblem, address: str | None) -> Iterator[
 
 
 def _start(actors: int, address: str | None) -> None:
-    for name, value in _QUIET.items():
+    for name, value in _RAY.items():
         os.environ.setdefault(name, value)
     import ray
 
