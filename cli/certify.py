@@ -29,7 +29,11 @@ _WITH_VNNLIB = frozenset({"path", "problem", "data", "execution", "timeout", "se
     metavar="FILE.jsonl",
     help="Records, for several radii a file each; a file of the same run is continued.",
 )
-@click.option("--radius", is_flag=True, help="Find the largest certified radius of each image instead.")
+@click.option(
+    "--radius",
+    is_flag=True,
+    help="Find each image's largest certified radius; a dozen radii, see --timeout.",
+)
 @click.option("--tolerance", type=EPS, help="Of --radius: the step of the radii tried; by default 1/1024.")
 @click.option("--largest", type=EPS, help="Of --radius: where to end; by default 0.5.")
 @click.option(
@@ -64,7 +68,7 @@ _WITH_VNNLIB = frozenset({"path", "problem", "data", "execution", "timeout", "se
 @output_options
 @click.pass_context
 def certify(ctx: click.Context, /, path: Path, **options: Any) -> None:
-    """Certify the network in CHECKPOINT, or in a .safetensors or .onnx file, on a problem's held-out images.
+    """Certify the network in CHECKPOINT (a file, or zoo:NAME), or in a .safetensors or .onnx file, on held-out images.
 
     An image is certified if no point within eps of it (and in [0, 1]) is classified otherwise, falsified if such a
     point was found, and unknown if neither could be shown.

@@ -102,7 +102,7 @@ def _write(subject: Any, path: Path, options: dict[str, Any]) -> dict[str, Any]:
         result["compared"] = formats.save_onnx(network, options["onnx"], metadata=metadata)
         files.append(options["onnx"])
         result["onnx"] = str(options["onnx"])
-        card = options["onnx"].with_suffix(".md")
+        card = options["onnx"].with_name(options["onnx"].name + ".md")
         source = type(subject.problem).data_source
         formats.ModelCard(
             network, subject.problem_name, source, subject.eps, digest, files, records, subject.about

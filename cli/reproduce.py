@@ -63,7 +63,7 @@ DURATION = DurationType()
     metavar="FILE.json",
     help="Also write all results here.",
 )
-@click.option("--dry-run", is_flag=True, help="Measure and say what would be run, and stop there.")
+@click.option("--dry-run", is_flag=True, help="Say what would be run, after measuring it, and write nothing.")
 @config_option()
 @output_options
 @click.pass_obj
@@ -94,7 +94,7 @@ def reproduce(session: Session, /, table: str | None, **options: Any) -> None:
     same = {"cells": options["cells"], "data_root": options["data"], "device": options["device"], "say": say}
     plan = experiments.make_plan(
         chosen, folder, seeds=options["seeds"], limit=options["limit"], budget=options["budget"],
-        train_seconds=options["train_time"], timeout=options["timeout"], **same,
+        train_seconds=options["train_time"], timeout=options["timeout"], keep=not options["dry_run"], **same,
     )  # fmt: skip
     if not options["dry_run"]:
         experiments.run_plan(chosen, plan, folder, progress=_progress(session), **same)
@@ -144,7 +144,10 @@ def _table(table: Any, plan: Any, rows: Any, *, dry: bool) -> Any:
     from gls_es.experiments.aggregate import cells_of
 
     shown = Table(
-        title=f"{table.title}, first {plan.limit} test images, %", box=None, pad_edge=False, header_style="bold"
+        title=f"{table.title}, at most the first {plan.limit} test images, %",
+        box=None,
+        pad_edge=False,
+        header_style="bold",
     )
     for name in ("cell", "natural", "adversarial", "certified", "unknown", "n", "generations", "CPU s", "paper"):
         shown.add_column(name, justify="left" if name == "cell" else "right")

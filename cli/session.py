@@ -46,9 +46,7 @@ class Session:
                 sys.stdout.flush()
             except Exception as error:
                 return self._report(error)
-        except OSError as error:  # of the reporting itself
-            if error.errno != errno.EPIPE:
-                raise
+        except OSError:  # of the reporting itself: nobody reads, or nothing more can be written
             return _reader_is_gone()
         return result if type(result) is int else 0
 
@@ -77,6 +75,9 @@ def _message(error: Exception) -> str:
         return str(error)
     if isinstance(error, click.Abort):
         return "stopped before the work was done; the same command starts it again."
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}could not be read or written ({error.strerror or error})."
     what = " ".join(f"{type(error).__name__}: {error}".split())[:300]
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return f"out of memory ({what}); take smaller batches or a smaller population."

@@ -115,7 +115,15 @@ def train(ctx: click.Context, /, **options: Any) -> None:
     if session.json:
         print_json(progress.result(checkpoint))
     else:
-        messages().print(f"saved: {checkpoint}\ncertify it with: gls-es certify {checkpoint}", soft_wrap=True)
+        messages().print(
+            f"saved: {checkpoint}\ncertify it with: gls-es certify {checkpoint}{_named(options)}", soft_wrap=True
+        )
+
+
+def _named(options: Mapping[str, Any]) -> str:
+    """What the next command needs where the problem is in a file, whose code runs only if the user names it."""
+    problem = options["problem"] or ""
+    return f" --problem {problem}" if problem.rpartition(":")[0].endswith(".py") else ""
 
 
 def _leave(session: Session, stopped: Exception) -> NoReturn:

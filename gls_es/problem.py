@@ -169,11 +169,11 @@ class CertifiedTrainingProblem(PopulationProblem):
 
     def make_network(self) -> nn.Module:
         """The network to train: from an image in [0, 1] to logits, with its random initial weights."""
-        raise NotImplementedError(f"{type(self).__name__} must define make_network()")
+        raise ConfigError(f"{type(self).__name__} must define make_network().")
 
     def make_data(self) -> Dataset:
         """The images to train and to certify on; called once in each process that needs them."""
-        raise NotImplementedError(f"{type(self).__name__} must define make_data()")
+        raise ConfigError(f"{type(self).__name__} must define make_data().")
 
     @classmethod
     def find_data(cls, root: str | None = None) -> str:  # noqa: ARG003 - for subclasses
@@ -332,6 +332,8 @@ class CertifiedTrainingProblem(PopulationProblem):
             if not isinstance(module, nn.Module):
                 raise ConfigError(f"{type(self).__name__}.make_network() must return an nn.Module, not {module!r}.")
             initialise(module, self.initial_weights)
+        if not all(bool(torch.isfinite(parameter).all()) for parameter in module.parameters()):
+            raise ConfigError(f"{type(self).__name__}.make_network() returns weights that are not finite numbers.")
         if self._input_shape is not None:
             return Network(module, self._input_shape)
         network = Network(module, self.data.input_shape)

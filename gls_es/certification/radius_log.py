@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 
 from gls_es.certification.report import VERDICTS, VerdictName
 from gls_es.errors import DataError
+from gls_es.regular import bytes_if_there
 
 FORMAT = 1
 _KIND = "gls-es radii"
@@ -58,7 +59,7 @@ class RadiusLog:
         self.path = path
         header = {"format": FORMAT, "kind": _KIND, **json.loads(json.dumps(identity, allow_nan=False))}
         try:
-            content = path.read_bytes() if path.exists() else b""
+            content = bytes_if_there(path)
             whole = content.rfind(b"\n") + 1
             self.steps = _read(path, content[:whole], header) if whole else []
             if whole == 0 and not _line(header).startswith(content):

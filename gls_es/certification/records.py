@@ -21,6 +21,7 @@ from torch import Tensor
 
 from gls_es.certification.report import REASONS, VERDICTS, Verdict
 from gls_es.errors import DataError
+from gls_es.regular import bytes_if_there
 
 FORMAT = 1
 _KIND = "gls-es certification"
@@ -45,7 +46,7 @@ class RecordWriter:
         header = {"format": FORMAT, "kind": _KIND, **json.loads(json.dumps(identity, allow_nan=False))}
         line = _line(header)
         try:
-            content = path.read_bytes() if path.exists() else b""
+            content = bytes_if_there(path)
             self.verdicts = _resume(path, content, header, line)
             whole = content.rfind(b"\n") + 1
             self._file: BinaryIO = path.open("ab")

@@ -59,6 +59,7 @@ def make_plan(
     timeout: float = 2.0,
     data_root: str | Path | None = None,
     device: str = "cpu",
+    keep: bool = True,
     say: Callable[[str], None] = lambda _line: None,
 ) -> Plan:
     """The plan in ``folder``, or a new one that is written there.
@@ -77,6 +78,7 @@ def make_plan(
         timeout: seconds that the search of certification may take for one image.
         data_root: folder of datasets.
         device: torch device.
+        keep: write the plan into the folder; without it nothing is changed.
         say: told what is being measured.
 
     Raises:
@@ -99,7 +101,7 @@ def make_plan(
     for cell in chosen:
         if cell.name not in plan.generations:
             plan = _with_cell(plan, table, cell, data_root=data_root, device=device, say=say)
-    if plan != known:
+    if keep and plan != known:
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(path, json.dumps(plan.to_json(), indent=1).encode())
     return plan

@@ -12,6 +12,8 @@ import re
 import secrets
 from pathlib import Path
 
+from gls_es.regular import check_regular
+
 _LEFTOVER = re.compile(r"\..+\.\d+\.[0-9a-f]{8}\.tmp")
 
 
@@ -19,8 +21,10 @@ def write_atomically(path: Path, data: bytes) -> None:
     """Give ``path`` the contents ``data``, all or nothing.
 
     Raises:
-        OSError: the file cannot be written; what was there before is intact and no temporary file remains.
+        OSError: the file cannot be written, or is there and is no regular file; what was there before is intact and no
+            temporary file remains.
     """
+    check_regular(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
         # O_EXCL: a link that somebody laid out under this name is not followed. 0o666 leaves the mode to the umask.

@@ -246,7 +246,8 @@ def _run(loop: Loop, folder: RunFolder, settings: Settings, signals: StopSignals
     keep_freed_memory()
     loop.problem.stages = loop.schedule.stage
     loop.progress.start(plan_table(loop.problem, settings) | {"generation": loop.done})
-    way_on = f"`gls-es train --resume {folder.path}`"
+    in_file = settings.problem.rpartition(":")[0].endswith(".py")  # code that runs only if the user names it
+    way_on = f"`gls-es train --resume {folder.path}{f' --problem {settings.problem}' if in_file else ''}`"
     try:
         with (
             running(loop.problem, settings.ray_address),

@@ -94,7 +94,7 @@ def test_the_library_certifies_an_onnx_file_by_its_path(exported: dict[str, Any]
 def test_the_card_says_what_was_exported(exported: dict[str, Any], tmp_path: Path) -> None:
     import hashlib
 
-    card = (tmp_path / "net.md").read_text()
+    card = (tmp_path / "net.onnx.md").read_text()
     for name in ("net.onnx", "w.safetensors"):
         assert f"| {name} | `{hashlib.sha256((tmp_path / name).read_bytes()).hexdigest()}` |" in card
     for word in ("digits-cnn3", "1,258", "convolution 3x3, stride 2x2", exported["digest"], "12 of 12 images", "0.03"):

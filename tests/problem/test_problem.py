@@ -253,7 +253,7 @@ def test_what_a_subclass_gets_wrong_is_named(cls: type[Blobs], message: str) -> 
 
 
 def test_what_a_subclass_must_write() -> None:
-    with pytest.raises(NotImplementedError, match=r"NothingWritten must define make_network\(\)"):
+    with pytest.raises(ConfigError, match=r"NothingWritten must define make_network\(\)"):
         NothingWritten()
 
 
