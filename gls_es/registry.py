@@ -18,12 +18,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-import torch
-from torch import nn
-
 from gls_es.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from gls_es.problem import CertifiedTrainingProblem
 
 BUILT_IN = {
@@ -166,6 +165,8 @@ def shapes(cls: type[CertifiedTrainingProblem]) -> nn.Module | None:
         None for a problem whose network depends on the constructor's arguments or on the data.
     """
     try:
+        import torch  # names are found without it
+
         with torch.device("meta"):
             return cls.make_network(cls.__new__(cls))
     except Exception:  # whatever make_network misses on an object that was not constructed

@@ -27,7 +27,7 @@ def verdicts() -> list[Verdict]:
     return [
         Verdict(0, 3, 3, "certified", "ibp", 0.5, None, times),
         Verdict(1, 3, 3, "falsified", "attack", -0.5, example, {"clean": 0.25, "attack": 1.0}),
-        Verdict(2, 4, 4, "unknown", None, -0.125, None, times),
+        Verdict(2, 4, 4, "unknown", None, -0.125, None, times, reason="stages"),
         Verdict(3, 4, 1, "misclassified", "clean", -1.0, None, {"clean": 0.25}),
     ]
 

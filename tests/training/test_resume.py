@@ -46,6 +46,7 @@ MORE = {
 @pytest.mark.parametrize(("searcher", "optimizer", "sigma"), EVERYTHING)
 def test_a_stopped_run_goes_on_bit_for_bit(tmp_path: Path, searcher: str, optimizer: str, sigma: str) -> None:
     changes = SIGMAS[sigma] | MORE.get(optimizer, {})
+    handler = signal.getsignal(signal.SIGINT)
     straight = run(tmp_path / "straight", searcher=searcher, optimizer=optimizer, **changes)
     broken = tmp_path / "broken"
     with pytest.raises(TrainingInterrupted, match=f"stopped at generation 5 of 12.*--resume {broken}`"):
@@ -58,7 +59,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(tmp_path: Path, searcher: str, optimi
     again = resume(broken)
     assert_same(timeless(load_checkpoint(straight)), timeless(load_checkpoint(again)))
     assert [timeless(row) for row in rows(straight.parent)] == [timeless(row) for row in rows(broken)]
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is handler
 
 
 @pytest.mark.parametrize("searcher", ["pgpe", "rgs", "grad"])
