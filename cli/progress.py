@@ -37,7 +37,9 @@ def image_progress(console: Any, session: Session, label: str = "") -> Iterator[
         )
         with Progress(*columns, console=console, transient=True) as bar:
             task = bar.add_task("", total=None, counts="")
-            yield lambda done, total, counts: bar.update(task, completed=done, total=total, counts=_counts(counts))
+            yield lambda done, total, counts: bar.update(
+                task, completed=done, total=total, counts=_counts(counts).removeprefix(": ")
+            )
     else:
         yield _lines(console, f"{label}: " if label else "")
 
@@ -49,10 +51,11 @@ def _lines(console: Any, label: str) -> Report:
         nonlocal last
         if time.monotonic() - last >= INTERVAL:
             last = time.monotonic()
-            console.print(f"{label}{done}/{total} images: {_counts(counts)}", soft_wrap=True)
+            console.print(f"{label}{done}/{total} images{_counts(counts)}", soft_wrap=True)
 
     return report
 
 
 def _counts(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{number} {verdict}" for verdict, number in counts.items() if number)
+    shown = ", ".join(f"{number} {verdict}" for verdict, number in counts.items() if number)
+    return f": {shown}" if shown else ""

@@ -33,7 +33,7 @@ def report(session: Session, /, runs: tuple[Path, ...], **options: Any) -> None:
     Verdicts are those of every file that `gls-es certify --out RUN/NAME.jsonl` wrote into the run's folder.
     """
     out: Path = runs[0] / "report.html" if options["out"] is None else options["out"]
-    if not out.parent.is_dir():
+    if options["out"] is not None and not out.parent.is_dir():
         raise ConfigError(f"--out {out}: there is no folder {out.parent}; make it first.")
     from .output import messages, prepare_libraries, print_json
 

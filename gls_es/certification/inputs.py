@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Iterable
 from numbers import Real
@@ -126,9 +127,16 @@ def check_eps(eps: Any) -> float:
 
 def check_stages(stages: Any) -> tuple[str, ...]:
     """The names of the cascade, each known and given once."""
-    names = tuple(stages) if isinstance(stages, Iterable) and not isinstance(stages, str) else (None,)
-    if not all(isinstance(name, str) and name in KNOWN_STAGES for name in names) or len(set(names)) < len(names):
-        raise ConfigError(f"stages must be different names among {', '.join(KNOWN_STAGES)}, not {stages!r}")
+    if not isinstance(stages, Iterable) or isinstance(stages, str):
+        raise ConfigError(f"stages must be a sequence of names, ('attack', 'ibp') say, not {stages!r}")
+    names = tuple(stages)
+    for name in names:
+        if not isinstance(name, str) or name not in KNOWN_STAGES:
+            close = difflib.get_close_matches(str(name), KNOWN_STAGES, 1)
+            hint = f"did you mean {close[0]!r}? " if close else ""
+            raise ConfigError(f"there is no stage {name!r}: {hint}choose among {', '.join(KNOWN_STAGES)}")
+        if names.count(name) > 1:
+            raise ConfigError(f"stages: {name!r} is given twice")
     return names
 
 
@@ -158,7 +166,7 @@ def check_device(device: Any, network: Network) -> torch.device:
         found = torch.device(device)
         torch.empty(0, device=found)
     except (RuntimeError, AssertionError, TypeError):
-        raise ConfigError(f"device {device!r} does not exist here; name one that does, such as cpu or cuda:0") from None
+        raise ConfigError(f"device {device!r} does not exist here; use cpu, or a GPU that PyTorch finds") from None
     return found
 
 

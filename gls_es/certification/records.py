@@ -111,12 +111,18 @@ def _resume(path: Path, content: bytes, header: dict[str, Any], line: bytes) -> 
     for key in sorted({*found, *header}):
         if found.get(key) != header.get(key):
             raise DataError(
-                f"{path}: holds the records of another run ({key} is {_short(found.get(key))} there and "
-                f"{_short(header.get(key))} here); choose another file, or delete this one to start over"
+                f"{path}: holds the records of another run ({_difference(key, found.get(key), header.get(key))}); "
+                "choose another file, or delete this one to start over"
             )
     if any(not 0 <= verdict.index < header["n"] for verdict in verdicts):
         raise DataError(f"{path}: records an image that the run does not have; delete this file to start over")
     return {verdict.index: verdict for verdict in verdicts}
+
+
+def _difference(key: str, there: Any, here: Any) -> str:
+    if key in ("data", "n"):
+        return "it is about other images"
+    return f"{key} is {_short(there)} there and {_short(here)} here"
 
 
 def _short(value: Any) -> str:

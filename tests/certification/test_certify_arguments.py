@@ -140,3 +140,10 @@ def test_a_wider_network_is_the_float32_network_for_float32() -> None:
     wide = copy.deepcopy(NET).double()
     assert certify(wide, X, [0, 1, 2], 0.1, attack=QUICK).network == narrow
     assert certify(wide, X, [0, 1, 2], 0.1, attack=QUICK, execution="float64").network != narrow
+
+
+def test_a_stage_that_may_have_been_meant() -> None:
+    with pytest.raises(ConfigError, match="no stage 'atack': did you mean 'attack'"):
+        certify(NET, X, [0, 1, 2], 0.1, stages=("atack", "ibp"))
+    with pytest.raises(ConfigError, match="'ibp' is given twice"):
+        certify(NET, X, [0, 1, 2], 0.1, stages=("ibp", "ibp"))
