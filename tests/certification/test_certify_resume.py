@@ -59,13 +59,13 @@ def test_records_of_another_run_are_refused(tmp_path: Path) -> None:
     certify(net, images, labels, 0.05, attack=QUICK, records=path)
     content = path.read_bytes()
     other_net, other_images = random_linear(9, pixels=16, classes=4), images.flip(0)
-    for arguments, key in [
+    for arguments, what in [
         ((net, images, labels, 0.06), "eps"),
         ((other_net, images, labels, 0.05), "network"),
-        ((net, other_images, labels, 0.05), "data"),
-        ((net, images, labels.flip(0), 0.05), "data"),
+        ((net, other_images, labels, 0.05), "it is about other images"),
+        ((net, images, labels.flip(0), 0.05), "it is about other images"),
     ]:
-        with pytest.raises(DataError, match=f"another run \\({key}"):
+        with pytest.raises(DataError, match=f"another run \\({what}"):
             certify(*arguments, attack=QUICK, records=path)
     for options in ({"seed": 1}, {"clip": False}, {"execution": "float64"}, {"stages": ("ibp",)}):
         with pytest.raises(DataError, match="another run"):
