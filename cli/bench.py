@@ -9,9 +9,8 @@ from typing import Any
 
 import click
 
-from gls_es.errors import ConfigError
-
 from .options import EPS, config_option, output_options
+from .selection import check_folders
 from .session import Session
 
 _NOTES = (
@@ -55,16 +54,16 @@ def bench(ctx: click.Context, /, **options: Any) -> None:
     installed. Without the problem's data it takes random images. docs/performance.md explains the columns.
     """
     session = ctx.ensure_object(Session)
-    out: Path | None = options["out"]
-    if out is not None and not out.parent.is_dir():
-        raise ConfigError(f"--out {out}: there is no folder {out.parent}; make it first.")
+    check_folders(options, "out")
     from .output import messages, prepare_libraries, print_json, results
 
     prepare_libraries()
     console = messages()
     found = {"command": _command(ctx), **_measured(options, None if session.quiet else console)}
-    if out is not None:
-        out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    if options["out"] is not None:
+        from gls_es.formats import write_text
+
+        write_text(options["out"], json.dumps(found, indent=1) + "\n")
     if session.json:
         print_json(found)
     else:

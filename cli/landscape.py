@@ -8,9 +8,8 @@ from typing import Any
 
 import click
 
-from gls_es.errors import ConfigError
-
 from .options import CHECKPOINT, EPS, config_option, output_options
+from .selection import check_folders
 from .session import Session
 
 _COLUMNS = {
@@ -62,15 +61,13 @@ def landscape(session: Session, /, checkpoint: Path, **options: Any) -> None:
 
     docs/concepts.md explains the columns. The images are the first held-out ones.
     """
-    for name in ("plot", "out"):
-        path: Path | None = options[name]
-        if path is not None and not path.parent.is_dir():
-            raise ConfigError(f"--{name} {path}: there is no folder {path.parent}; make it first.")
+    check_folders(options, "plot", "out")
     from .output import messages, prepare_libraries, print_json, results
 
     prepare_libraries()
     from gls_es import landscape as library
     from gls_es import training
+    from gls_es.formats import write_text
     from gls_es.landscape.plot import check_format, save_plot
     from gls_es.threads import whole_operations
 
@@ -90,7 +87,7 @@ def landscape(session: Session, /, checkpoint: Path, **options: Any) -> None:
     if options["plot"] is not None:
         save_plot(found, options["plot"])
     if options["out"] is not None:
-        options["out"].write_text(json.dumps(table) + "\n", encoding="utf-8")
+        write_text(options["out"], json.dumps(table) + "\n")
     if session.json:
         print_json(table)
     else:

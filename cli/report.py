@@ -8,9 +8,10 @@ from typing import Any
 
 import click
 
-from gls_es.errors import ConfigError, GlsEsError
+from gls_es.errors import GlsEsError
 
 from .options import output_options
+from .selection import check_folders
 from .session import Session
 
 
@@ -33,8 +34,7 @@ def report(session: Session, /, runs: tuple[Path, ...], **options: Any) -> None:
     Verdicts are those of every file that `gls-es certify --out RUN/NAME.jsonl` wrote into the run's folder.
     """
     out: Path = runs[0] / "report.html" if options["out"] is None else options["out"]
-    if options["out"] is not None and not out.parent.is_dir():
-        raise ConfigError(f"--out {out}: there is no folder {out.parent}; make it first.")
+    check_folders(options, "out")
     from .output import messages, prepare_libraries, print_json
 
     prepare_libraries()

@@ -76,6 +76,7 @@ def reproduce(session: Session, /, table: str | None, **options: Any) -> None:
 
     prepare_libraries()
     from gls_es import experiments
+    from gls_es.formats import write_text
 
     if table is None:
         _list(experiments.TABLES, session)
@@ -101,10 +102,10 @@ def reproduce(session: Session, /, table: str | None, **options: Any) -> None:
     found = experiments.read_results(folder)
     rows = experiments.aggregate(chosen, found)
     if options["markdown"] is not None:
-        options["markdown"].write_text(experiments.markdown(chosen, rows), encoding="utf-8")
+        write_text(options["markdown"], experiments.markdown(chosen, rows))
     if options["collect"] is not None:
         text = json.dumps({"plan": plan.to_json(), "results": found}, indent=1)
-        options["collect"].write_text(text + "\n", encoding="utf-8")
+        write_text(options["collect"], text + "\n")
     if session.json:
         print_json({"table": chosen.name, "plan": plan.to_json(), "rows": [row.to_json() for row in rows]})
     else:

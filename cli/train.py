@@ -122,8 +122,10 @@ def train(ctx: click.Context, /, **options: Any) -> None:
 
 def _named(options: Mapping[str, Any]) -> str:
     """What the next command needs where the problem is in a file, whose code runs only if the user names it."""
+    from gls_es.registry import named_by_file
+
     problem = options["problem"] or ""
-    return f" --problem {problem}" if problem.rpartition(":")[0].endswith(".py") else ""
+    return f" --problem {problem}" if named_by_file(problem) else ""
 
 
 def _leave(session: Session, stopped: Exception) -> NoReturn:

@@ -108,6 +108,11 @@ def resolve(name: str) -> type[CertifiedTrainingProblem]:
     )
 
 
+def named_by_file(name: str) -> bool:
+    """Whether a problem's name is a file of code, path/to/file.py:Class, which runs only if the user names it."""
+    return name.rpartition(":")[0].endswith(".py")
+
+
 def registered_name(cls: type) -> str:
     """The name a class is found by: its registered one, else "module:Class"."""
     target = f"{cls.__module__}:{cls.__qualname__}"

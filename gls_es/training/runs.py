@@ -12,6 +12,7 @@ from gls_es.errors import ActorError, CheckpointError, ConfigError, TrainingErro
 from gls_es.memory import keep_freed_memory
 from gls_es.problem import CertifiedTrainingProblem
 from gls_es.recipe import Recipe
+from gls_es.registry import named_by_file
 from gls_es.searchers.table import build, restore_searcher
 from gls_es.threads import whole_operations
 from gls_es.training.actors import Actors, running
@@ -246,8 +247,8 @@ def _run(loop: Loop, folder: RunFolder, settings: Settings, signals: StopSignals
     keep_freed_memory()
     loop.problem.stages = loop.schedule.stage
     loop.progress.start(plan_table(loop.problem, settings) | {"generation": loop.done})
-    in_file = settings.problem.rpartition(":")[0].endswith(".py")  # code that runs only if the user names it
-    way_on = f"`gls-es train --resume {folder.path}{f' --problem {settings.problem}' if in_file else ''}`"
+    named = f" --problem {settings.problem}" if named_by_file(settings.problem) else ""
+    way_on = f"`gls-es train --resume {folder.path}{named}`"
     try:
         with (
             running(loop.problem, settings.ray_address),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from gls_es.data import Dataset
 from gls_es.errors import CheckpointError
 from gls_es.network import Network
-from gls_es.registry import resolve
+from gls_es.registry import named_by_file, resolve
 from gls_es.training.checkpoint import load_checkpoint
 from gls_es.zoo import located
 
@@ -59,7 +59,7 @@ def trusted_problem(path: Path, named: str, given: str | None) -> type[Certified
         CheckpointError: the checkpoint names a file and the user did not.
         ConfigError: the problem cannot be found.
     """
-    if given is None and named.rpartition(":")[0].endswith(".py"):
+    if given is None and named_by_file(named):
         raise CheckpointError(
             f"{path}: was trained on the problem in the file {named!r}; if you trust that file, name it: "
             f"--problem {named}"
