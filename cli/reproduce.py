@@ -11,7 +11,7 @@ import click
 
 from gls_es.errors import ConfigError
 
-from .options import config_option, output_options
+from .options import SETTING, config_option, output_options
 from .selection import check_folders
 from .session import Session
 
@@ -38,7 +38,9 @@ DURATION = DurationType()
 
 @click.command()
 @click.argument("table", required=False)
-@click.option("--only", "cells", multiple=True, metavar="CELL", help="A cell of the table; may be repeated.")
+@click.option(
+    "--only", "cells", multiple=True, metavar="CELL", help="A cell of the table, with * for anything; may be repeated."
+)
 @click.option("--seeds", type=click.IntRange(1, 1000), default=3, show_default=True, help="Runs per cell.")
 @click.option("--limit", type=click.IntRange(min=1), default=1000, show_default=True, help="Test images to certify.")
 @click.option("--budget", type=DURATION, help="Time for everything, 30m or 2h; shared equally by all runs.")
@@ -63,6 +65,11 @@ DURATION = DurationType()
     metavar="FILE.json",
     help="Also write all results here.",
 )
+@click.option(
+    "--validation", type=click.IntRange(min=0), default=0, metavar="N",
+    help="Keep N training images out, and certify those instead of test images: for choosing settings.",
+)  # fmt: skip
+@click.option("--set", "settings", type=SETTING, multiple=True, help="A hyper-parameter of all runs; may be repeated.")
 @click.option("--dry-run", is_flag=True, help="Say what would be run, after measuring it, and write nothing.")
 @config_option()
 @output_options
@@ -95,7 +102,8 @@ def reproduce(session: Session, /, table: str | None, **options: Any) -> None:
     same = {"cells": options["cells"], "data_root": options["data"], "device": options["device"], "say": say}
     plan = experiments.make_plan(
         chosen, folder, seeds=options["seeds"], limit=options["limit"], budget=options["budget"],
-        train_seconds=options["train_time"], timeout=options["timeout"], keep=not options["dry_run"], **same,
+        train_seconds=options["train_time"], timeout=options["timeout"], validation=options["validation"],
+        settings=dict(options["settings"]), keep=not options["dry_run"], **same,
     )  # fmt: skip
     if not options["dry_run"]:
         experiments.run_plan(chosen, plan, folder, progress=_progress(session), **same)
@@ -145,7 +153,7 @@ def _table(table: Any, plan: Any, rows: Any, *, dry: bool) -> Any:
     from gls_es.experiments.aggregate import cells_of
 
     shown = Table(
-        title=f"{table.title}, at most the first {plan.limit} test images, %",
+        title=f"{table.title}, at most the first {plan.limit} {'validation' if plan.validation else 'test'} images, %",
         box=None,
         pad_edge=False,
         header_style="bold",

@@ -23,7 +23,8 @@ class Row:
         mean: mean accuracy by name, fractions; empty if n is 0.
         stdev: sample standard deviation over seeds by name; None with fewer than two runs.
         unknown: mean fraction of undecided images.
-        cpu_seconds: mean processor time of training, over runs that were not interrupted; None if all were.
+        cpu_seconds: mean processor time of training, over runs that were not interrupted, that of the runs they
+            started from included; None if all were.
         generations: of each run.
     """
 
@@ -54,15 +55,17 @@ class Row:
 
 def aggregate(table: Table, results: Sequence[Mapping[str, Any]]) -> list[Row]:
     """A row for every cell of the table, in its order; cells without results have n = 0."""
-    return [_row(cell, [r for r in results if r["cell"] == cell.name]) for cell in table.cells]
+    times = {(run["cell"], run["seed"]): run["training"]["cpu_seconds"] for run in results}
+    return [_row(cell, [r for r in results if r["cell"] == cell.name], times) for cell in table.cells]
 
 
-def _row(cell: Cell, runs: Sequence[Mapping[str, Any]]) -> Row:
+def _row(cell: Cell, runs: Sequence[Mapping[str, Any]], cpu: Mapping[tuple[str, int], float | None]) -> Row:
     if not runs:
         return Row(cell, 0, 0, {}, {}, None, None, None)
     summaries = [run["certification"] for run in runs]
     values = {name: [float(s[name]) for s in summaries] for name in ACCURACIES}
-    times = [run["training"]["cpu_seconds"] for run in runs if run["training"]["cpu_seconds"] is not None]
+    parts = [[cpu.get((name, run["seed"])) for name in (cell.name, cell.start) if name] for run in runs]
+    times = [sum(known) for each in parts if len(known := [t for t in each if t is not None]) == len(each)]
     return Row(
         cell=cell,
         n=len(runs),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 
 import torch
+from evotorch.algorithms.searchalgorithm import SearchAlgorithm
 
 from gls_es.problem import CertifiedTrainingProblem
 from gls_es.recipe import Recipe
@@ -12,8 +14,19 @@ from gls_es.searchers.table import build, finish_generation
 from gls_es.threads import whole_operations
 from gls_es.training.schedules import Schedule
 
-MOMENTS = (0.05, 0.25, 0.45, 0.65, 0.85)
-"""Where in a run generations are timed: natural training, the ramp and the full radius cost differently."""
+REPEATS = 2
+"""Generations timed in each phase of a run."""
+
+
+def phases(recipe: Recipe) -> list[tuple[int, int]]:
+    """Where a run's cost per generation changes: first and last generation (exclusive) of every phase that is there.
+
+    Natural training, the ramp under another relaxation and under the run's own, and the full radius cost differently.
+    """
+    whole = recipe.generations
+    inner = {min(end, whole) for end in (recipe.natural_until, recipe.warmup_until, recipe.ramp_until)}
+    ends = sorted({0, whole} | inner)
+    return list(itertools.pairwise(ends))
 
 
 def generation_seconds(problem: CertifiedTrainingProblem, searcher: str, recipe: Recipe) -> float:
@@ -28,12 +41,18 @@ def generation_seconds(problem: CertifiedTrainingProblem, searcher: str, recipe:
     """
     problem.stages = Schedule(recipe, problem.eps, problem.method).stage
     search = build(searcher, problem, recipe)
-    times = []
+    total = 0.0
     with whole_operations():
-        for moment in (MOMENTS[0], *MOMENTS):  # the first one is a warm-up
-            problem.begin(int(moment * recipe.generations))
+        for first, end in phases(recipe):
+            problem.begin((first + end) // 2)
+            _step(search)  # what is compiled or allocated once
             began = time.process_time()
-            search.step()
-            finish_generation(search)
-            times.append(time.process_time() - began)
-    return sum(times[1:]) / len(MOMENTS) / torch.get_num_threads()
+            for _ in range(REPEATS):
+                _step(search)
+            total += (end - first) * (time.process_time() - began) / REPEATS
+    return total / recipe.generations / torch.get_num_threads()
+
+
+def _step(search: SearchAlgorithm) -> None:
+    search.step()
+    finish_generation(search)

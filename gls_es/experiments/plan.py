@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,11 @@ from typing import Any
 from gls_es.errors import ConfigError, DataError
 from gls_es.experiments.budget import generation_seconds
 from gls_es.experiments.tables import Cell, Table
+from gls_es.recipe import Recipe
 from gls_es.registry import resolve
 from gls_es.searchers.table import DEFAULTS
 from gls_es.training.atomic import write_atomically
+from gls_es.training.settings import stretched
 
 TRAINING_SHARE = 0.75
 """The part of a budget that training gets; certification gets the rest."""
@@ -30,6 +32,9 @@ class Plan:
         limit: images to certify, the first ones of the test set.
         train_seconds: time that each run's training gets, of this machine's threads; None: the recipes' own length.
         timeout: seconds that the search of certification may take for one image.
+        validation: training images that no run sees; what is certified are the first ``limit`` of them, not test
+            images, so that settings can be chosen. 0: all are trained on, and test images are certified.
+        settings: recipe fields of all runs, over those of the cells.
         generations: of each cell.
         generation_seconds: what a generation was measured to take, by cell; empty if nothing was measured.
     """
@@ -39,8 +44,20 @@ class Plan:
     limit: int
     train_seconds: float | None
     timeout: float
+    validation: int
+    settings: dict[str, Any]
     generations: dict[str, int]
     generation_seconds: dict[str, float]
+
+    def recipe(self, table: Table, cell: Cell) -> Recipe:
+        """The hyper-parameters of a cell's runs: for as many generations as were settled, if they were.
+
+        Raises:
+            ConfigError: settings that make no sense.
+        """
+        base = resolve(table.problem).recipes.get(cell.searcher, DEFAULTS[cell.searcher])
+        recipe = base.replaced(**{**cell.settings, **self.settings})
+        return stretched(recipe, self.generations.get(cell.name, recipe.generations))
 
     def to_json(self) -> dict[str, Any]:
         """The plan as plain values."""
@@ -57,6 +74,8 @@ def make_plan(
     budget: float | None = None,
     train_seconds: float | None = None,
     timeout: float = 2.0,
+    validation: int = 0,
+    settings: Mapping[str, Any] | None = None,
     data_root: str | Path | None = None,
     device: str = "cpu",
     keep: bool = True,
@@ -70,12 +89,14 @@ def make_plan(
     Args:
         table: what is compared.
         folder: where the table's results go.
-        cells: names of cells; none means all.
+        cells: names of cells, in which * stands for anything, also those that they start from; none means all.
         seeds: runs per cell, with seeds 0, 1, ....
         limit: images to certify.
         budget: seconds for everything together; divided equally over the runs.
         train_seconds: seconds of training per run instead.
         timeout: seconds that the search of certification may take for one image.
+        validation: certify images kept out of training instead of test images, of this many.
+        settings: recipe fields of all runs, over those of the cells.
         data_root: folder of datasets.
         device: torch device.
         keep: write the plan into the folder; without it nothing is changed.
@@ -85,7 +106,9 @@ def make_plan(
         ConfigError: options that make no sense or contradict the plan in the folder.
         DataError: the plan in the folder cannot be read.
     """
-    chosen = [table.cell(name) for name in (cells or table.cell_names)]
+    chosen = [table.cell(name) for name in table.chosen(cells)]
+    if 0 < validation < limit:
+        raise ConfigError(f"limit is {limit}, but only {validation} images are kept for validation; lower the limit.")
     if budget is not None and train_seconds is not None:
         raise ConfigError("give a budget for everything or seconds of training per run, not both.")
     if budget is not None:
@@ -93,11 +116,13 @@ def make_plan(
     path = folder / "plan.json"
     known = _read(path) if path.exists() else None
     if known is None:
-        plan = Plan(table.name, tuple(range(seeds)), limit, train_seconds, timeout, {}, {})
+        wanted = dict(settings or {})
+        plan = Plan(table.name, tuple(range(seeds)), limit, train_seconds, timeout, validation, wanted, {}, {})
     else:
         plan = _extended(
-            known, path, table=table, seeds=seeds, limit=limit, train_seconds=train_seconds, timeout=timeout
-        )
+            known, path, table=table, seeds=seeds, limit=limit, train_seconds=train_seconds, timeout=timeout,
+            validation=validation, settings=settings,
+        )  # fmt: skip
     for cell in chosen:
         if cell.name not in plan.generations:
             plan = _with_cell(plan, table, cell, data_root=data_root, device=device, say=say)
@@ -138,13 +163,15 @@ def _with_cell(
     device: str,
     say: Callable[[str], None],
 ) -> Plan:
-    cls = resolve(table.problem)
-    recipe = cls.recipes.get(cell.searcher, DEFAULTS[cell.searcher]).replaced(**cell.settings)
+    recipe = plan.recipe(table, cell)
     if plan.train_seconds is None:
         return dataclasses.replace(plan, generations={**plan.generations, cell.name: recipe.generations})
     say(f"measuring a generation of {cell.name}")
     root = None if data_root is None else str(data_root)
-    problem = cls(eps=table.eps, method=cell.method, batch_size=recipe.batch_size, device=device, data_root=root)
+    problem = resolve(table.problem)(
+        eps=table.eps, method=cell.method, batch_size=recipe.batch_size, loss=recipe.loss, device=device,
+        data_root=root, validation=plan.validation,
+    )  # fmt: skip
     seconds = generation_seconds(problem, cell.searcher, recipe)
     count = max(1, round(plan.train_seconds / seconds))
     return dataclasses.replace(

@@ -6,8 +6,9 @@ are not publicly readable, and for those nothing is filled in. "deeppoly" of the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import fnmatch
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from gls_es.errors import ConfigError
@@ -34,8 +35,10 @@ class Cell:
         name: how results are filed.
         searcher: "grad", "rgs" or "pgpe".
         method: the relaxation.
-        settings: recipe fields that differ from the problem's recipe for this searcher.
+        settings: recipe fields that differ from the problem's recipe for this searcher; ends of phases are
+            generations of the whole recipe's number, and keep their share when a run is longer or shorter.
         published: the paper's numbers, if known.
+        start: name of the cell whose result, of the same seed, gives the initial weights; empty for random ones.
     """
 
     name: str
@@ -43,6 +46,7 @@ class Cell:
     method: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     published: Published = Published()
+    start: str = ""
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,24 @@ class Table:
                 return cell
         raise ConfigError(f"table {self.name!r} has no cell {name!r}: choose among {', '.join(self.cell_names)}.")
 
+    def chosen(self, patterns: Sequence[str]) -> tuple[str, ...]:
+        """The names of the cells that any of the patterns fits, and of the cells that they start from, in order.
+
+        Args:
+            patterns: names, in which * stands for anything; none means all.
+
+        Raises:
+            ConfigError: a pattern fits nothing.
+        """
+        for pattern in patterns:
+            if not fnmatch.filter(self.cell_names, pattern):
+                raise ConfigError(
+                    f"table {self.name!r} has no cell {pattern!r}: choose among {', '.join(self.cell_names)}."
+                )
+        names = {name for pattern in (patterns or ("*",)) for name in fnmatch.filter(self.cell_names, pattern)}
+        names |= {self.cell(name).start for name in names} - {""}
+        return tuple(name for name in self.cell_names if name in names)
+
     @property
     def cell_names(self) -> tuple[str, ...]:
         """The names of all cells, in order."""
@@ -93,16 +115,50 @@ SHORT: Mapping[str, Mapping[str, Any]] = {
 of training on MNIST with ``crown`` and 400 images of a validation split, not for each relaxation."""
 
 
+BASELINES = ("natural", "adversarial", "sabr", "mtl-ibp")
+"""Losses of other trainings, followed by gradients; bounds are intervals where they have any."""
+
+START = "grad-ibp"
+FROM_START: Mapping[str, Any] = {
+    "natural_until": 0,
+    "ramp_until": 0,
+    "natural_weight_start": 0.0,
+    "center_learning_rate": 0.001,
+}
+"""A trained network goes on: at the full radius at once, with steps that do not throw it back."""
+
+
 def _comparison(
     published: Mapping[str, Published], settings: Mapping[str, Mapping[str, Any]] | None = None
 ) -> tuple[Cell, ...]:
-    """The paper's comparison: every searcher with every relaxation."""
-    cells = [(f"{searcher}-{method}", searcher, method) for searcher in SEARCHERS for method in METHODS]
-    assert not set(published) - {name for name, _, _ in cells}
-    return tuple(
-        Cell(name, searcher, method, (settings or {}).get(searcher, {}), published.get(name, Published()))
-        for name, searcher, method in cells
-    )
+    """The paper's comparison: every searcher with every relaxation, from the start and on from gradients on intervals.
+
+    Then the baselines. ``settings`` are those of a searcher, or of one cell over them.
+    """
+    given = settings or {}
+    cells = [
+        Cell(f"{searcher}-{method}", searcher, method, _merged(given, searcher, f"{searcher}-{method}"))
+        for searcher in SEARCHERS
+        for method in METHODS
+    ]
+    cells += [
+        Cell(name, searcher, method, {**_merged(given, searcher), **FROM_START, **given.get(name, {})}, start=START)
+        for searcher in SEARCHERS
+        for method in METHODS
+        if (name := f"{searcher}-{method}-from-ibp")
+    ]
+    cells += [
+        Cell(f"grad-{loss}", "grad", "ibp", {**_merged(given, "grad", f"grad-{loss}"), "loss": loss})
+        for loss in BASELINES
+    ]
+    assert not set(published) - {cell.name for cell in cells}
+    assert not set(given) - {cell.name for cell in cells} - set(SEARCHERS)
+    return tuple(replace(cell, published=published.get(cell.name, Published())) for cell in cells)
+
+
+def _merged(settings: Mapping[str, Mapping[str, Any]], *names: str) -> dict[str, Any]:
+    """The settings under these names, the last ones over the first ones."""
+    return {key: value for name in names for key, value in settings.get(name, {}).items()}
 
 
 _ALL = (

@@ -27,7 +27,8 @@ from gls_es.training.warmstart import read_start
 ProblemLike = str | type[CertifiedTrainingProblem] | CertifiedTrainingProblem
 """A registered name or "module:Class", a problem class, or a problem object."""
 
-_PHASES = ("natural_until", "ramp_until", "warmup_until", "average_from")
+PHASES = ("natural_until", "ramp_until", "warmup_until", "average_from")
+"""Fields of a recipe that keep their share of a run when it is stretched."""
 
 
 @dataclass(frozen=True)
@@ -160,7 +161,7 @@ def stretched(recipe: Recipe, generations: int) -> Recipe:
     if generations < 1:
         raise ConfigError(f"generations must be at least 1, not {generations}.")
     share = generations / recipe.generations
-    phases = {name: round(getattr(recipe, name) * share) for name in _PHASES}
+    phases = {name: round(getattr(recipe, name) * share) for name in PHASES}
     drops = [round(drop * share) for drop in recipe.learning_rate_drops]
     return recipe.replaced(generations=generations, learning_rate_drops=drops, **phases)
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from gls_es.errors import ConfigError, DataError
-from gls_es.experiments import TABLES, Cell, Table, make_plan
+from gls_es.experiments import TABLES, Cell, Table, budget, make_plan
 from gls_es.experiments import plan as plan_module
-from gls_es.experiments.budget import generation_seconds
+from gls_es.experiments.budget import generation_seconds, phases
 from gls_es.problems.digits import DigitsCNN3
 from gls_es.recipe import Recipe
 
@@ -76,6 +76,41 @@ def test_measuring_costs_no_weights() -> None:
     before = problem.network.parameter_vector().clone()
     assert generation_seconds(problem, "grad", Recipe(generations=20, natural_until=5, ramp_until=10)) > 0
     assert torch.equal(problem.network.parameter_vector(), before)
+
+
+def test_patterns_choose_cells_and_bring_their_starts() -> None:
+    table = TABLES["mnist-0.1"]
+    assert table.chosen(["pgpe-crown*"])[0] == "grad-ibp"  # where one of them starts
+    assert {"pgpe-crown", "pgpe-crown-ibp", "pgpe-crown-from-ibp"} < set(table.chosen(["pgpe-crown*"]))
+    assert table.chosen([]) == table.cell_names
+    with pytest.raises(ConfigError, match="no cell 'adam-"):
+        table.chosen(["grad-*", "adam-*"])
+
+
+def test_the_phases_of_a_run_cover_it_without_overlap() -> None:
+    recipe = Recipe(generations=100, natural_until=10, warmup_until=30, warmup_method="ibp", ramp_until=50)
+    assert phases(recipe) == [(0, 10), (10, 30), (30, 50), (50, 100)]
+    assert phases(Recipe(generations=100, ramp_until=0)) == [(0, 100)]
+    assert phases(Recipe(generations=3, natural_until=5, ramp_until=9)) == [(0, 3)]
+
+
+def test_a_generation_costs_the_mean_over_the_phases(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that natural generations move by 1 and others by 5."""
+    problem, now = DigitsCNN3(method="ibp", batch_size=8), [0.0]
+
+    def step(_search: object) -> None:
+        now[0] += 5.0 if problem.stage.eps > 0 else 1.0
+
+    monkeypatch.setattr(budget, "_step", step)
+    monkeypatch.setattr(budget.time, "process_time", lambda: now[0])
+    monkeypatch.setattr(budget.torch, "get_num_threads", lambda: 1)
+    recipe = Recipe(generations=10, natural_until=4, ramp_until=4)
+    assert generation_seconds(problem, "grad", recipe) == pytest.approx((4 * 1 + 6 * 5) / 10)
+
+
+def test_more_images_than_are_kept_out_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="only 3 images are kept"):
+        make_plan(TOY, tmp_path, limit=4, validation=3)
 
 
 def test_every_table_names_a_problem_and_known_numbers_are_fractions() -> None:

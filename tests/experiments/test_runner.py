@@ -1,13 +1,20 @@
 from __future__ import annotations
 
 import json
+import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+from click.testing import CliRunner
 
+from gls_es.certification import certify
+from gls_es.cli.app import app
 from gls_es.errors import DataError
-from gls_es.experiments import aggregate, make_plan, markdown, read_results, run_plan
+from gls_es.experiments import aggregate, make_plan, markdown, read_results, run_plan, runner
 from gls_es.experiments.tables import Cell, Published, Table
+from gls_es.training import load_trained
 from gls_es.training.lock import FolderLock
 
 from .test_plan import TOY
@@ -60,10 +67,11 @@ def test_a_damaged_result_says_where_it_is(tmp_path: Path) -> None:
         read_results(tmp_path)
 
 
-def _result(cell: str, certified: float, unknown: int = 0) -> dict[str, object]:
+def _result(cell: str, certified: float, unknown: int = 0, seed: int = 0) -> dict[str, object]:
     summary = {"n": 10, "natural_accuracy": 0.9, "adversarial_accuracy": 0.8, "certified_accuracy": certified}
     return {
         "cell": cell,
+        "seed": seed,
         "certification": {**summary, "unknown": unknown},
         "training": {"cpu_seconds": 60.0, "generations": 7},
     }
@@ -84,3 +92,97 @@ def test_the_table_stands_beside_the_published_numbers() -> None:
     text = markdown(table, aggregate(table, [_result("a", 0.5)]))
     assert "| a | 90.0 | 80.0 | 50.0 | 0 | 1 | 7 | 60 | 48.05 / 37.69 |" in text
     assert "| a | - | - | - | - | 0 | - | - | 48.05 / 37.69 |" in markdown(table, aggregate(table, []))
+
+
+CHAIN = Table(
+    "chain",
+    "one starts from another",
+    "digits-cnn3",
+    0.1,
+    (
+        Cell("grad-ibp", "grad", "ibp", {"generations": 2, "batch_size": 8}),
+        Cell("rgs-crown", "rgs", "crown", {"generations": 2, "batch_size": 8, "popsize": 1}, start="grad-ibp"),
+    ),
+)
+
+
+def test_a_run_begins_where_its_start_ended(tmp_path: Path) -> None:
+    """A single step of size 0 from the start's result leaves the start's result."""
+    still = {"generations": 1, "batch_size": 8, "popsize": 1, "center_learning_rate": 1e-30}
+    table = replace(CHAIN, cells=(CHAIN.cells[0], Cell("still", "rgs", "crown", still, start="grad-ibp")))
+    plan = make_plan(table, tmp_path, cells=["still"], seeds=2, limit=4)
+    assert sorted(plan.generations) == ["grad-ibp", "still"]
+    written = run_plan(table, plan, tmp_path, cells=["still"])
+    assert [path.parent.name for path in written] == [f"{n}-seed{s}" for s in (0, 1) for n in ("grad-ibp", "still")]
+    for seed in (0, 1):
+        before, after = (_center(tmp_path / f"{name}-seed{seed}") for name in ("grad-ibp", "still"))
+        assert torch.equal(before, after)
+    assert not torch.equal(_center(tmp_path / "still-seed0"), _center(tmp_path / "still-seed1"))
+    result = json.loads((tmp_path / "still-seed1" / "result.json").read_text())
+    assert "--out START && gls-es train" in result["command"]
+    assert "--init START/checkpoint.pt" in result["command"]
+
+
+def _center(folder: Path) -> torch.Tensor:
+    return load_trained(folder / "run" / "checkpoint.pt").content["center"]
+
+
+def test_a_start_in_other_hands_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = make_plan(CHAIN, tmp_path, seeds=1, limit=4)
+    (tmp_path / "grad-ibp-seed0").mkdir()
+    lock = FolderLock(tmp_path / "grad-ibp-seed0" / ".lock")
+    naps: list[float] = []
+
+    def nap(seconds: float) -> None:
+        naps.append(seconds)
+        if len(naps) == 2:
+            lock.release()  # its process ended without a result
+
+    monkeypatch.setattr(runner.time, "sleep", nap)
+    try:
+        written = run_plan(CHAIN, plan, tmp_path)
+    finally:
+        lock.release()
+    assert len(naps) == 2
+    assert [path.parent.name for path in written] == ["grad-ibp-seed0", "rgs-crown-seed0"]
+
+
+def test_the_time_of_the_start_counts() -> None:
+    runs = [_result("grad-ibp", 0.5, seed=0), _result("rgs-crown", 0.5, seed=0), _result("rgs-crown", 0.5, seed=1)]
+    alone, after = aggregate(CHAIN, runs)
+    assert alone.cpu_seconds == 60
+    assert after.cpu_seconds == 120  # of the one whose start is known
+
+
+def test_images_of_the_validation_split_are_certified_and_the_command_says_so(tmp_path: Path) -> None:
+    plan = make_plan(TOY, tmp_path, cells=["grad-ibp"], seeds=1, limit=4, validation=9, settings={"batch_size": 4})
+    run_plan(TOY, plan, tmp_path)
+    (result,) = read_results(tmp_path)
+    assert result["recipe"]["batch_size"] == 4
+    assert "--set batch_size=4 --set validation=9" in result["command"]
+    assert result["command"].endswith("--split validation")
+    trained = load_trained(tmp_path / "grad-ibp-seed0" / "run" / "checkpoint.pt")
+    held_out = trained.dataset(None).validation
+    assert held_out is not None
+    assert len(held_out) == 9
+    header = json.loads((tmp_path / "grad-ibp-seed0" / "verdicts.jsonl").read_text().splitlines()[0])
+    images, labels = held_out.batch(slice(0, 4))
+    again = certify(trained, images, labels, 0.1, stages=runner.STAGES, records=tmp_path / "again.jsonl", timeout=2.0)
+    assert again.n == 4
+    assert header["data"] == json.loads((tmp_path / "again.jsonl").read_text().splitlines()[0])["data"]
+
+
+def test_the_command_of_a_result_trains_the_same_weights(tmp_path: Path) -> None:
+    """Phases, settings of the cell and settings of the plan are all in it."""
+    cell = Cell("pgpe", "pgpe", "crown", {"generations": 40, "natural_until": 20, "ramp_until": 30, "popsize": 2})
+    table = Table("t", "T", "digits-cnn3", 0.1, (cell,))
+    plan = replace(make_plan(table, tmp_path, seeds=1, limit=4, settings={"batch_size": 8}), generations={"pgpe": 4})
+    run_plan(table, plan, tmp_path)
+    (result,) = read_results(tmp_path)
+    recipe = result["recipe"]
+    assert [recipe[name] for name in ("generations", "natural_until", "ramp_until", "batch_size")] == [4, 2, 3, 8]
+    training = result["command"].split(" && ")[0].replace("--out RUN", f"--out {tmp_path / 'again'}")
+    assert CliRunner().invoke(app, shlex.split(training)[1:]).exit_code == 0
+    assert torch.equal(
+        load_trained(tmp_path / "again" / "checkpoint.pt").content["center"], _center(tmp_path / "pgpe-seed0")
+    )
