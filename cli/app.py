@@ -6,6 +6,7 @@ import contextlib
 import difflib
 import importlib
 import io
+import logging
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -134,4 +135,5 @@ def main(args: Sequence[str] | None = None, *, prog_name: str = "gls-es") -> Non
         if isinstance(stream, io.TextIOWrapper):
             with contextlib.suppress(ValueError, OSError):  # a terminal that lacks a letter must not end a run
                 stream.reconfigure(errors="backslashreplace")
+    logging.captureWarnings(True)  # so that --quiet and --verbose decide on them, too
     app.main(args=args, prog_name=prog_name)

@@ -55,11 +55,10 @@ def bench(ctx: click.Context, /, **options: Any) -> None:
     """
     session = ctx.ensure_object(Session)
     check_folders(options, "out")
-    from .output import messages, prepare_libraries, print_json, results
+    from .output import messages, prepare_libraries, print_json, show
 
-    prepare_libraries()
-    console = messages()
-    found = {"command": _command(ctx), **_measured(options, None if session.quiet else console)}
+    prepare_libraries(session)
+    found = {"command": _command(ctx), **_measured(options, messages(session))}
     if options["out"] is not None:
         from gls_es.formats import write_text
 
@@ -67,8 +66,7 @@ def bench(ctx: click.Context, /, **options: Any) -> None:
     if session.json:
         print_json(found)
     else:
-        for part in _parts(found):
-            results().print(part)
+        show(*_parts(found))
 
 
 def _measured(options: dict[str, Any], console: Any) -> dict[str, Any]:
@@ -94,7 +92,7 @@ def _measured(options: dict[str, Any], console: Any) -> dict[str, Any]:
         members=options["members"],
         batch=options["batch"],
         sizes=sizes,
-        progress=None if console is None else lambda what: console.print(f"timing {what}"),
+        progress=lambda what: console.print(f"timing {what}"),
     )
 
 

@@ -77,7 +77,7 @@ def certify(ctx: click.Context, /, path: Path, **options: Any) -> None:
     _check_combination(ctx, options)
     from .output import prepare_libraries
 
-    prepare_libraries()
+    prepare_libraries(session)
     if options["vnnlib"] is not None:
         from .specification import decide_specification
 
@@ -122,7 +122,7 @@ def _balls(session: Session, subject: Any, images: Any, labels: Any, about: dict
     from gls_es import certification
     from gls_es.certification.curves import Curve
 
-    from .output import messages, print_json, results
+    from .output import messages, print_json, show
     from .summaries import overview, radius_tables
 
     radii = options["eps"] or (subject.eps,)
@@ -130,19 +130,18 @@ def _balls(session: Session, subject: Any, images: Any, labels: Any, about: dict
     for eps in radii:
         label = f"eps {eps:.4g}" if len(radii) > 1 else ""
         out = options["out"] if len(radii) == 1 else _records(options["out"], eps)
-        with image_progress(messages(), session, label) as progress:
+        with image_progress(messages(session), session, label) as progress:
             arguments = {"records": out, "progress": progress, **_arguments(options)}
             reports.append(certification.certify(subject.source, images, labels, eps, **arguments))
     summaries = [{**report.to_json(), **about} for report in reports]
     if options["plot"] is not None:
-        _plot(Curve.of_reports(reports), options["plot"], about)
+        _plot(session, Curve.of_reports(reports), options["plot"], about)
     if session.json:
         print_json(summaries[0] if len(radii) == 1 else {"radii": summaries, **about})
         return
     where = _where(about)
     parts = radius_tables(summaries[0], where) if len(radii) == 1 else overview(summaries, where)
-    for part in parts:
-        results().print(part)
+    show(*parts)
 
 
 def _radii(session: Session, subject: Any, images: Any, labels: Any, about: dict[str, Any], options: Any) -> None:
@@ -150,11 +149,11 @@ def _radii(session: Session, subject: Any, images: Any, labels: Any, about: dict
     from gls_es import certification
     from gls_es.certification.curves import Curve
 
-    from .output import messages, print_json, results
+    from .output import messages, print_json, show
     from .summaries import radii_tables
 
     grid = _given({"tolerance": options["tolerance"], "largest": options["largest"]})
-    with image_progress(messages(), session) as progress:
+    with image_progress(messages(session), session) as progress:
         report = certification.certified_radii(
             subject.source,
             images,
@@ -166,12 +165,11 @@ def _radii(session: Session, subject: Any, images: Any, labels: Any, about: dict
         )
     summary = {**report.to_json(), **about}
     if options["plot"] is not None:
-        _plot(Curve.of_radii(report), options["plot"], about)
+        _plot(session, Curve.of_radii(report), options["plot"], about)
     if session.json:
         print_json(summary)
         return
-    for part in radii_tables(summary, _where(about)):
-        results().print(part)
+    show(*radii_tables(summary, _where(about)))
 
 
 def _arguments(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -189,13 +187,13 @@ def _records(out: Path | None, eps: float) -> Path | None:
     return None if out is None else out.with_name(f"{out.stem}.eps-{eps!r}{out.suffix}")
 
 
-def _plot(curve: Any, path: Path, about: Mapping[str, Any]) -> None:
+def _plot(session: Session, curve: Any, path: Path, about: Mapping[str, Any]) -> None:
     from gls_es.certification.curves import save_curve
 
     from .output import messages
 
     save_curve(curve, path, title=f"{about['problem']}, {Path(about['path']).name}")
-    messages().print(f"plot: {path}", soft_wrap=True)
+    messages(session).print(f"plot: {path}", soft_wrap=True)
 
 
 def _where(about: Mapping[str, Any]) -> str:

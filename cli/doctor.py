@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -24,9 +26,9 @@ def doctor(session: Session, /, data: Path | None) -> int:
 
     Ends with status 1 if something is broken. Nothing is downloaded, started or changed.
     """
-    from .output import prepare_libraries, print_json, results
+    from .output import prepare_libraries, print_json, show
 
-    prepare_libraries()
+    prepare_libraries(session)
     from gls_es.doctor import examine
 
     found = examine(data)
@@ -34,16 +36,16 @@ def doctor(session: Session, /, data: Path | None) -> int:
     if session.json:
         print_json({"broken": broken, "findings": [asdict(finding) for finding in found]})
     else:
-        results().print(_table(found))
+        show(_table(found))
     return FAILED if broken else 0
 
 
-def _table(found: object) -> object:
+def _table(found: Sequence[Any]) -> Any:
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=None, show_header=False, pad_edge=False)
-    for finding in found:  # type: ignore[attr-defined]
+    for finding in found:
         advice = f" ({finding.advice})" if finding.advice else ""
         table.add_row(_MARKS[finding.health], finding.name, Text(finding.value + advice))
     return table

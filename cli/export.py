@@ -55,7 +55,7 @@ def export(ctx: click.Context, /, path: Path, **options: Any) -> None:
     _check_combination(ctx, options)
     from .output import messages, prepare_libraries, print_json
 
-    prepare_libraries()
+    prepare_libraries(session)
     from .subject import load_subject
 
     subject = load_subject(path, problem=options["problem"], data=options["data"])
@@ -65,9 +65,9 @@ def export(ctx: click.Context, /, path: Path, **options: Any) -> None:
     else:
         for name in ("onnx", "card", "safetensors", "instances"):
             if written[name] is not None:
-                messages().print(f"wrote: {written[name]}", soft_wrap=True)
+                messages(session).print(f"wrote: {written[name]}", soft_wrap=True)
         if written["onnx"] is not None and not written["compared"]:
-            messages().print("note: onnxruntime is not installed, so the logits were not compared")
+            messages(session).print("note: onnxruntime is not installed, so the logits were not compared")
 
 
 def _check_combination(ctx: click.Context, options: dict[str, Any]) -> None:

@@ -62,9 +62,9 @@ def landscape(session: Session, /, checkpoint: Path, **options: Any) -> None:
     docs/concepts.md explains the columns. The images are the first held-out ones.
     """
     check_folders(options, "plot", "out")
-    from .output import messages, prepare_libraries, print_json, results
+    from .output import messages, prepare_libraries, print_json, show
 
-    prepare_libraries()
+    prepare_libraries(session)
     from gls_es import landscape as library
     from gls_es import training
     from gls_es.formats import write_text
@@ -75,13 +75,13 @@ def landscape(session: Session, /, checkpoint: Path, **options: Any) -> None:
         check_format(options["plot"])
     trained = training.load_trained(checkpoint, problem=options["problem"])
     images, labels = trained.dataset(options["data"]).test.batch(slice(0, options["images"]))
-    console = messages()
+    console = messages(session)
     given = {name: options[name] for name in ("methods", "directions", "sigmas") if options[name]}
     with whole_operations():
         found = library.survey(
             trained.network, images, labels, trained.eps if options["eps"] is None else options["eps"],
             span=options["span"], points=options["points"], samples=options["samples"], seed=options["seed"],
-            say=(lambda _line: None) if session.quiet else console.print, **given,
+            say=console.print, **given,
         )  # fmt: skip
     table = {"checkpoint": str(checkpoint), "problem": trained.problem_name, **found.to_json()}
     if options["plot"] is not None:
@@ -91,8 +91,7 @@ def landscape(session: Session, /, checkpoint: Path, **options: Any) -> None:
     if session.json:
         print_json(table)
     else:
-        for part in _tables(found):
-            results().print(part)
+        show(*_tables(found))
 
 
 def _tables(found: Any) -> list[Any]:

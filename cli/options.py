@@ -175,12 +175,25 @@ def config_option(*tables: str) -> Callable[[F], F]:
 
 
 def output_options(command: F) -> F:
-    """``--json`` and ``--quiet``, which set the session."""
+    """``--json``, ``--quiet`` and ``--verbose``, which set the session."""
 
     def remember(ctx: click.Context, param: click.Parameter, value: bool) -> None:
-        setattr(ctx.ensure_object(Session), str(param.name), value)
+        session = ctx.ensure_object(Session)
+        setattr(session, str(param.name), value)
+        if session.quiet and session.verbose:
+            raise click.UsageError("--quiet and --verbose contradict each other; leave one out", ctx)
 
-    quiet = click.option("--quiet", is_flag=True, expose_value=False, callback=remember, help="No progress.")
+    quiet = click.option(
+        "--quiet", is_flag=True, expose_value=False, callback=remember, help="Nothing on standard error but errors."
+    )
+    verbose = click.option(
+        "-v",
+        "--verbose",
+        is_flag=True,
+        expose_value=False,
+        callback=remember,
+        help="More on standard error: every step, and what libraries log.",
+    )
     as_json = click.option(
         "--json",
         is_flag=True,
@@ -189,7 +202,7 @@ def output_options(command: F) -> F:
         callback=remember,
         help="Print one JSON object on standard output.",
     )
-    return as_json(quiet(command))
+    return as_json(quiet(verbose(command)))
 
 
 def _use_file(ctx: click.Context, param: click.Parameter, path: Path, tables: tuple[str, ...]) -> None:

@@ -3,26 +3,44 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 import click
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.table import Table
 
-_WIDTH = 110  # off a terminal, where rich would take 80 and break lines
+from .session import Session
+
+_WIDTH = 10_000  # off a terminal, where rich would take 80: a row stays a line, whatever reads it
+_EVOTORCH_LEVELS = {"1": logging.INFO, "2": logging.DEBUG}
 
 
-def messages() -> Console:
-    """The console of standard error: progress, notes, warnings."""
-    return Console(stderr=True, highlight=False, markup=False)
+def messages(session: Session) -> Console:
+    """The console of standard error: progress, notes, warnings; it says nothing if the session is quiet."""
+    return _console(stderr=True, quiet=session.quiet)
 
 
-def results() -> Console:
-    """The console of standard output, for what a person asked to see."""
-    console = Console(highlight=False, markup=False)
-    return console if console.is_terminal else Console(highlight=False, markup=False, width=_WIDTH)
+def show(*parts: RenderableType) -> None:
+    """Print what a person asked to see on standard output: texts and tables."""
+    console = _console(stderr=False, quiet=False)
+    for part in parts:
+        for column in part.columns if isinstance(part, Table) else ():
+            column.overflow = "fold"  # a number whose end is cut off is another number
+        console.print(part)
+
+
+def _console(*, stderr: bool, quiet: bool) -> Console:
+    plain: dict[str, Any] = {"stderr": stderr, "quiet": quiet, "highlight": False, "markup": False}
+    if (sys.stderr if stderr else sys.stdout).isatty():
+        return Console(**plain)
+    width = os.environ.get("COLUMNS", "")
+    # FORCE_COLOR asks for colours in a file, not for a live line that is drawn over and over.
+    return Console(**plain, force_interactive=False, width=int(width) if width.isdecimal() else _WIDTH)
 
 
 def print_json(table: Mapping[str, Any]) -> None:
@@ -35,9 +53,17 @@ def percent(fraction: float | None) -> str:
     return "-" if fraction is None else f"{100 * fraction:.1f} %"
 
 
-def prepare_libraries() -> None:
-    """Keep evotorch and ray to themselves; call it before anything imports them."""
-    os.environ.setdefault("EVOTORCH_VERBOSE_LEVEL", "0")
+def prepare_libraries(session: Session) -> None:
+    """Send what libraries log to standard error, as much as the session asks for; call it before evotorch is imported.
+
+    evotorch by itself logs to standard output, which belongs to results.
+    """
+    level = logging.ERROR if session.quiet else logging.INFO if session.verbose else logging.WARNING
+    logging.basicConfig(level=level, stream=sys.stderr, format="%(name)s: %(message)s")
+    asked = os.environ.get("EVOTORCH_VERBOSE_LEVEL", "")
+    if asked in _EVOTORCH_LEVELS:
+        logging.getLogger("evotorch").setLevel(_EVOTORCH_LEVELS[asked])
+    os.environ["EVOTORCH_VERBOSE_LEVEL"] = "-1"
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 

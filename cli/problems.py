@@ -35,21 +35,22 @@ def problems(session: Session, data: Path | None) -> None:
     """
     from gls_es import registry
 
-    from .output import messages, prepare_libraries, print_json, results
+    from .output import messages, prepare_libraries, print_json, show
 
-    prepare_libraries()
+    prepare_libraries(session)
     found = registry.available(data)
     working = {name: info for name, info in found.items() if not info.error}
+    console = messages(session)
     for name in sorted(found.keys() - working.keys()):
-        messages().print(f"Warning: the problem {name!r} ({found[name].target}) does not load: {found[name].error}")
+        console.print(f"Warning: the problem {name!r} ({found[name].target}) does not load: {found[name].error}")
     speed = _speed()
     rows = [_as_dict(working[name]) | {"seconds": _seconds(working[name], speed)} for name in sorted(working)]
     if session.json:
         print_json({"problems": rows})
         return
-    results().print(_table(rows))
+    show(_table(rows))
     for missing in dict.fromkeys(row["data_missing"] for row in rows if row["data_missing"]):
-        messages().print(f"missing: {missing}", soft_wrap=True)
+        console.print(f"missing: {missing}", soft_wrap=True)
 
 
 def _as_dict(info: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Progress over images: a bar on a terminal, a line every few seconds elsewhere, nothing if quiet."""
+"""Progress over images: a bar on a terminal, a line every few seconds elsewhere, every line if verbose, or nothing."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def image_progress(console: Any, session: Session, label: str = "") -> Iterator[
     """
     if session.quiet:
         yield None
-    elif console.is_terminal:
+    elif console.is_interactive and not session.verbose:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         columns = (
@@ -41,15 +41,15 @@ def image_progress(console: Any, session: Session, label: str = "") -> Iterator[
                 task, completed=done, total=total, counts=_counts(counts).removeprefix(": ")
             )
     else:
-        yield _lines(console, f"{label}: " if label else "")
+        yield _lines(console, f"{label}: " if label else "", 0.0 if session.verbose else INTERVAL)
 
 
-def _lines(console: Any, label: str) -> Report:
+def _lines(console: Any, label: str, interval: float) -> Report:
     last = time.monotonic()
 
     def report(done: int, total: int, counts: dict[str, int]) -> None:
         nonlocal last
-        if time.monotonic() - last >= INTERVAL:
+        if time.monotonic() - last >= interval:
             last = time.monotonic()
             console.print(f"{label}{done}/{total} images{_counts(counts)}", soft_wrap=True)
 

@@ -37,11 +37,11 @@ def report(session: Session, /, runs: tuple[Path, ...], **options: Any) -> None:
     check_folders(options, "out")
     from .output import messages, prepare_libraries, print_json
 
-    prepare_libraries()
+    prepare_libraries(session)
     from gls_es.report import Records, RunData, read_runs, write_report
 
     def images(run: RunData, records: Records) -> Any:
-        return _images(run, records, options)
+        return _images(session, run, records, options)
 
     found = read_runs(runs)
     write_report(found, out, images=images, each=options["each"])
@@ -49,10 +49,10 @@ def report(session: Session, /, runs: tuple[Path, ...], **options: Any) -> None:
         counts = [{"run": str(run.path), "records": [r.counts for r in run.records]} for run in found]
         print_json({"report": str(out), "runs": counts})
     else:
-        messages().print(f"written: {out}", soft_wrap=True)
+        messages(session).print(f"written: {out}", soft_wrap=True)
 
 
-def _images(run: Any, records: Any, options: Mapping[str, Any]) -> Any:
+def _images(session: Session, run: Any, records: Any, options: Mapping[str, Any]) -> Any:
     """The images that were certified, if they are the first held-out ones of the run's problem; else None."""
     from gls_es import training
     from gls_es.certification.identity import data_digest
@@ -63,10 +63,10 @@ def _images(run: Any, records: Any, options: Mapping[str, Any]) -> Any:
         trained = training.load_trained(run.path / "checkpoint.pt", problem=options["problem"])
         images, labels = trained.dataset(options["data"]).test.batch(slice(0, records.header["n"]))
     except GlsEsError as error:
-        messages().print(f"Warning: no images of {run.name}: {error}", soft_wrap=True)
+        messages(session).print(f"Warning: no images of {run.name}: {error}", soft_wrap=True)
         return None
     if data_digest(images, labels) != records.header["data"]:
         why = "it is not about the first held-out ones"
-        messages().print(f"Warning: no images for {records.path}: {why}.", soft_wrap=True)
+        messages(session).print(f"Warning: no images for {records.path}: {why}.", soft_wrap=True)
         return None
     return images

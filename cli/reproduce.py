@@ -79,9 +79,9 @@ def reproduce(session: Session, /, table: str | None, **options: Any) -> None:
 
     Without TABLE the tables are listed. A run that was stopped goes on; several processes may share one folder.
     """
-    from .output import messages, prepare_libraries, print_json, results
+    from .output import messages, prepare_libraries, print_json, show
 
-    prepare_libraries()
+    prepare_libraries(session)
     from gls_es import experiments
     from gls_es.formats import write_text
 
@@ -93,7 +93,7 @@ def reproduce(session: Session, /, table: str | None, **options: Any) -> None:
     check_folders(options, "markdown", "collect")
     chosen = experiments.TABLES[table]
     folder: Path = options["out"] / table
-    console = messages()
+    console = messages(session)
 
     def say(line: str) -> None:
         if not session.quiet:
@@ -117,7 +117,7 @@ def reproduce(session: Session, /, table: str | None, **options: Any) -> None:
     if session.json:
         print_json({"table": chosen.name, "plan": plan.to_json(), "rows": [row.to_json() for row in rows]})
     else:
-        results().print(_table(chosen, plan, rows, dry=options["dry_run"]))
+        show(_table(chosen, plan, rows, dry=options["dry_run"]))
 
 
 def _progress(session: Session) -> Any:
@@ -125,13 +125,13 @@ def _progress(session: Session) -> Any:
 
     from .output import messages
 
-    return lambda: make_progress(messages(), quiet=session.quiet)
+    return lambda: make_progress(messages(session), quiet=session.quiet, verbose=session.verbose)
 
 
 def _list(tables: Any, session: Session) -> None:
     from rich.table import Table
 
-    from .output import print_json, results
+    from .output import print_json, show
 
     if session.json:
         print_json(
@@ -143,7 +143,7 @@ def _list(tables: Any, session: Session) -> None:
         shown.add_column(name)
     for table in tables.values():
         shown.add_row(table.name, table.title, str(len(table.cells)))
-    results().print(shown)
+    show(shown)
 
 
 def _table(table: Any, plan: Any, rows: Any, *, dry: bool) -> Any:

@@ -24,12 +24,14 @@ class Session:
 
     Attributes:
         json: print one JSON object on standard output, and people's text on standard error.
-        quiet: no progress.
+        quiet: nothing on standard error but errors.
+        verbose: more on standard error: what libraries log, and every step of the work.
         debug: show the traceback of whatever goes wrong.
     """
 
     json: bool = False
     quiet: bool = False
+    verbose: bool = False
     debug: bool = False
 
     @classmethod

@@ -19,7 +19,7 @@ def decide_specification(session: Session, path: Path, spec: Path, options: dict
     """
     from gls_es import certification, formats
 
-    from .output import print_json, results
+    from .output import print_json, show
     from .subject import load_subject
 
     prop = formats.read_vnnlib(spec)
@@ -55,4 +55,4 @@ def decide_specification(session: Session, path: Path, spec: Path, options: dict
     if session.json:
         print_json(summary)
     else:
-        results().print(f"{decision.result} ({decision.stage or 'undecided'}, {decision.seconds:.2f} seconds)")
+        show(f"{decision.result} ({decision.stage or 'undecided'}, {decision.seconds:.2f} seconds)")

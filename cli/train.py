@@ -24,9 +24,9 @@ _SOURCES = {
     ParameterSource.ENVIRONMENT: "environment",
     ParameterSource.DEFAULT_MAP: "file",
 }
-_WITH_RESUME = frozenset({"resume", "generations", "data", "problem", "json", "quiet", "save_every", "keep", "log"}) | {
-    *_ACTORS
-}
+_WITH_RESUME = frozenset(
+    {"resume", "generations", "data", "problem", "json", "quiet", "verbose", "save_every", "keep", "log", *_ACTORS}
+)
 
 
 @click.command()
@@ -96,7 +96,7 @@ def train(ctx: click.Context, /, **options: Any) -> None:
     session = ctx.ensure_object(Session)
     from .output import messages, prepare_libraries, print_json
 
-    prepare_libraries()
+    prepare_libraries(session)
     if options["dry_run"]:
         planned = _plan(ctx, options)
         _show_plan(planned, _sources(ctx, options, planned), session)
@@ -105,7 +105,7 @@ def train(ctx: click.Context, /, **options: Any) -> None:
     from gls_es.training.progress import make_progress
 
     try:
-        with make_progress(messages(), quiet=session.quiet) as shown:
+        with make_progress(messages(session), quiet=session.quiet, verbose=session.verbose) as shown:
             progress = Recorder(shown)
             checkpoint = _work(ctx, options, progress)
     except TrainingInterrupted as stopped:
@@ -115,7 +115,7 @@ def train(ctx: click.Context, /, **options: Any) -> None:
     if session.json:
         print_json(progress.result(checkpoint))
     else:
-        messages().print(
+        messages(session).print(
             f"saved: {checkpoint}\ncertify it with: gls-es certify {checkpoint}{_named(options)}", soft_wrap=True
         )
 
@@ -263,7 +263,7 @@ def _show_plan(plan: Mapping[str, Any], sources: Mapping[str, str], session: Ses
     from rich.table import Table
     from rich.text import Text
 
-    from .output import print_json, results
+    from .output import print_json, show
 
     if session.json:
         print_json({**plan, "sources": sources})
@@ -272,7 +272,7 @@ def _show_plan(plan: Mapping[str, Any], sources: Mapping[str, str], session: Ses
     for key, value in _flat(plan, ""):
         shown = f"{value:.6g}" if isinstance(value, float) else str(value)
         table.add_row(Text(key), Text(shown), Text(sources.get(key, "")))
-    results().print(table)
+    show(table)
 
 
 def _flat(plan: Mapping[str, Any], prefix: str) -> list[tuple[str, Any]]:

@@ -169,13 +169,16 @@ class RichProgress(_Context):
         return line
 
 
-def make_progress(console: Console, *, quiet: bool = False) -> NullProgress | PlainProgress | RichProgress:
-    """The progress that fits: none if quiet, live on a terminal, lines elsewhere."""
+def make_progress(
+    console: Console, *, quiet: bool = False, verbose: bool = False
+) -> NullProgress | PlainProgress | RichProgress:
+    """The progress that fits: none if quiet, a line for every generation if verbose, live on a terminal, else lines."""
     if quiet:
         return NullProgress()
-    if console.is_terminal and not console.is_dumb_terminal:
+    if console.is_interactive and not verbose:
         return RichProgress(console)
-    return PlainProgress(console.file)  # type: ignore[arg-type]  # rich types its file as IO[str]
+    interval = 0.0 if verbose else _INTERVAL
+    return PlainProgress(console.file, interval=interval)  # type: ignore[arg-type]  # rich types its file as IO[str]
 
 
 def headline(plan: Mapping[str, Any]) -> str:

@@ -222,7 +222,7 @@ def test_libraries_are_told_to_be_quiet(run: Run, work: Any, monkeypatch: pytest
     monkeypatch.delenv("EVOTORCH_VERBOSE_LEVEL", raising=False)
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "1")
     run("train", "--problem", "p")
-    assert os.environ["EVOTORCH_VERBOSE_LEVEL"] == "0"
+    assert os.environ["EVOTORCH_VERBOSE_LEVEL"] == "-1"
     assert os.environ["RAY_USAGE_STATS_ENABLED"] == "1"  # who wants it keeps it
 
 
