@@ -21,6 +21,7 @@ _NUMBER = re.compile(
 )
 _BYTES = re.compile(r"(\d{1,15}(?:\.\d{1,6})?)\s?([KMGT])?(?:i?B)?", re.IGNORECASE | re.ASCII)
 _RANGE = re.compile(r"(\d{1,9})(?::(\d{1,9}))?", re.ASCII)
+_DIGEST = re.compile("@sha256:[0-9a-f]*$", re.IGNORECASE)
 _MOST_IMAGES = 10_000_000
 _TABLES = "gls_es.tables"  # key in the context's meta: nested tables of the configuration file
 _NOT_IN_FILES = frozenset({"config", "help", "resume"})
@@ -134,10 +135,24 @@ class CheckpointType(click.Path):
             from gls_es.zoo import located
 
             value = located(value)
+        if Path(value).is_dir():
+            hint = Path(value) / "checkpoint.pt"
+            self.fail(f"{str(value)!r} is a folder, not a checkpoint; name the file, {hint} say.", param, ctx)
         return super().convert(value, param, ctx)
 
 
-CHECKPOINT = CheckpointType(exists=True, path_type=Path)
+class StartType(CheckpointType):
+    """A file of weights to begin with, FILE or FILE@sha256:DIGEST."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The text, whose file is there."""
+        super().convert(_DIGEST.sub("", str(value)), param, ctx)
+        return str(value)
+
+
+CHECKPOINT = CheckpointType(exists=True, dir_okay=False, path_type=Path)
+START = StartType(exists=True, dir_okay=False)
+RUN = click.Path(exists=True, file_okay=False, path_type=Path)
 EPS = EpsType()
 SETTING = SettingType()
 BYTES = BytesType()

@@ -10,13 +10,13 @@ import click
 
 from gls_es.errors import GlsEsError
 
-from .options import output_options
+from .options import RUN, output_options
 from .selection import check_folders
 from .session import Session
 
 
 @click.command()
-@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUN...")
+@click.argument("runs", nargs=-1, required=True, type=RUN, metavar="RUN...")
 @click.option(
     "--out", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE.html",
     help="By default report.html in the first run's folder.",
@@ -33,7 +33,7 @@ def report(session: Session, /, runs: tuple[Path, ...], **options: Any) -> None:
 
     Verdicts are those of every file that `gls-es certify --out RUN/NAME.jsonl` wrote into the run's folder.
     """
-    out: Path = runs[0] / "report.html" if options["out"] is None else options["out"]
+    options["out"] = out = options["out"] or runs[0] / "report.html"
     check_folders(options, "out")
     from .output import messages, prepare_libraries, print_json
 

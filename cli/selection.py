@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -56,11 +57,32 @@ def check_selection(ctx: click.Context, options: dict[str, Any]) -> None:
 
 
 def check_folders(options: dict[str, Any], *names: str) -> None:
-    """Refuse files to write whose folder is not there, before the work begins."""
+    """Refuse files that cannot be written because of their folder, before the work begins."""
     for name in names:
         target: Path | None = options[name]
-        if target is not None and not target.parent.is_dir():
+        if target is None or target.exists():
+            continue
+        if not target.parent.is_dir():
             raise ConfigError(f"--{name} {target}: there is no folder {target.parent}; make it first.")
+        if (why := _refusal(target.parent)) is not None:
+            raise ConfigError(f"--{name} {target}: cannot be written ({why}); choose another folder.")
+
+
+def check_run_folder(out: Path) -> None:
+    """Refuse the folder of a new run that cannot be made, before the work begins."""
+    there = next(place for place in (out, *out.absolute().parents) if place.exists())
+    why = _refusal(there) if there.is_dir() else f"{there} is a file"
+    if why is not None:
+        raise ConfigError(f"--out {out}: cannot be used as a run folder ({why}).")
+
+
+def _refusal(folder: Path) -> str | None:
+    """Why no file can be made in a folder; trying is the one way to know that holds for every user and file system."""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return None
+    except OSError as error:
+        return error.strerror or str(error)
 
 
 def chosen_images(subject: Any, options: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]]:

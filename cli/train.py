@@ -13,7 +13,8 @@ from typing import Any, NoReturn
 import click
 from click.core import ParameterSource
 
-from .options import EPS, SETTING, config_option, config_tables, output_options
+from .options import EPS, RUN, SETTING, START, config_option, config_tables, output_options
+from .selection import check_run_folder
 from .session import Session
 
 LOGGERS = ("csv", "tensorboard", "wandb", "mlflow")
@@ -58,7 +59,7 @@ _WITH_RESUME = frozenset(
     help="A hyper-parameter of the recipe, or an option of the problem; may be repeated.",
 )
 @click.option("--tf32", is_flag=True, help="Let CUDA compute in TF32: faster, less exact; certificates never do.")
-@click.option("--init", metavar="FILE", help="Begin with the weights of this checkpoint or state dict.")
+@click.option("--init", type=START, metavar="FILE", help="Begin with the weights of this checkpoint or state dict.")
 @click.option(
     "--save-every",
     type=click.FloatRange(min=0),
@@ -79,7 +80,7 @@ _WITH_RESUME = frozenset(
     multiple=True,
     help="Also log to a CSV file, TensorBoard, Weights & Biases or MLflow; may be repeated.",
 )
-@click.option("--resume", type=click.Path(path_type=Path), metavar="RUN", help="Continue the run in this folder.")
+@click.option("--resume", type=RUN, metavar="RUN", help="Continue the run in this folder.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 @config_option("recipe", "options")
 @output_options
@@ -93,6 +94,8 @@ def train(ctx: click.Context, /, **options: Any) -> None:
         _refuse_with_resume(ctx)
     elif options["problem"] is None:
         raise click.UsageError("give --problem NAME (`gls-es problems` lists them) or --resume RUN", ctx)
+    if options["out"] is not None:
+        check_run_folder(options["out"])
     session = ctx.ensure_object(Session)
     from .output import messages, prepare_libraries, print_json
 

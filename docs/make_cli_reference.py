@@ -20,7 +20,8 @@ INTRODUCTION = """\
 Written by `python docs/make_cli_reference.py`. Every option can also be set by an environment variable
 (`GLS_ES_TRAIN_SEED=9` for `gls-es train --seed 9`) or, where a command takes `--config`, in a TOML file. The command
 line wins over the environment, and that over the file. Exit codes: 0 done, 1 the work failed or was stopped (the error
-says how to go on), 2 wrong usage; what differs is said at the command.
+says how to go on), 2 the command line is wrong, or a path on it is not there or cannot be written; what differs is said
+at the command.
 """
 
 

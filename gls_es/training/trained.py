@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gls_es.data import Dataset
-from gls_es.errors import CheckpointError
+from gls_es.errors import CheckpointError, ConfigError
 from gls_es.network import Network
 from gls_es.registry import named_by_file, resolve
 from gls_es.training.checkpoint import load_checkpoint
@@ -56,15 +56,20 @@ def trusted_problem(path: Path, named: str, given: str | None) -> type[Certified
     name must come from the user.
 
     Raises:
-        CheckpointError: the checkpoint names a file and the user did not.
-        ConfigError: the problem cannot be found.
+        CheckpointError: the checkpoint names a file and the user did not, or a problem that cannot be found.
+        ConfigError: the user's problem cannot be found.
     """
     if given is None and named_by_file(named):
         raise CheckpointError(
             f"{path}: was trained on the problem in the file {named!r}; if you trust that file, name it: "
             f"--problem {named}"
         )
-    return resolve(named if given is None else given)
+    if given is not None:
+        return resolve(given)
+    try:
+        return resolve(named)
+    except ConfigError as error:
+        raise CheckpointError(f"{path}: was trained on a problem that is not here: {error}") from error
 
 
 def load_trained(path: str | Path, *, problem: str | None = None) -> Trained:
@@ -76,8 +81,8 @@ def load_trained(path: str | Path, *, problem: str | None = None) -> Trained:
             makes gls-es execute a file that the user did not name.
 
     Raises:
-        CheckpointError: the file is missing, damaged, or does not fit the problem it names.
-        ConfigError: the problem it names cannot be found.
+        CheckpointError: the file is missing, damaged, or does not fit the problem it names, or that cannot be found.
+        ConfigError: the problem given cannot be found.
     """
     path = located(path)
     content = load_checkpoint(path)

@@ -135,8 +135,8 @@ TRAIN = "train --problem digits-cnn3 --out new --generations 1"
 CASES = [
     # checkpoints
     Bad("certify nowhere.pt", 2, "'nowhere.pt' does not exist"),
-    Bad("certify run", 1, "run/checkpoint.pt"),
-    Bad("certify empty", 1, "a folder, not a checkpoint"),
+    Bad("certify run", 2, "run/checkpoint.pt"),
+    Bad("certify empty", 2, "a folder, not a checkpoint"),
     Bad("certify empty.pt", 1, "the file is empty"),
     Bad("certify truncated.pt", 1, "truncated.pt"),
     Bad("certify flipped.pt", 1, "damaged"),
@@ -147,7 +147,7 @@ CASES = [
     Bad("certify later.pt", 1, "format 99"),
     Bad("certify bare.pt", 1, "bare.pt"),
     Bad("certify short.pt", 1, "weights"),
-    Bad("certify gone.pt", 2, "no-such-problem"),
+    Bad("certify gone.pt", 1, "no-such-problem"),
     Bad("certify /dev/null", 1, "not a regular file"),
     Bad("certify", 2, "CHECKPOINT"),
     # numbers
@@ -210,16 +210,30 @@ CASES = [
     Bad(f"{TRAIN} --config wrong-type.toml", 2, "'many' is not a valid integer"),
     Bad(f"{TRAIN} --config wrong-field-type.toml", 2, "popsize"),
     # folders
-    Bad("train --problem digits-cnn3 --generations 1 --out file", 1, "cannot be used as a run folder"),
-    Bad("train --problem digits-cnn3 --generations 1 --out file/run", 1, "cannot be used as a run folder"),
+    Bad("train --problem digits-cnn3 --generations 1 --out file", 2, "cannot be used as a run folder"),
+    Bad("train --problem digits-cnn3 --generations 1 --out file/run", 2, "cannot be used as a run folder"),
     Bad("train --problem digits-cnn3 --generations 1 --out run", 2, "--resume run"),
     Bad("certify run/checkpoint.pt --limit 1 --out nowhere/r.jsonl", 2, "no folder nowhere"),
     Bad("certify run/checkpoint.pt --limit 1 --out empty", 2, "is a directory"),
     Bad("certify run/checkpoint.pt --limit 1 --out run/config.toml", 1, "config.toml"),
+    Bad("train --problem digits-cnn3 --generations 1 --out /proc/run", 2, "cannot be used as a run folder"),
+    # weights to begin with
+    Bad(f"{TRAIN} --init nowhere.pt", 2, "'nowhere.pt' does not exist"),
+    Bad(f"{TRAIN} --init nowhere.pt@sha256:00", 2, "'nowhere.pt' does not exist"),
+    Bad(f"{TRAIN} --init empty", 2, "a folder, not a checkpoint"),
+    Bad(f"{TRAIN} --init flipped.pt", 1, "damaged"),
+    Bad(f"{TRAIN} --init run/checkpoint.pt@sha256:00", 1, "not the file it was"),
+    # other commands
+    Bad("report nowhere", 2, "'nowhere' does not exist"),
+    Bad("report file", 2, "'file' is a file"),
+    Bad("report empty", 1, "not a run folder"),
+    Bad("export nowhere.pt --onnx a.onnx", 2, "'nowhere.pt' does not exist"),
+    Bad("landscape run", 2, "run/checkpoint.pt"),
+    Bad("landscape flipped.pt", 1, "damaged"),
     # resuming
-    Bad("train --resume nowhere", 1, "no such folder"),
+    Bad("train --resume nowhere", 2, "'nowhere' does not exist"),
     Bad("train --resume empty", 1, "not the folder of a run"),
-    Bad("train --resume file", 1, "no such folder"),
+    Bad("train --resume file", 2, "'file' is a file"),
     Bad("train --resume half", 1, "no checkpoint.pt"),
     Bad("train --resume damaged", 1, "damaged"),
     Bad("train --resume run --searcher rgs", 2, "--searcher does not go with it"),
@@ -287,7 +301,7 @@ def test_a_read_only_folder(run: Run, place: Path) -> None:
     Path("empty").chmod(0o555)
     try:
         command = "train --problem digits-cnn3 --generations 1 --out empty/run"
-        check(run(*command.split()), Bad(command, 1, "Permission denied"))
+        check(run(*command.split()), Bad(command, 2, "Permission denied"))
     finally:
         Path("empty").chmod(0o755)
 

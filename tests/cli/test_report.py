@@ -28,7 +28,7 @@ def test_a_run_with_and_without_its_images(run: Run, tmp_path: Path) -> None:
 
 
 def test_what_is_no_run_is_one_sentence(run: Run, tmp_path: Path) -> None:
-    result = run("report", tmp_path / "nowhere", "--out", tmp_path / "a.html")
+    result = run("report", tmp_path, "--out", tmp_path / "a.html")
     assert result.exit_code == 1
-    assert "nowhere: not a run folder (there is no such folder)" in result.stderr
+    assert "not a run folder (it has no config.toml)" in result.stderr
     assert run("report", tmp_path, "--out", tmp_path / "missing" / "a.html").exit_code == 2

@@ -47,7 +47,8 @@ def test_every_option_reaches_training(run: Run, work: Any, tmp_path: Path) -> N
     options = {"--searcher": "rgs", "--out": "r", "--seed": 3, "--eps": "8/255", "--method": "ibp", "--generations": 5}
     more = {"--device": "cuda:1", "--data": tmp_path, "--set": "popsize=8"}
     more |= {"--actors": 4, "--gpus-per-actor": 0.5, "--ray-address": "head:6379"}
-    more |= {"--init": "w.pt", "--save-every": 2.5, "--keep": 3, "--log": "csv"}
+    more |= {"--init": tmp_path / "w.pt", "--save-every": 2.5, "--keep": 3, "--log": "csv"}
+    (tmp_path / "w.pt").touch()
     flat = [part for pair in (options | more).items() for part in pair]
     assert run("train", "--problem", "p.py:C", *flat).exit_code == 0
     (_, args, kwargs) = work.calls[0]
@@ -61,7 +62,7 @@ def test_every_option_reaches_training(run: Run, work: Any, tmp_path: Path) -> N
         "device": "cuda:1",
         "data_root": tmp_path,
         "overrides": {"popsize": 8},
-        "init": "w.pt",
+        "init": str(tmp_path / "w.pt"),
         "tf32": False,
         "actors": Actors(4, 0.5, "head:6379"),
         "bookkeeping": Bookkeeping(save_every=2.5, keep=3, log=("csv",)),
