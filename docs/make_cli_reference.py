@@ -43,7 +43,7 @@ def _section(name: str) -> str:
 
 
 def _paragraphs(text: str) -> list[str]:
-    """The help's paragraphs; a block that click is told not to rewrap (after a line of \\b) becomes a code block."""
+    r"""The help's paragraphs; a block that click is told not to rewrap (after a line of \b) becomes a code block."""
     found = []
     for paragraph in text.strip().split("\n\n"):
         lines = [line.strip() for line in paragraph.splitlines()]

@@ -10,6 +10,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(page for folder in (ROOT, ROOT / "docs") for page in folder.glob("*.md"))
 
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_IMAGE = re.compile(r"!\[([^\]]*)\]\(([^)\s]+)\)")
 _LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 
 
@@ -52,6 +53,11 @@ def first_column(text: str) -> list[str]:
 def links(page: Path) -> list[str]:
     """Targets of the links, those to other machines left out."""
     return [target for target in _LINK.findall(prose(page)) if "://" not in target]
+
+
+def images(page: Path) -> list[tuple[str, str]]:
+    """Texts and targets of the pictures."""
+    return _IMAGE.findall(prose(page))
 
 
 def anchors(page: Path) -> set[str]:
