@@ -37,7 +37,7 @@ from gls_es.training.settings import (
     stretched,
 )
 from gls_es.training.signals import StopSignals
-from gls_es.training.trained import trusted_problem
+from gls_es.training.trained import held_in, trusted_problem
 
 
 def train(
@@ -137,7 +137,9 @@ def resume(
             raise CheckpointError(f"{folder.checkpoint}: holds weights only, not a run that can go on.")
         settings = _resumed(saved, folder, generations, data_root, bookkeeping or Bookkeeping(), actors)
         check_device(settings.arguments.get("device", "cpu"))
-        made = trusted_problem(folder.checkpoint, settings.problem, problem).rebuilt(settings.arguments)
+        cls = trusted_problem(folder.checkpoint, settings.problem, problem)
+        with held_in(folder.checkpoint):
+            made = cls.rebuilt(settings.arguments)
         if made.data.digest() != saved["data_digest"]:
             raise CheckpointError(f"{folder.path}: the data are not those the run began with; point --data at them.")
         made.network = made.network.holding(saved["center"], saved["buffers"])
@@ -158,7 +160,8 @@ def _resumed(
     actors: Actors | None,
 ) -> Settings:
     """The settings of a saved run, with what may be changed in them."""
-    recipe = Recipe().replaced(**saved["recipe"])
+    with held_in(folder.checkpoint):
+        recipe = Recipe().replaced(**saved["recipe"])
     if generations is not None:
         recipe = stretched(recipe, generations)
     if recipe.generations < saved["generation"]:

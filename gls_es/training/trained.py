@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,10 +68,17 @@ def trusted_problem(path: Path, named: str, given: str | None) -> type[Certified
         )
     if given is not None:
         return resolve(given)
-    try:
+    with held_in(path):
         return resolve(named)
+
+
+@contextmanager
+def held_in(path: Path) -> Iterator[None]:
+    """Turn the refusal of an argument into one of the checkpoint that holds it: the user asked for nothing wrong."""
+    try:
+        yield
     except ConfigError as error:
-        raise CheckpointError(f"{path}: was trained on a problem that is not here: {error}") from error
+        raise CheckpointError(f"{path}: cannot be used here: {error}") from error
 
 
 def load_trained(path: str | Path, *, problem: str | None = None) -> Trained:
@@ -92,15 +101,18 @@ def load_trained(path: str | Path, *, problem: str | None = None) -> Trained:
     cls = trusted_problem(Path(path), content["problem"], problem)
     arguments = content["problem_args"]
     here = {"device": "cpu"} if "device" in arguments else {}  # it may come from a machine with other devices
-    rebuilt = cls.rebuilt(arguments | here, tuple(content["input_shape"]))
+    with held_in(path):
+        rebuilt = cls.rebuilt(arguments | here, tuple(content["input_shape"]))
     network = rebuilt.network
     if network.num_parameters != len(content["center"]):
         raise CheckpointError(
             f"{path}: holds {len(content['center'])} weights, but problem {content['problem']!r} now has a network of "
             f"{network.num_parameters}."
         )
+    with held_in(path):
+        network = network.holding(content["center"], content["buffers"])
     return Trained(
-        network=network.holding(content["center"], content["buffers"]),
+        network=network,
         problem=rebuilt,
         problem_name=content["problem"],
         eps=content["eps"],

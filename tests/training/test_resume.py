@@ -224,10 +224,10 @@ def test_a_run_can_be_made_longer_but_not_shorter(tmp_path: Path) -> None:
     [
         ({"searcher_state": None}, CheckpointError, "holds weights only"),
         ({"data_digest": "0" * 64}, CheckpointError, "the data are not those the run began with"),
-        ({"problem_args": {"widht": 3}}, ConfigError, "Blobs cannot be rebuilt"),
+        ({"problem_args": {"widht": 3}}, CheckpointError, "Blobs cannot be rebuilt"),
         ({"problem_args": {"device": "cuda:77"}}, ConfigError, "finds no CUDA device"),
-        ({"recipe": {"generation": 3}}, ConfigError, "unknown key 'generation'; did you mean 'generations'"),
-        ({"problem": "tests.problem.toys:Gone"}, ConfigError, "has no 'Gone'"),
+        ({"recipe": {"generation": 3}}, CheckpointError, "unknown key 'generation'; did you mean 'generations'"),
+        ({"problem": "tests.problem.toys:Gone"}, CheckpointError, "has no 'Gone'"),
     ],
 )
 def test_runs_that_cannot_go_on(tmp_path: Path, changes: dict[str, Any], error: type[Exception], message: str) -> None:

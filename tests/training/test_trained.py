@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from gls_es.errors import CheckpointError, ConfigError
+from gls_es.errors import CheckpointError
 from gls_es.training import load_trained, resume, train
 from gls_es.training.checkpoint import load_checkpoint
 from tests.problem.toys import ScaledBlobs, WideBlobs
@@ -80,9 +80,9 @@ def test_code_in_a_file_runs_only_if_the_user_names_the_file(tmp_path: Path) -> 
     [
         ({"center": torch.zeros(3)}, CheckpointError, "holds 3 weights, but problem .* now has a network of 51"),
         ({"buffers": None, "eps": None}, CheckpointError, r"not the checkpoint of a training run .*eps, buffers"),
-        ({"buffers": {"mean": torch.zeros(1)}}, ConfigError, "the network has no buffer 'mean'"),
-        ({"problem": "gone"}, ConfigError, "unknown problem 'gone'"),
-        ({"problem_args": {"width": 2}}, ConfigError, "Blobs cannot be rebuilt"),
+        ({"buffers": {"mean": torch.zeros(1)}}, CheckpointError, "the network has no buffer 'mean'"),
+        ({"problem": "gone"}, CheckpointError, "unknown problem 'gone'"),
+        ({"problem_args": {"width": 2}}, CheckpointError, "Blobs cannot be rebuilt"),
     ],
 )
 def test_checkpoints_that_do_not_fit(
