@@ -51,6 +51,24 @@ def test_a_table_is_run_and_shown(run: Run, tmp_path: Path, monkeypatch: pytest.
     assert shown.stderr == ""
 
 
+def test_settings_are_chosen_on_images_kept_out_of_training(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(TABLES, "toy", TOY)
+    arguments = ("reproduce", "toy", "--seeds", 1, "--limit", 4, "--only", "grad-*", "--out", tmp_path)
+    chosen = run(*arguments, "--validation", 9, "--set", "batch_size=4", "--quiet")
+    assert chosen.exit_code == 0
+    assert "first 4 validation images" in chosen.stdout
+    plan = json.loads((tmp_path / "toy" / "plan.json").read_text(encoding="utf-8"))
+    assert (plan["validation"], plan["settings"]) == (9, {"batch_size": 4})
+    refused = run(*arguments)  # test images do not belong in the same table
+    assert refused.exit_code == 2
+    assert "validation = 9, not 0" in refused.stderr
+    typo = run(*arguments[:-1], tmp_path / "other", "--set", "batchsize=4")
+    assert typo.exit_code == 2
+    assert "did you mean 'batch_size'" in typo.stderr
+
+
 def test_unknown_tables_and_cells_are_refused(run: Run, tmp_path: Path) -> None:
     result = run("reproduce", "mnist", "--out", tmp_path)
     assert result.exit_code == 2
