@@ -14,7 +14,7 @@ from gls_es.searchers.table import build, finish_generation
 from gls_es.threads import whole_operations
 from gls_es.training.schedules import Schedule
 
-REPEATS = 2
+REPEATS = 5
 """Generations timed in each phase of a run."""
 
 
