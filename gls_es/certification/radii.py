@@ -27,6 +27,9 @@ from gls_es.errors import ConfigError
 
 LARGEST_GRID = 2**20
 """Radii that a grid may have at most."""
+TIMEOUT = 2.0
+"""Seconds that the search may take for one image at one radius, unless something else is said: bisection may meet several
+radii at which it decides nothing."""
 _AT_ONCE = 64
 
 
@@ -153,13 +156,16 @@ def certified_radii(
         largest: the grid ends at the last multiple of ``tolerance`` that is not above it, in (0, 1].
         records: a JSON Lines file that receives each verdict as it is reached; a file of the same run is resumed.
         progress: called after each step with images done, images in all, and how many of those are certified somewhere.
-        options: what ``certify`` takes besides.
+        options: what ``certify`` takes besides; ``timeout`` is 2 by default here, for each radius, or no limit if
+            ``max_domains`` is given.
 
     Raises:
         ConfigError: an option makes no sense.
         DataError: images or labels make no sense, or the records belong to another run or cannot be written.
     """
     points = _grid(tolerance, largest)
+    if options.get("timeout") is None and options.get("max_domains") is None:
+        options = {**options, "timeout": TIMEOUT}
     network, checkpoint = inputs.resolve_network(network_or_checkpoint, images)
     x = inputs.check_images(images, network, clip=bool(options.get("clip", True)))
     y = inputs.check_labels(labels, n=len(x), num_classes=network.num_classes)

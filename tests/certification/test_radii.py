@@ -9,7 +9,7 @@ import torch
 from certification_nets import QUICK, linear_problem, relu_net
 from torch import Tensor, nn
 
-from gls_es.certification import certified_radii, certify
+from gls_es.certification import CertificationReport, certified_radii, certify, radii
 from gls_es.certification.curves import Curve, save_curve
 from gls_es.certification.radii import RadiusReport
 from gls_es.errors import ConfigError, DataError
@@ -132,6 +132,24 @@ def test_curves_count_what_the_reports_say(tmp_path: Path) -> None:
         save_curve(points, tmp_path / "c.txt", title="a net")
     with pytest.raises(DataError, match="cannot be written"):
         save_curve(points, tmp_path / "nowhere" / "c.png", title="a net")
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [({}, 2.0), ({"timeout": 7.0}, 7.0), ({"max_domains": 5}, None), ({"timeout": None, "max_domains": None}, 2.0)],
+)
+def test_the_search_is_short_at_each_radius_unless_told_otherwise(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, Any], expected: float | None
+) -> None:
+    seen = []
+
+    def watched(*args: Any, **options: Any) -> CertificationReport:
+        seen.append(options.get("timeout"))
+        return certify(*args, **options)
+
+    monkeypatch.setattr(radii, "certify", watched)
+    certified_radii(*_problem(2), tolerance=0.05, largest=0.1, **OPTIONS, **given)
+    assert set(seen) == {expected}
 
 
 def test_the_report_is_plain_json() -> None:
