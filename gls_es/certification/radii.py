@@ -28,8 +28,8 @@ from gls_es.errors import ConfigError
 LARGEST_GRID = 2**20
 """Radii that a grid may have at most."""
 TIMEOUT = 2.0
-"""Seconds that the search may take for one image at one radius, unless something else is said: bisection may meet several
-radii at which it decides nothing."""
+"""Seconds that the search may take for one image at one radius, unless something else is said: bisection may meet
+several radii at which it decides nothing."""
 _AT_ONCE = 64
 
 
