@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from .options import EPS, config_option, output_options
+from .options import EPS, config_option, output_options, problem_option
 from .selection import check_folders
 from .session import Session
 
@@ -20,7 +20,7 @@ _NOTES = (
 
 
 @click.command()
-@click.option("--problem", required=True, metavar="NAME", help="A name that `gls-es problems` lists, or module:Class.")
+@problem_option("A name that `gls-es problems` lists, or module:Class.", required=True)
 @click.option("--members", type=click.IntRange(min=1), default=64, show_default=True, metavar="P", help="Population.")
 @click.option("--batch", type=click.IntRange(min=1), default=64, show_default=True, metavar="B", help="Images.")
 @click.option(
@@ -55,9 +55,12 @@ def bench(ctx: click.Context, /, **options: Any) -> None:
     """
     session = ctx.ensure_object(Session)
     check_folders(options, "out")
+    from gls_es.training.slips import check_slips
+
     from .output import messages, prepare_libraries, print_json, show
 
     prepare_libraries(session)
+    check_slips(options["methods"])
     found = {"command": _command(ctx), **_measured(options, messages(session))}
     if options["out"] is not None:
         from gls_es.formats import write_text

@@ -10,7 +10,7 @@ import click
 
 from gls_es.errors import ConfigError
 
-from .options import BYTES, CHECKPOINT, EPS, NAMES, config_option, output_options
+from .options import BYTES, CHECKPOINT, EPS, NAMES, config_option, output_options, problem_option
 from .progress import image_progress
 from .selection import check_folders, check_selection, chosen_images, given_options, image_options
 from .session import Session
@@ -20,7 +20,7 @@ _WITH_VNNLIB = frozenset({"path", "problem", "data", "execution", "timeout", "se
 
 @click.command()
 @click.argument("path", metavar="CHECKPOINT", type=CHECKPOINT)
-@click.option("--problem", metavar="NAME", help="Whose images; needed for .onnx, .safetensors, and problems in files.")
+@problem_option("Whose images; needed for .onnx, .safetensors, and problems in files.")
 @click.option("--eps", type=EPS, multiple=True, help="Radius in pixel units, 0.1 or 8/255; repeatable; default stored.")
 @image_options
 @click.option(

@@ -10,7 +10,7 @@ import click
 
 from gls_es.errors import ConfigError
 
-from .options import CHECKPOINT, EPS, config_option, output_options
+from .options import CHECKPOINT, EPS, config_option, output_options, problem_option
 from .selection import check_folders, check_selection, chosen_images, given_options, image_options, numbers_of
 from .session import Session
 
@@ -20,7 +20,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 
 @click.command()
 @click.argument("path", metavar="CHECKPOINT", type=CHECKPOINT)
-@click.option("--problem", metavar="NAME", help="Whose images; needed for .onnx, .safetensors, and problems in files.")
+@problem_option("Whose images; needed for .onnx, .safetensors, and problems in files.")
 @click.option("--onnx", type=_FILE, metavar="FILE.onnx", help="Write the network, and a model card beside it.")
 @click.option("--safetensors", type=_FILE, metavar="FILE", help="Write the weights.")
 @click.option(

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from .options import CHECKPOINT, EPS, config_option, output_options
+from .options import CHECKPOINT, EPS, config_option, output_options, problem_option
 from .selection import check_folders
 from .session import Session
 
@@ -25,7 +25,7 @@ _COLUMNS = {
 
 @click.command()
 @click.argument("checkpoint", type=CHECKPOINT)
-@click.option("--problem", metavar="NAME", help="The problem it was trained on, where the checkpoint names a file.")
+@problem_option("The problem it was trained on, where the checkpoint names a file.")
 @click.option("--eps", type=EPS, help="Radius in pixel units, 0.1 or 8/255; by default the stored one.")
 @click.option("--images", type=click.IntRange(min=1), default=32, show_default=True, help="The loss is their mean.")
 @click.option(
@@ -62,9 +62,12 @@ def landscape(session: Session, /, checkpoint: Path, **options: Any) -> None:
     docs/concepts.md explains the columns. The images are the first held-out ones.
     """
     check_folders(options, "plot", "out")
+    from gls_es.training.slips import check_slips
+
     from .output import messages, prepare_libraries, print_json, show
 
     prepare_libraries(session)
+    check_slips(options["methods"])
     from gls_es import landscape as library
     from gls_es import training
     from gls_es.formats import write_text

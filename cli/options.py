@@ -160,6 +160,24 @@ INDICES = IndicesType()
 NAMES = NamesType()
 
 
+def problem_option(help_text: str, *, required: bool = False) -> Callable[[F], F]:
+    """``--problem NAME``: a name that nothing has is refused before torch is imported, which takes seconds.
+
+    Args:
+        help_text: what the problem is for.
+        required: whether it must be given.
+    """
+
+    def check(ctx: click.Context, _: click.Parameter, value: str | None) -> str | None:
+        if value is not None and not ctx.resilient_parsing:
+            from gls_es import registry
+
+            registry.check_name(value)
+        return value
+
+    return click.option("--problem", required=required, metavar="NAME", callback=check, help=help_text)
+
+
 def config_tables(ctx: click.Context) -> dict[str, dict[str, Any]]:
     """The nested tables of the file given with ``--config``, by name."""
     tables: dict[str, dict[str, Any]] = ctx.meta.get(_TABLES, {})

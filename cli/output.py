@@ -14,6 +14,7 @@ import click
 from rich.console import Console, RenderableType
 from rich.table import Table
 
+from .late import import_late
 from .session import Session
 
 _WIDTH = 10_000  # off a terminal, where rich would take 80: a row stays a line, whatever reads it
@@ -56,8 +57,9 @@ def percent(fraction: float | None) -> str:
 def prepare_libraries(session: Session) -> None:
     """Send what libraries log to standard error, as much as the session asks for; call it before evotorch is imported.
 
-    evotorch by itself logs to standard output, which belongs to results.
+    evotorch by itself logs to standard output, which belongs to results, and imports cma, which takes a second.
     """
+    import_late("cma")
     level = logging.ERROR if session.quiet else logging.INFO if session.verbose else logging.WARNING
     logging.basicConfig(level=level, stream=sys.stderr, format="%(name)s: %(message)s")
     asked = os.environ.get("EVOTORCH_VERBOSE_LEVEL", "")

@@ -10,7 +10,7 @@ import click
 
 from gls_es.errors import GlsEsError
 
-from .options import RUN, output_options
+from .options import RUN, output_options, problem_option
 from .selection import check_folders
 from .session import Session
 
@@ -22,7 +22,7 @@ from .session import Session
     help="By default report.html in the first run's folder.",
 )  # fmt: skip
 @click.option("--each", type=click.IntRange(min=0), default=8, show_default=True, help="Images shown per verdict.")
-@click.option("--problem", metavar="NAME", help="The problem of the runs, where they name a file.")
+@problem_option("The problem of the runs, where they name a file.")
 @click.option(
     "--data", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Folder that holds the datasets."
 )

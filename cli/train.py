@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import click
 from click.core import ParameterSource
 
-from .options import EPS, RUN, SETTING, START, config_option, config_tables, output_options
+from .options import EPS, RUN, SETTING, START, config_option, config_tables, output_options, problem_option
 from .selection import check_run_folder
 from .session import Session
 
@@ -31,9 +31,7 @@ _WITH_RESUME = frozenset(
 
 
 @click.command()
-@click.option(
-    "--problem", metavar="NAME", help="A name that `gls-es problems` lists, package.module:Class, or file.py:Class."
-)
+@problem_option("A name that `gls-es problems` lists, package.module:Class, or file.py:Class.")
 @click.option(
     "--searcher", type=click.Choice(SEARCHERS), default="pgpe", show_default=True, help="What moves the weights."
 )
@@ -94,9 +92,12 @@ def train(ctx: click.Context, /, **options: Any) -> None:
         _refuse_with_resume(ctx)
     elif options["problem"] is None:
         raise click.UsageError("give --problem NAME (`gls-es problems` lists them) or --resume RUN", ctx)
+    session = ctx.ensure_object(Session)
     if options["out"] is not None:
         check_run_folder(options["out"])
-    session = ctx.ensure_object(Session)
+    from gls_es.training.slips import check_slips
+
+    check_slips([] if options["method"] is None else [options["method"]], _overrides(ctx, options))
     from .output import messages, prepare_libraries, print_json
 
     prepare_libraries(session)
@@ -222,16 +223,20 @@ def _plan(ctx: click.Context, options: dict[str, Any]) -> dict[str, Any]:
 
 def _arguments(ctx: click.Context, options: dict[str, Any]) -> dict[str, Any]:
     """The keyword arguments of ``gls_es.train`` and ``gls_es.training.plan``."""
-    tables = config_tables(ctx)
-    loss = {} if options["loss"] is None else {"loss": options["loss"]}
-    overrides = {**tables.get("recipe", {}), **tables.get("options", {}), **loss, **dict(options["settings"])}
     same = ("out", "seed", "eps", "method", "generations", "device", "init", "tf32")
     return {name: options[name] for name in same} | {
         "data_root": options["data"],
-        "overrides": overrides,
+        "overrides": _overrides(ctx, options),
         "bookkeeping": _bookkeeping(options),
         "actors": _actors(options),
     }
+
+
+def _overrides(ctx: click.Context, options: dict[str, Any]) -> dict[str, Any]:
+    """Fields of the recipe and options of the problem."""
+    tables = config_tables(ctx)
+    loss = {} if options["loss"] is None else {"loss": options["loss"]}
+    return {**tables.get("recipe", {}), **tables.get("options", {}), **loss, **dict(options["settings"])}
 
 
 def _bookkeeping(options: dict[str, Any]) -> Any:

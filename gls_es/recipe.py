@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -146,6 +147,16 @@ class Recipe:
     def _require(self, name: str, holds: bool, wanted: str) -> None:
         if not holds:
             raise ConfigError(f"recipe: {name} must be {wanted}, not {getattr(self, name)!r}.")
+
+    @classmethod
+    def check(cls, overrides: Mapping[str, Any]) -> None:
+        """Refuse a value that no recipe can have; keys that are no fields may be options of a problem.
+
+        Raises:
+            ConfigError: there is one.
+        """
+        known = {field.name for field in dataclasses.fields(cls)}
+        cls(**{name: value for name, value in overrides.items() if name in known})
 
     def replaced(self, **changes: Any) -> Recipe:
         """The recipe with some fields changed.

@@ -94,13 +94,27 @@ def resolve(name: str) -> type[CertifiedTrainingProblem]:
     Raises:
         ConfigError: nothing is called so, or what is cannot be imported or is no problem.
     """
-    if name in BUILT_IN:
-        return _load(name, BUILT_IN[name])
-    if ":" in name:
-        return _load(name, name)
+    return _load(name, _target(name))
+
+
+def check_name(name: str) -> None:
+    """Refuse what no problem is called, without importing anything.
+
+    Raises:
+        ConfigError: nothing is called so; of a class in a file, the file is not there.
+    """
+    module = _target(name).rpartition(":")[0]
+    if named_by_file(name) and not Path(module).is_file():
+        raise ConfigError(f"problem file {module}: there is no such file.")
+
+
+def _target(name: str) -> str:
+    """Where the problem called ``name`` is, "module:Class"."""
+    if name in BUILT_IN or ":" in name:
+        return BUILT_IN.get(name, name)
     points = _entry_points()
     if name in points:
-        return _load(name, points[name].value)
+        return points[name].value
     close = difflib.get_close_matches(name, names(), 1)
     hint = f"did you mean {close[0]!r}? " if close else ""
     raise ConfigError(

@@ -53,8 +53,9 @@ class Work:
 
 @pytest.fixture
 def work(monkeypatch: pytest.MonkeyPatch) -> Work:
-    """Training replaced by a :class:`Work`."""
+    """Training replaced by a :class:`Work`, whatever the problem is called."""
     work = Work()
+    monkeypatch.setattr("gls_es.registry.check_name", lambda _name: None)
     for name in ("train", "resume", "plan"):
         monkeypatch.setattr(f"gls_es.training.{name}", getattr(work, name), raising=False)
     return work

@@ -35,7 +35,18 @@ def gls_es_process(*arguments: str, **environment: str) -> subprocess.CompletedP
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["--version"], ["trian"], *([name, "--help"] for name in COMMANDS), ["certify", "nowhere"]],
+    [
+        ["--help"],
+        ["--version"],
+        ["trian"],
+        *([name, "--help"] for name in COMMANDS),
+        ["certify", "nowhere"],
+        ["certify", "zoo:digits-cn3"],
+        ["train", "--problem", "digits-cn3"],
+        ["train", "--problem", "nowhere.py:Class"],
+        ["train", "--problem", "digits-cnn3", "--set", "popsize=many"],
+        ["bench", "--problem", "digits-cn3"],
+    ],
 )
 def test_what_does_no_work_imports_no_torch(arguments: list[str]) -> None:
     code = (
@@ -45,6 +56,25 @@ def test_what_does_no_work_imports_no_torch(arguments: list[str]) -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.splitlines()[-1] == "[]"
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train", "--problem", "digits-cnn3", "--method", "crwn"],
+        ["train", "--problem", "digits-cnn3", "--loss", "robst"],
+        ["bench", "--problem", "digits-cnn3", "--method", "crwn"],
+        ["landscape", "zoo:digits-cnn3", "--method", "crwn"],
+    ],
+)
+def test_a_slip_that_torch_is_needed_for_needs_no_evotorch(arguments: list[str]) -> None:
+    code = (
+        "import sys\nfrom gls_es.cli.app import main\n"
+        f"try: main({arguments!r})\nfinally: print('evotorch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.split() == ["False"]
+    assert "did you mean" in done.stderr
 
 
 @pytest.mark.parametrize(("typed", "offered"), [("gls-es ", set(COMMANDS)), ("gls-es tr", {"train"})])
