@@ -27,6 +27,7 @@ CALLS = {
     "report": "run",
     "reproduce": "",
     "train": "--problem digits-cnn3 --searcher grad --generations 2 --set evaluate_images=4 --out new",
+    "zoo": "",
 }
 """Of every command a call that takes no time."""
 

@@ -1,0 +1,56 @@
+"""``gls-es zoo``: the trained networks that come with gls-es."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from .options import output_options
+from .session import Session
+
+
+@click.command()
+@output_options
+@click.pass_obj
+def zoo(session: Session) -> None:
+    """List the trained networks that come with gls-es; their names stand for checkpoints in every command.
+
+    The accuracies are those of the first test images at eps, certified by `gls-es certify`.
+    """
+    from gls_es.zoo import ENTRIES, PREFIX
+
+    from .output import print_json, show
+
+    rows = [
+        {
+            "name": PREFIX + entry.name,
+            "eps": entry.eps,
+            "images": entry.images,
+            "natural_accuracy": entry.natural,
+            "certified_accuracy": entry.certified,
+            "made_by": entry.made_by,
+            "sha256": entry.sha256,
+            "path": str(entry.path),
+        }
+        for entry in ENTRIES.values()
+    ]
+    if session.json:
+        print_json({"networks": rows})
+    else:
+        show(_table(rows))
+
+
+def _table(rows: list[dict[str, Any]]) -> Any:
+    from rich.table import Table
+    from rich.text import Text
+
+    from .output import percent
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("network", "eps", "images", "natural", "certified", "made by"):
+        table.add_column(column, justify="left" if column in ("network", "made by") else "right")
+    for row in rows:
+        accuracies = (percent(row["natural_accuracy"]), percent(row["certified_accuracy"]))
+        table.add_row(row["name"], f"{row['eps']:.4g}", str(row["images"]), *accuracies, Text(row["made_by"]))
+    return table
