@@ -142,12 +142,12 @@ class CheckpointType(click.Path):
 
 
 class StartType(CheckpointType):
-    """A file of weights to begin with, FILE or FILE@sha256:DIGEST."""
+    """A file of weights to begin with: as a checkpoint, or FILE@sha256:DIGEST."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """The text, whose file is there."""
-        super().convert(_DIGEST.sub("", str(value)), param, ctx)
-        return str(value)
+        found = super().convert(_DIGEST.sub("", str(value)), param, ctx)
+        return str(found) if str(value).startswith("zoo:") else str(value)
 
 
 CHECKPOINT = CheckpointType(exists=True, dir_okay=False, path_type=Path)

@@ -14,7 +14,7 @@ from .session import Session
 @output_options
 @click.pass_obj
 def zoo(session: Session) -> None:
-    """List the trained networks that come with gls-es; their names stand for checkpoints in every command.
+    """List the trained networks that come with gls-es; a command that takes a checkpoint takes their names.
 
     The accuracies are those of the first test images at eps, certified by `gls-es certify`.
     """

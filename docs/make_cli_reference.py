@@ -27,7 +27,13 @@ at the command.
 
 def reference() -> str:
     """The page as text."""
-    return "\n".join([INTRODUCTION, *(_section(name) for name in sorted(COMMANDS))])
+    return "\n".join([INTRODUCTION, _top(), *(_section(name) for name in sorted(COMMANDS))])
+
+
+def _top() -> str:
+    """What stands before a command."""
+    help_row = "| `-h, --help` | Show this, or after a command what it does. |  |"  # of no parameter until it is called
+    return "\n\n".join(["## gls-es", "`gls-es [OPTIONS] COMMAND ...`", f"{_table(app.params)}\n{help_row}"]) + "\n"
 
 
 def _section(name: str) -> str:
@@ -36,16 +42,21 @@ def _section(name: str) -> str:
     assert command is not None
     arguments = [_argument(p) for p in command.params if isinstance(p, click.Argument)]
     usage = " ".join(["gls-es", name, *arguments, "[OPTIONS]"])
-    lines = [f"## gls-es {name}", f"`{usage}`", *_paragraphs(command.help or "")]
-    options = [p for p in command.params if isinstance(p, click.Option) and not p.hidden]
+    lines = [f"## gls-es {name}", f"`{usage}`", *_paragraphs(command.help or ""), _table(command.params)]
+    return "\n\n".join([*lines, *_paragraphs(command.epilog or "")]) + "\n"
+
+
+def _table(params: list[click.Parameter]) -> str:
+    """The options among the parameters."""
+    options = [p for p in params if isinstance(p, click.Option) and not p.hidden]
     rows = [f"| `{_names(option)}` | {_escaped(option.help or '')} | {_default(option)} |" for option in options]
-    return "\n\n".join([*lines, "\n".join(["| option | meaning | default |", "|---|---|---|", *rows])]) + "\n"
+    return "\n".join(["| option | meaning | default |", "|---|---|---|", *rows])
 
 
 def _paragraphs(text: str) -> list[str]:
     r"""The help's paragraphs; a block that click is told not to rewrap (after a line of \b) becomes a code block."""
     found = []
-    for paragraph in text.strip().split("\n\n"):
+    for paragraph in text.strip().split("\n\n") if text else ():
         lines = [line.strip() for line in paragraph.splitlines()]
         if lines and lines[0] == "\b":
             found.append("```text\n" + "\n".join(lines[1:]) + "\n```")
@@ -55,7 +66,8 @@ def _paragraphs(text: str) -> list[str]:
 
 
 def _argument(argument: click.Argument) -> str:
-    name = argument.metavar or argument.human_readable_name.upper()
+    choices = "|".join(map(str, argument.type.choices)) if isinstance(argument.type, click.Choice) else ""
+    name = argument.metavar or (f"{{{choices}}}" if choices else argument.human_readable_name.upper())
     return name if argument.required else f"[{name}]"
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 from click.testing import Result
 
@@ -18,6 +19,13 @@ def test_every_network_is_listed_with_its_numbers(run: Run) -> None:
     assert [row.split()[0] for row in rows] == [f"zoo:{name}" for name in ENTRIES]
     for row, entry in zip(rows, ENTRIES.values(), strict=True):
         assert f"{100 * entry.certified:.1f} %  {entry.made_by}" in row
+
+
+def test_training_begins_with_one(run: Run, tmp_path: Path) -> None:
+    options = ("--searcher", "grad", "--set", "center_learning_rate=1e-9", "--init", "zoo:digits-cnn3", "--json")
+    result = run("train", "--problem", "digits-cnn3", "--generations", 1, *options, "--out", tmp_path / "run")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["natural_accuracy"] > 0.9
 
 
 def test_the_names_are_those_that_certify_takes(run: Run) -> None:
