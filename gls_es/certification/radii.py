@@ -164,8 +164,7 @@ def certified_radii(
         DataError: images or labels make no sense, or the records belong to another run or cannot be written.
     """
     points = _grid(tolerance, largest)
-    if options.get("timeout") is None and options.get("max_domains") is None:
-        options = {**options, "timeout": TIMEOUT}
+    options = _limited(options)
     network, checkpoint = inputs.resolve_network(network_or_checkpoint, images)
     x = inputs.check_images(images, network, clip=bool(options.get("clip", True)))
     y = inputs.check_labels(labels, n=len(x), num_classes=network.num_classes)
@@ -197,6 +196,12 @@ def certified_radii(
                 progress(len(done), len(searches), {"certified": sum(search.low >= 0 for search in done)})
     found = [_image(i, int(y[i]), search, tolerance, points) for i, search in enumerate(searches)]
     return RadiusReport(tuple(found), tolerance, points * tolerance, checkpoint, network_digest(network), seconds)
+
+
+def _limited(options: dict[str, Any]) -> dict[str, Any]:
+    """The options, with a limit for the search if none is given."""
+    given = options.get("timeout") is not None or options.get("max_domains") is not None
+    return options if given else {**options, "timeout": TIMEOUT}
 
 
 def _grid(tolerance: float, largest: float) -> int:

@@ -6,11 +6,10 @@ import itertools
 import time
 
 import torch
-from evotorch.algorithms.searchalgorithm import SearchAlgorithm
 
 from gls_es.problem import CertifiedTrainingProblem
 from gls_es.recipe import Recipe
-from gls_es.searchers.table import build, finish_generation
+from gls_es.searchers.table import build, run_generation
 from gls_es.threads import whole_operations
 from gls_es.training.schedules import Schedule
 
@@ -45,14 +44,9 @@ def generation_seconds(problem: CertifiedTrainingProblem, searcher: str, recipe:
     with whole_operations():
         for first, end in phases(recipe):
             problem.begin((first + end) // 2)
-            _step(search)  # what is compiled or allocated once
+            run_generation(search)  # what is compiled or allocated once
             began = time.process_time()
             for _ in range(REPEATS):
-                _step(search)
+                run_generation(search)
             total += (end - first) * (time.process_time() - began) / REPEATS
     return total / recipe.generations / torch.get_num_threads()
-
-
-def _step(search: SearchAlgorithm) -> None:
-    search.step()
-    finish_generation(search)

@@ -115,14 +115,8 @@ def make_plan(
         train_seconds = TRAINING_SHARE * budget / (len(chosen) * seeds)
     path = folder / "plan.json"
     known = _read(path) if path.exists() else None
-    if known is None:
-        wanted = dict(settings or {})
-        plan = Plan(table.name, tuple(range(seeds)), limit, train_seconds, timeout, validation, wanted, {}, {})
-    else:
-        plan = _extended(
-            known, path, table=table, seeds=seeds, limit=limit, train_seconds=train_seconds, timeout=timeout,
-            validation=validation, settings=settings,
-        )  # fmt: skip
+    options = {"limit": limit, "timeout": timeout, "validation": validation, "train_seconds": train_seconds}
+    plan = _begun(table, known, path, seeds=seeds, settings=settings, **options)
     for cell in chosen:
         if cell.name not in plan.generations:
             plan = _with_cell(plan, table, cell, data_root=data_root, device=device, say=say)
@@ -140,11 +134,16 @@ def _read(path: Path) -> Plan:
         raise DataError(f"{path}: cannot be read as a plan ({error}); delete the folder to start afresh.") from error
 
 
-def _extended(known: Plan, path: Path, *, table: Table, seeds: int, **options: Any) -> Plan:
-    """The known plan with more seeds, if nothing else differs."""
+def _begun(
+    table: Table, known: Plan | None, path: Path, *, seeds: int, settings: Mapping[str, Any] | None, **options: Any
+) -> Plan:
+    """A new plan without cells, or the known one with more seeds if nothing else differs; what is None may differ."""
+    if known is None:
+        wanted = dict(settings or {})
+        return Plan(table.name, tuple(range(seeds)), settings=wanted, generations={}, generation_seconds={}, **options)
     if known.table != table.name:
         raise ConfigError(f"{path}: is the plan of table {known.table!r}, not {table.name!r}; choose another folder.")
-    for name, value in options.items():
+    for name, value in {**options, "settings": settings or None}.items():
         before = getattr(known, name)
         if value is not None and value != before:
             raise ConfigError(

@@ -122,8 +122,8 @@ SHORT: Mapping[str, Mapping[str, Any]] = {
     "pgpe-crown-ibp-from-ibp": {"stdev_init": 0.003, "center_learning_rate": 0.0003},
     "pgpe-crown-from-ibp": {"stdev_init": 0.003, "center_learning_rate": 0.0003},
 }
-"""For minutes on a CPU, where the number of steps decides. Chosen by runs of 100 to 150 s of training on MNIST at 0.1 that
-were certified on 2,000 images of a validation split (docs/results.md); for the other tables they are taken over."""
+"""For minutes on a CPU, where the number of steps decides. Chosen by runs of 100 to 150 s of training on MNIST at 0.1
+that were certified on 2,000 images of a validation split (docs/results.md); the other tables take them over."""
 
 BASELINES = ("natural", "adversarial", "sabr", "mtl-ibp")
 """Losses of other trainings, followed by gradients; bounds are intervals where they have any."""
@@ -136,7 +136,7 @@ FROM_START: Mapping[str, Any] = {
     "center_learning_rate": 0.0005,
     "average_decay": 0.998,
 }
-"""A trained network goes on: at the full radius at once, with small steps, and averaged, so that it is not thrown back."""
+"""A trained network goes on: at the full radius at once, with small steps and averaged, so as not to be thrown back."""
 
 
 def _comparison(

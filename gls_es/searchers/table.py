@@ -133,6 +133,12 @@ def finish_generation(searcher: SearchAlgorithm) -> None:
     searcher._first_iter = True
 
 
+def run_generation(searcher: SearchAlgorithm) -> None:
+    """One whole generation, up to the center's update."""
+    searcher.step()
+    finish_generation(searcher)
+
+
 def set_learning_rate(searcher: SearchAlgorithm, rate: float) -> None:
     """Let the optimizer's next steps have size ``rate``."""
     for group in searcher.optimizer.param_groups:

@@ -101,7 +101,7 @@ def test_a_generation_costs_the_mean_over_the_phases(monkeypatch: pytest.MonkeyP
     def step(_search: object) -> None:
         now[0] += 5.0 if problem.stage.eps > 0 else 1.0
 
-    monkeypatch.setattr(budget, "_step", step)
+    monkeypatch.setattr(budget, "run_generation", step)
     monkeypatch.setattr(budget.time, "process_time", lambda: now[0])
     monkeypatch.setattr(budget.torch, "get_num_threads", lambda: 1)
     recipe = Recipe(generations=10, natural_until=4, ramp_until=4)
