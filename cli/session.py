@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import click
+from click.core import ParameterSource
 
 from gls_es.errors import ConfigError, GlsEsError
 
@@ -58,6 +59,7 @@ class Session:
         if self.debug:
             traceback.print_exception(error)
         if isinstance(error, click.ClickException):
+            _name_source(error)
             error.show()
             self._say_json(error.format_message())
             return error.exit_code
@@ -70,6 +72,19 @@ class Session:
         if self.json:
             click.echo(json.dumps({"error": message}))
             sys.stdout.flush()
+
+
+def _name_source(error: click.ClickException) -> None:
+    """Say where a value comes from that is not on the command line, where a user would look for it in vain."""
+    ctx, param = getattr(error, "ctx", None), getattr(error, "param", None)
+    if not isinstance(error, click.BadParameter) or ctx is None or param is None:
+        return
+    source = ctx.get_parameter_source(str(param.name))
+    if source is ParameterSource.ENVIRONMENT:
+        variable = f"{ctx.auto_envvar_prefix}_{str(param.name).upper()}"
+        error.param_hint = f"the environment variable {variable} ({param.opts[-1]})"
+    elif source is ParameterSource.DEFAULT_MAP:
+        error.param_hint = f"{param.opts[-1]} in the file of --config"
 
 
 def _message(error: Exception) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gls_es.errors import ConfigError
+from gls_es.errors import ConfigError, DataError
 from gls_es.landscape.survey import Curve, Landscape
 
 FORMATS = (".png", ".svg", ".pdf")
@@ -15,7 +15,7 @@ def save_plot(landscape: Landscape, path: Path) -> None:
 
     Raises:
         ConfigError: another ending.
-        OSError: the file cannot be written.
+        DataError: the file cannot be written.
     """
     check_format(path)
     from matplotlib.figure import Figure  # loads for half a second
@@ -38,7 +38,10 @@ def save_plot(landscape: Landscape, path: Path) -> None:
                 axis.set_xlabel("t (1 = the norm of the weights)")
     axes[0, 0].legend(fontsize=8)
     figure.suptitle(f"mean over {landscape.images} images, eps = {landscape.eps:.4g}", fontsize=11)
-    figure.savefig(path, dpi=150)
+    try:
+        figure.savefig(path, dpi=150)
+    except OSError as error:
+        raise DataError(f"{path}: the plot cannot be written ({error.strerror or error}).") from error
 
 
 def check_format(path: Path) -> None:

@@ -178,9 +178,11 @@ def _inspect(data: bytes) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """The error in a few words of one line."""
+    """The error in plain words: which of torch's and Python's classes it was says nothing to a user."""
     if isinstance(error, NotPlainError):
         return str(error)
     if isinstance(error, MemoryError):
         return "it asks for more memory than there is"
-    return type(error).__name__
+    if isinstance(error, zipfile.BadZipFile):
+        return "the file was cut off or changed"
+    return "what is in it cannot be read"

@@ -1,5 +1,6 @@
 """The types of option values, and the configuration file."""
 
+import json
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -139,6 +140,20 @@ def test_command_line_then_environment_then_file(run: Run, work: Any, tmp_path: 
     assert got["seed"] == 6
     got = called(run, work, tmp_path, CONFIG, "--set", "popsize=16")
     assert got["overrides"] == {"popsize": 16, "batch_size": 32}
+
+
+def test_a_refused_value_says_where_it_comes_from(run: Run, work: Any, tmp_path: Path) -> None:
+    (tmp_path / "run.toml").write_text("generations = 0\n")
+    for arguments, environment, said in (
+        ((), {"GLS_ES_TRAIN_SEED": "x"}, "the environment variable GLS_ES_TRAIN_SEED (--seed): 'x' is not a valid"),
+        ((), {"GLS_ES_TRAIN_EPS": "2"}, "the environment variable GLS_ES_TRAIN_EPS (--eps): 2 is more than 1"),
+        (("--config", tmp_path / "run.toml"), {}, "--generations in the file of --config: 0 is not in the range"),
+        (("--seed", "y"), {"GLS_ES_TRAIN_SEED": "3"}, "Invalid value for '--seed': 'y' is not a valid"),
+    ):
+        result = run("train", "--problem", "p", "--json", *arguments, env=environment)
+        assert result.exit_code == 2
+        assert said in result.stderr
+        assert said in json.loads(result.stdout)["error"]
 
 
 def test_switches_of_the_file_hold(run: Run, work: Any, tmp_path: Path) -> None:
