@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import importlib
 import io
 import logging
@@ -15,6 +14,7 @@ import click
 from click.shell_completion import CompletionItem
 
 import gls_es
+from gls_es.suggestions import ending
 
 from .session import Session
 
@@ -62,9 +62,9 @@ class LazyGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command the arguments begin with, and say which one may have been meant."""
         if not ctx.resilient_parsing and args and not args[0].startswith("-") and args[0] not in self.lazy:
-            close = difflib.get_close_matches(args[0], self.list_commands(ctx), 1)
-            hint = f" did you mean {close[0]!r}?" if close else f" choose from {', '.join(self.list_commands(ctx))}."
-            raise click.UsageError(f"there is no command {args[0]!r};{hint}", ctx)
+            names = self.list_commands(ctx)
+            hint = ending(args[0], names, f"; choose from {', '.join(names)}.")
+            raise click.UsageError(f"there is no command {args[0]!r}{hint}", ctx)
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import tomllib
 from collections.abc import Callable
@@ -11,6 +10,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+
+from gls_es.suggestions import ending
 
 from .session import Session
 
@@ -260,8 +261,7 @@ def _use_file(ctx: click.Context, param: click.Parameter, path: Path, tables: tu
         elif name in options:
             defaults[str(options[name].name)] = _default(ctx, param, options[name], path, key, value)
         elif name not in _NOTES:
-            close = difflib.get_close_matches(name, [*options, *tables], 1)
-            hint = f"; did you mean {close[0]!r}?" if close else f"; this command knows {', '.join(sorted(options))}."
+            hint = ending(name, [*options, *tables], f"; this command knows {', '.join(sorted(options))}.")
             raise click.BadParameter(f"{path}: unknown key {key!r}{hint}", ctx, param)
     ctx.default_map = {**(ctx.default_map or {}), **defaults}
 

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import inspect
 from collections.abc import Mapping
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 from gls_es.errors import ConfigError
 from gls_es.problem import CertifiedTrainingProblem
 from gls_es.recipe import Recipe
+from gls_es.suggestions import ending
 
 _COMMON = ("validation",)  # arguments of every problem that no flag and no recipe sets
 
@@ -50,9 +50,8 @@ def split_overrides(
     options = problem_options(cls)
     for name in overrides:
         if name not in fields and name not in options:
-            close = difflib.get_close_matches(name, [*fields, *options], 1)
-            hint = f"; did you mean {close[0]!r}?" if close else f"; this problem's options are {', '.join(options)}."
-            raise ConfigError(f"recipe: unknown key {name!r}{hint}")
+            otherwise = f"; this problem's options are {', '.join(options)}."
+            raise ConfigError(f"recipe: unknown key {name!r}{ending(name, [*fields, *options], otherwise)}")
     return (
         {name: value for name, value in overrides.items() if name in fields},
         {name: value for name, value in overrides.items() if name not in fields},

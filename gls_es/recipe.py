@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from gls_es.errors import ConfigError
+from gls_es.suggestions import ending
 
 FITNESS = ("raw", "normalized", "ranks")
 STDEV_MODES = ("absolute", "relative")
@@ -167,8 +167,7 @@ class Recipe:
         known = [field.name for field in dataclasses.fields(self)]
         for name in changes:
             if name not in known:
-                close = difflib.get_close_matches(name, known, 1)
-                raise ConfigError(f"recipe: unknown key {name!r}" + (f"; did you mean {close[0]!r}?" if close else "."))
+                raise ConfigError(f"recipe: unknown key {name!r}{ending(name, known)}")
         return dataclasses.replace(self, **changes)
 
     def as_dict(self) -> dict[str, int | float | str | list[int]]:

@@ -7,7 +7,6 @@ theirs through the entry-point group ``gls_es.problems``; any class can be named
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import importlib
 import importlib.util
@@ -19,6 +18,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from gls_es.errors import ConfigError, DataError
+from gls_es.suggestions import ending, question
 
 if TYPE_CHECKING:
     from torch import nn
@@ -115,8 +115,7 @@ def _target(name: str) -> str:
     points = _entry_points()
     if name in points:
         return points[name].value
-    close = difflib.get_close_matches(name, names(), 1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
+    hint = question(name, names())
     raise ConfigError(
         f"unknown problem {name!r}: {hint}choose one of {', '.join(names())}, or name a class as package.module:Class."
     )
@@ -201,8 +200,7 @@ def _load(name: str, target: str) -> type[CertifiedTrainingProblem]:
     for part in attribute.split("."):
         found = getattr(found, part, None)
     if found is None:
-        close = difflib.get_close_matches(attribute, vars(module), 1)
-        hint = f"; did you mean {close[0]!r}?" if close else "."
+        hint = ending(attribute, vars(module))
         raise ConfigError(f"problem {name!r}: {module_name} has no {attribute!r}{hint}")
     if not (isinstance(found, type) and issubclass(found, CertifiedTrainingProblem)):
         raise ConfigError(f"problem {name!r}: {attribute} must be a subclass of gls_es.CertifiedTrainingProblem.")

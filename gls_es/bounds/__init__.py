@@ -5,7 +5,6 @@ One relaxation a file, registered in :data:`METHODS` by name. All of them are di
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator
 
 import torch
@@ -27,6 +26,7 @@ from gls_es.bounds.query import Query, entry_box
 from gls_es.bounds.unstable import CROWN_UNSTABLE
 from gls_es.errors import ConfigError
 from gls_es.network import Network
+from gls_es.suggestions import question
 
 __all__ = [
     "METHODS",
@@ -57,9 +57,7 @@ def method_named(name: str) -> Method:
     """
     found = METHODS.get(name) if isinstance(name, str) else None
     if found is None:
-        close = difflib.get_close_matches(str(name), METHODS, 1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        raise ConfigError(f"unknown method {name!r}: {hint}choose one of {', '.join(METHODS)}.")
+        raise ConfigError(f"unknown method {name!r}: {question(name, METHODS)}choose one of {', '.join(METHODS)}.")
     return found
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Iterable
 from numbers import Real
@@ -18,6 +17,7 @@ from gls_es.certification.execution import DTYPES, in_single_precision
 from gls_es.certification.stages import KNOWN_STAGES, Specification
 from gls_es.errors import ConfigError, DataError
 from gls_es.network import Network
+from gls_es.suggestions import question
 
 
 def resolve_network(source: Any, images: Any) -> tuple[Network, str | None]:
@@ -132,8 +132,7 @@ def check_stages(stages: Any) -> tuple[str, ...]:
     names = tuple(stages)
     for name in names:
         if not isinstance(name, str) or name not in KNOWN_STAGES:
-            close = difflib.get_close_matches(str(name), KNOWN_STAGES, 1)
-            hint = f"did you mean {close[0]!r}? " if close else ""
+            hint = question(name, KNOWN_STAGES)
             raise ConfigError(f"there is no stage {name!r}: {hint}choose among {', '.join(KNOWN_STAGES)}")
         if names.count(name) > 1:
             raise ConfigError(f"stages: {name!r} is given twice")

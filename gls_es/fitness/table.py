@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-
 from torch import Tensor
 
 from gls_es.bounds import Plan
@@ -19,6 +17,7 @@ from gls_es.fitness.robust import ROBUST
 from gls_es.fitness.sabr import SABR
 from gls_es.fitness.stage import Stage
 from gls_es.network import Network
+from gls_es.suggestions import question
 
 LOSSES: dict[str, Loss] = {x.name: x for x in (ROBUST, NATURAL, ADVERSARIAL, SABR, MTL_IBP, CROWN_IBP_LOSS)}
 """Every loss by the name that ``loss=`` takes."""
@@ -32,9 +31,7 @@ def loss_named(name: str) -> Loss:
     """
     found = LOSSES.get(name) if isinstance(name, str) else None
     if found is None:
-        close = difflib.get_close_matches(str(name), LOSSES, 1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        raise ConfigError(f"unknown loss {name!r}: {hint}choose one of {', '.join(LOSSES)}.")
+        raise ConfigError(f"unknown loss {name!r}: {question(name, LOSSES)}choose one of {', '.join(LOSSES)}.")
     return found
 
 

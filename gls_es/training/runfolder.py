@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 import math
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from gls_es.errors import CheckpointError, ConfigError
 from gls_es.training.atomic import remove_leftovers, write_atomically
+from gls_es.training.closing import Closing
 from gls_es.training.lock import FolderLock
 from gls_es.training.toml import dump_toml
 
 
-class RunFolder:
+class RunFolder(Closing):
     """A run folder that belongs to this process until :meth:`close`; also a context manager.
 
     Opening creates what is missing and deletes the temporary files that killed processes left. A path that must be new,
@@ -102,31 +101,12 @@ class RunFolder:
         except (OSError, TypeError, ValueError) as error:
             raise CheckpointError(f"{self.config}: could not be written ({_reason(error)}).") from error
 
-    def read_config(self) -> dict[str, Any]:
-        """The settings.
-
-        Raises:
-            CheckpointError: the file is missing, unreadable or not TOML.
-        """
-        try:
-            return tomllib.loads(self.config.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise CheckpointError(f"{self.config}: cannot be read ({_reason(error)}).") from error
-
     def close(self) -> None:
         """Let other processes use the folder."""
         self._lock.release()
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-
-class MetricsWriter:
+class MetricsWriter(Closing):
     """Appends the rows of a run to its log, one line a row, handed to the system line by line; a context manager.
 
     Args:
@@ -169,14 +149,6 @@ class MetricsWriter:
         except OSError as error:
             if not self._broken:  # what was buffered when write() failed fails again, and was reported then
                 raise self._failed(error) from error
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _failed(self, error: OSError) -> CheckpointError:
         return CheckpointError(f"{self.path}: the log could not be written ({_reason(error)}).")

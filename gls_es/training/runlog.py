@@ -5,18 +5,18 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Callable, Mapping
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from gls_es.errors import GlsEsError, TrainingError
 from gls_es.training.atomic import write_atomically
 from gls_es.training.bookkeeping import Bookkeeping
+from gls_es.training.closing import Closing
 from gls_es.training.runfolder import MetricsWriter, RunFolder
 
 Note = Callable[[str], None]
 
 
-class RunLog:
+class RunLog(Closing):
     """Writes the rows of a run; a context manager.
 
     A logger that cannot begin stops the run before it has begun; one that fails later is left out, with a note, because
@@ -72,14 +72,6 @@ class RunLog:
             self._guarded(name, lambda logger: logger.close())
         self._loggers.clear()
         self._metrics.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _tell(self, row: Mapping[str, Any]) -> None:
         if self._loggers:

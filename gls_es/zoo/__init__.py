@@ -6,12 +6,12 @@ is downloaded.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
 from gls_es.errors import CheckpointError, ConfigError
+from gls_es.suggestions import question
 
 PREFIX = "zoo:"
 
@@ -82,9 +82,7 @@ def located(checkpoint: str | Path) -> Path:
     name = str(checkpoint).removeprefix(PREFIX)
     entry = ENTRIES.get(name)
     if entry is None:
-        close = difflib.get_close_matches(name, ENTRIES, 1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        raise ConfigError(f"the zoo has no network {name!r}: {hint}it has {', '.join(ENTRIES)}.")
+        raise ConfigError(f"the zoo has no network {name!r}: {question(name, ENTRIES)}it has {', '.join(ENTRIES)}.")
     try:
         digest = hashlib.sha256(entry.path.read_bytes()).hexdigest()
     except OSError as error:

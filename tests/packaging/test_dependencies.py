@@ -12,7 +12,7 @@ import gls_es
 from tests.packaging.checkout import module_name, sources
 
 NETWORK = ("network", "batchnorm", "graph", "initialisation", "layers", "tracing", "translations")
-BASICS = ("errors", "memory", "regular", "seeding", "threads")
+BASICS = ("errors", "memory", "regular", "seeding", "suggestions", "threads")
 ROOM_OF = (
     dict.fromkeys(NETWORK, "network")
     | dict.fromkeys(BASICS, "basics")

@@ -182,17 +182,11 @@ def test_config_round_trip_and_refusals(tmp_path: Path) -> None:
     table = {"problem": "digits-cnn3", "seed": 3, "recipe": {"popsize": 64, "lr": 0.1, "widths": [8, 16]}}
     with RunFolder(tmp_path) as folder:
         folder.write_config(table)
-        assert folder.read_config() == table
+        assert tomllib.loads(folder.config.read_text()) == table
         for bad in ({"a": Path("x")}, {"a": "\ud800"}, {1: 2}):
             with pytest.raises(CheckpointError, match=r"config\.toml"):
                 folder.write_config(bad)
-        assert folder.read_config() == table
-        folder.config.write_text("a = [")
-        with pytest.raises(CheckpointError, match=r"config\.toml: cannot be read"):
-            folder.read_config()
-        folder.config.write_bytes(b"a = '\xff'")
-        with pytest.raises(CheckpointError, match="cannot be read"):
-            folder.read_config()
+        assert tomllib.loads(folder.config.read_text()) == table
 
 
 # The log ------------------------------------------------------------------------------------------------------------

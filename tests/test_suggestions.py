@@ -1,0 +1,20 @@
+"""What may have been meant by a name that is none."""
+
+import pytest
+
+from gls_es.suggestions import ending, nearest, question
+
+KNOWN = {"crown": 1, "crown-ibp": 2, "ibp": 3}
+
+
+@pytest.mark.parametrize(("name", "found"), [("crwn", "crown"), ("crown_ibp", "crown-ibp"), ("xyzzy", None), (3, None)])
+def test_the_most_alike_or_none(name: object, found: str | None) -> None:
+    assert nearest(name, KNOWN) == found
+
+
+def test_the_words() -> None:
+    assert question("crwn", KNOWN) == "did you mean 'crown'? "
+    assert question("xyzzy", KNOWN) == ""
+    assert ending("crwn", KNOWN) == "; did you mean 'crown'?"
+    assert ending("xyzzy", KNOWN) == "."
+    assert ending("xyzzy", KNOWN, "; choose crown.") == "; choose crown."
