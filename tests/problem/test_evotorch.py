@@ -1,5 +1,8 @@
 """EvoTorch's own searchers on the same object, without our loop."""
 
+import os
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -9,6 +12,7 @@ from torch import Tensor
 
 from gls_es import RGS
 from tests.conftest import with_ray
+from tests.packaging.checkout import ROOT
 
 from .toys import Blobs, Scripted
 
@@ -128,3 +132,22 @@ def test_actors_see_the_main_process_generation(ray: Any) -> None:
     center_loss = float(single.losses(single.generate_values(1))[0])
     assert searcher.status["mean_eval"] == pytest.approx(center_loss, rel=0.2)
     spread.kill_actors()
+
+
+@pytest.mark.parametrize(("level", "heard"), [(None, True), ("0", False)])
+def test_the_library_leaves_evotorch_s_logging_to_the_user(level: str | None, heard: bool) -> None:
+    """As a process of its own, because a library's logger is set up once."""
+    environment = {key: value for key, value in os.environ.items() if key != "EVOTORCH_VERBOSE_LEVEL"}
+    code = (
+        "import logging, os\nfrom gls_es.problems.digits import DigitsCNN3\nDigitsCNN3()\n"
+        "print(os.environ.get('EVOTORCH_VERBOSE_LEVEL'), logging.getLogger().handlers)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env=environment if level is None else environment | {"EVOTORCH_VERBOSE_LEVEL": level},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.splitlines()[-1] == f"{level} []"
+    assert ("Instance of `DigitsCNN3`" in done.stdout) is heard
