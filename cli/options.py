@@ -209,11 +209,12 @@ def config_option(*tables: str) -> Callable[[F], F]:
 
 
 def output_options(command: F) -> F:
-    """``--json``, ``--quiet`` and ``--verbose``, which set the session."""
+    """``--json``, ``--quiet``, ``--verbose`` and a hidden ``--debug``, which set the session."""
 
     def remember(ctx: click.Context, param: click.Parameter, value: bool) -> None:
         session = ctx.ensure_object(Session)
-        setattr(session, str(param.name), value)
+        if value or param.name != "debug":
+            setattr(session, str(param.name), value)
         if session.quiet and session.verbose:
             raise click.UsageError("--quiet and --verbose contradict each other; leave one out", ctx)
 
@@ -236,7 +237,9 @@ def output_options(command: F) -> F:
         callback=remember,
         help="Print one JSON object on standard output.",
     )
-    return as_json(quiet(verbose(command)))
+    # It stands before the command in the help, but whoever adds it to a command that failed puts it at the end.
+    debug = click.option("--debug", is_flag=True, expose_value=False, hidden=True, callback=remember)
+    return as_json(quiet(verbose(debug(command))))
 
 
 def _use_file(ctx: click.Context, param: click.Parameter, path: Path, tables: tuple[str, ...]) -> None:

@@ -25,9 +25,8 @@ _SOURCES = {
     ParameterSource.ENVIRONMENT: "environment",
     ParameterSource.DEFAULT_MAP: "file",
 }
-_WITH_RESUME = frozenset(
-    {"resume", "generations", "data", "problem", "json", "quiet", "verbose", "save_every", "keep", "log", *_ACTORS}
-)
+_TALK = ("json", "quiet", "verbose", "debug")
+_WITH_RESUME = frozenset({"resume", "generations", "data", "problem", "save_every", "keep", "log", *_ACTORS, *_TALK})
 
 
 @click.command()

@@ -38,19 +38,19 @@ def zoo(session: Session) -> None:
     if session.json:
         print_json({"networks": rows})
     else:
-        show(_table(rows))
+        made = [f"{row['name']} was made by: {row['made_by']}" for row in rows]
+        show(_table(rows), "", *made)
 
 
 def _table(rows: list[dict[str, Any]]) -> Any:
     from rich.table import Table
-    from rich.text import Text
 
     from .output import percent
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("network", "eps", "images", "natural", "certified", "made by"):
-        table.add_column(column, justify="left" if column in ("network", "made by") else "right")
+    for column in ("network", "eps", "images", "natural", "certified"):
+        table.add_column(column, justify="left" if column == "network" else "right")
     for row in rows:
         accuracies = (percent(row["natural_accuracy"]), percent(row["certified_accuracy"]))
-        table.add_row(row["name"], f"{row['eps']:.4g}", str(row["images"]), *accuracies, Text(row["made_by"]))
+        table.add_row(row["name"], f"{row['eps']:.4g}", str(row["images"]), *accuracies)
     return table

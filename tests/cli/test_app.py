@@ -109,7 +109,7 @@ def test_every_option_has_a_help_text() -> None:
         command = app.get_command(context, name)
         assert command is not None
         for param in command.params:
-            assert not isinstance(param, click.Option) or param.help, f"{name} {param.opts}"
+            assert not isinstance(param, click.Option) or param.help or param.hidden, f"{name} {param.opts}"
 
 
 def test_a_command_that_may_have_been_meant(run: Run) -> None:
@@ -160,9 +160,10 @@ def test_failures_before_any_command_are_json_too(run: Run) -> None:
 
 
 @pytest.mark.parametrize("error", [RuntimeError("odd"), ConfigError("not so")])
-def test_debug_shows_the_traceback(run: Run, work, error: Exception) -> None:
+@pytest.mark.parametrize("arguments", [("--debug", "train", "--problem", "p"), ("train", "--problem", "p", "--debug")])
+def test_debug_shows_the_traceback(run: Run, work, error: Exception, arguments: tuple[str, ...]) -> None:
     work.error = error
-    result = run("--debug", "train", "--problem", "p")
+    result = run(*arguments)
     assert "Traceback (most recent call last)" in result.stderr
     assert str(error) in result.stderr.splitlines()[-1]
     assert result.exit_code == (2 if isinstance(error, ConfigError) else 1)
