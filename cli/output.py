@@ -14,7 +14,6 @@ import click
 from rich.console import Console, RenderableType
 from rich.table import Table
 
-from .late import import_late
 from .session import Session
 
 _WIDTH = 10_000  # off a terminal, where rich would take 80: a row stays a line, whatever reads it
@@ -59,7 +58,6 @@ def prepare_libraries(session: Session) -> None:
 
     evotorch by itself logs to standard output, which belongs to results, and imports cma, which takes a second.
     """
-    import_late("cma")
     level = logging.ERROR if session.quiet else logging.INFO if session.verbose else logging.WARNING
     logging.basicConfig(level=level, stream=sys.stderr, format="%(name)s: %(message)s")
     asked = os.environ.get("EVOTORCH_VERBOSE_LEVEL", "")
