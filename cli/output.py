@@ -56,7 +56,7 @@ def percent(fraction: float | None) -> str:
 def prepare_libraries(session: Session) -> None:
     """Send what libraries log to standard error, as much as the session asks for; call it before evotorch is imported.
 
-    evotorch by itself logs to standard output, which belongs to results, and imports cma, which takes a second.
+    evotorch by itself logs to standard output, which belongs to results.
     """
     level = logging.ERROR if session.quiet else logging.INFO if session.verbose else logging.WARNING
     logging.basicConfig(level=level, stream=sys.stderr, format="%(name)s: %(message)s")

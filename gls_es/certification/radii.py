@@ -156,8 +156,7 @@ def certified_radii(
         largest: the grid ends at the last multiple of ``tolerance`` that is not above it, in (0, 1].
         records: a JSON Lines file that receives each verdict as it is reached; a file of the same run is resumed.
         progress: called after each step with images done, images in all, and how many of those are certified somewhere.
-        options: what ``certify`` takes besides; ``timeout`` is 2 by default here, for each radius, or no limit if
-            ``max_domains`` is given.
+        options: what ``certify`` takes besides; for each radius, and ``timeout`` is 2 by default here.
 
     Raises:
         ConfigError: an option makes no sense.
