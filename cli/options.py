@@ -147,8 +147,10 @@ class StartType(CheckpointType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """The text, whose file is there."""
-        found = super().convert(_DIGEST.sub("", str(value)), param, ctx)
-        return str(found) if str(value).startswith("zoo:") else str(value)
+        text = str(value)
+        digest = _DIGEST.search(text)
+        found = super().convert(_DIGEST.sub("", text), param, ctx)
+        return f"{found}{digest[0] if digest else ''}" if text.startswith("zoo:") else text
 
 
 CHECKPOINT = CheckpointType(exists=True, dir_okay=False, path_type=Path)

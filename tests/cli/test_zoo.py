@@ -6,6 +6,7 @@ from pathlib import Path
 
 from click.testing import Result
 
+from gls_es.training.checkpoint import load_checkpoint
 from gls_es.zoo import ENTRIES, located
 
 Run = Callable[..., Result]
@@ -27,6 +28,17 @@ def test_training_begins_with_one(run: Run, tmp_path: Path) -> None:
     result = run("train", "--problem", "digits-cnn3", "--generations", 1, *options, "--out", tmp_path / "run")
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["natural_accuracy"] > 0.9
+
+
+def test_a_pinned_start_is_held_to_its_digest(run: Run, tmp_path: Path) -> None:
+    options = ("--problem", "digits-cnn3", "--generations", 1, "--searcher", "grad", "--quiet")
+    digest = load_checkpoint(located("zoo:digits-cnn3"))["digest"]
+    wrong = run("train", *options, "--init", f"zoo:digits-cnn3@sha256:{'0' * 64}", "--out", tmp_path / "wrong")
+    assert wrong.exit_code == 1
+    assert "not the file it was" in wrong.stderr
+    assert not (tmp_path / "wrong").exists()
+    right = run("train", *options, "--init", f"zoo:digits-cnn3@sha256:{digest}", "--out", tmp_path / "right")
+    assert right.exit_code == 0, right.stderr
 
 
 def test_the_names_are_those_that_certify_takes(run: Run) -> None:
