@@ -41,13 +41,13 @@ DURATION = DurationType()
 @click.option(
     "--only", "cells", multiple=True, metavar="CELL", help="A cell of the table, with * for anything; may be repeated."
 )
-@click.option("--seeds", type=click.IntRange(1, 1000), default=3, show_default=True, help="Runs per cell.")
-@click.option("--limit", type=click.IntRange(min=1), default=1000, show_default=True, help="Test images to certify.")
+@click.option("--seeds", type=click.IntRange(1, 1000), help="Runs per cell; by default 3.")
+@click.option("--limit", type=click.IntRange(min=1), help="Images to certify; by default 1000.")
 @click.option("--budget", type=DURATION, help="Time for everything, 30m or 2h; shared equally by all runs.")
-@click.option("--train-time", type=DURATION, help="Training of each run instead; by default as the recipes say.")
 @click.option(
-    "--timeout", type=DURATION, default="2s", show_default=True, help="Of the search in certification, for each image."
+    "--train-time", type=DURATION, help="Planned training of each run instead; by default as the table's recipes say."
 )
+@click.option("--timeout", type=DURATION, help="Of the search in certification, for each image; by default 2s.")
 @click.option(
     "--data", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Folder that holds the datasets."
 )
@@ -66,7 +66,7 @@ DURATION = DurationType()
     help="Also write all results here.",
 )
 @click.option(
-    "--validation", type=click.IntRange(min=0), default=0, metavar="N",
+    "--validation", type=click.IntRange(min=0), metavar="N",
     help="Keep N training images out, and certify those instead of test images: for choosing settings.",
 )  # fmt: skip
 @click.option("--set", "settings", type=SETTING, multiple=True, help="A hyper-parameter of all runs; may be repeated.")
@@ -77,7 +77,8 @@ DURATION = DurationType()
 def reproduce(session: Session, /, table: str | None, **options: Any) -> None:
     """Run TABLE's cells, what is missing of them, and print mean, deviation and n beside the published numbers.
 
-    Without TABLE the tables are listed. A run that was stopped goes on; several processes may share one folder.
+    Without TABLE the tables are listed. A run that was stopped goes on; several processes may share one folder. Options
+    of the runs that are not given are as in the folder's plan.json, once it is there.
     """
     from .output import messages, prepare_libraries, print_json, show
 

@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gls_es.errors import ConfigError, DataError
+from gls_es.errors import BusyError, ConfigError, DataError
 from gls_es.experiments.budget import generation_seconds
 from gls_es.experiments.tables import Cell, Table
 from gls_es.recipe import Recipe
 from gls_es.registry import resolve
 from gls_es.searchers.table import DEFAULTS
 from gls_es.training.atomic import write_atomically
-from gls_es.training.settings import stretched
+from gls_es.training.lock import FolderLock
+from gls_es.training.settings import check_device, stretched
 
 TRAINING_SHARE = 0.75
 """The part of a budget that training gets; certification gets the rest."""
+SEEDS = 3
+"""Runs per cell of a new plan, if nothing is said."""
+WAIT = 1.0
+"""Seconds between two looks at a folder that another process plans in."""
 
 
 @dataclass(frozen=True)
@@ -37,17 +44,19 @@ class Plan:
         settings: recipe fields of all runs, over those of the cells.
         generations: of each cell.
         generation_seconds: what a generation was measured to take, by cell; empty if nothing was measured.
+        recipes: the hyper-parameters that each cell was planned with, every field of them.
     """
 
     table: str
     seeds: tuple[int, ...]
-    limit: int
-    train_seconds: float | None
-    timeout: float
-    validation: int
-    settings: dict[str, Any]
-    generations: dict[str, int]
-    generation_seconds: dict[str, float]
+    limit: int = 1000
+    train_seconds: float | None = None
+    timeout: float = 2.0
+    validation: int = 0
+    settings: dict[str, Any] = field(default_factory=dict)
+    generations: dict[str, int] = field(default_factory=dict)
+    generation_seconds: dict[str, float] = field(default_factory=dict)
+    recipes: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def recipe(self, table: Table, cell: Cell) -> Recipe:
         """The hyper-parameters of a cell's runs: for as many generations as were settled, if they were.
@@ -55,8 +64,7 @@ class Plan:
         Raises:
             ConfigError: settings that make no sense.
         """
-        base = resolve(table.problem).recipes.get(cell.searcher, DEFAULTS[cell.searcher])
-        recipe = base.replaced(**{**cell.settings, **self.settings})
+        recipe = _over(_over(base_recipe(table, cell), cell.settings), self.settings)
         return stretched(recipe, self.generations.get(cell.name, recipe.generations))
 
     def to_json(self) -> dict[str, Any]:
@@ -64,17 +72,28 @@ class Plan:
         return dataclasses.asdict(self)
 
 
+def base_recipe(table: Table, cell: Cell) -> Recipe:
+    """The problem's recipe for the searcher of a cell."""
+    return resolve(table.problem).recipes.get(cell.searcher, DEFAULTS[cell.searcher])
+
+
+def _over(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
+    """The recipe with these settings; a number of generations makes it longer or shorter, phases and all, first."""
+    generations = recipe.replaced(generations=settings.get("generations", recipe.generations)).generations
+    return stretched(recipe, generations).replaced(**settings)
+
+
 def make_plan(
     table: Table,
     folder: Path,
     *,
     cells: Sequence[str] = (),
-    seeds: int = 3,
-    limit: int = 1000,
+    seeds: int | None = None,
+    limit: int | None = None,
     budget: float | None = None,
     train_seconds: float | None = None,
-    timeout: float = 2.0,
-    validation: int = 0,
+    timeout: float | None = None,
+    validation: int | None = None,
     settings: Mapping[str, Any] | None = None,
     data_root: str | Path | None = None,
     device: str = "cpu",
@@ -84,15 +103,16 @@ def make_plan(
     """The plan in ``folder``, or a new one that is written there.
 
     Cells that an existing plan lacks are added to it; everything else in it stays, and options that contradict it are
-    refused, because numbers of different budgets do not belong in one table.
+    refused, because numbers of different budgets or settings do not belong in one table.
 
     Args:
         table: what is compared.
         folder: where the table's results go.
         cells: names of cells, in which * stands for anything, also those that they start from; none means all.
-        seeds: runs per cell, with seeds 0, 1, ....
+        seeds: runs per cell, with seeds 0, 1, .... This and the next ones: None: as the plan in the folder says, or,
+            if it is new, as :class:`Plan` does, with :data:`SEEDS` seeds.
         limit: images to certify.
-        budget: seconds for everything together; divided equally over the runs.
+        budget: seconds of which training gets :data:`TRAINING_SHARE`, divided equally over the runs.
         train_seconds: seconds of training per run instead.
         timeout: seconds that the search of certification may take for one image.
         validation: certify images kept out of training instead of test images, of this many.
@@ -104,77 +124,225 @@ def make_plan(
 
     Raises:
         ConfigError: options that make no sense or contradict the plan in the folder.
-        DataError: the plan in the folder cannot be read.
+        DataError: the plan in the folder cannot be read, or the problem's data are not there.
     """
-    chosen = [table.cell(name) for name in table.chosen(cells)]
-    if 0 < validation < limit:
-        raise ConfigError(f"limit is {limit}, but only {validation} images are kept for validation; lower the limit.")
-    if budget is not None and train_seconds is not None:
-        raise ConfigError("give a budget for everything or seconds of training per run, not both.")
-    if budget is not None:
-        train_seconds = TRAINING_SHARE * budget / (len(chosen) * seeds)
-    path = folder / "plan.json"
-    known = _read(path) if path.exists() else None
-    options = {"limit": limit, "timeout": timeout, "validation": validation, "train_seconds": train_seconds}
-    plan = _begun(table, known, path, seeds=seeds, settings=settings, **options)
-    for cell in chosen:
-        if cell.name not in plan.generations:
-            plan = _with_cell(plan, table, cell, data_root=data_root, device=device, say=say)
-    if keep and plan != known:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, json.dumps(plan.to_json(), indent=1).encode())
-    return plan
+    wanted = _Wanted(seeds, limit, budget, train_seconds, timeout, validation, _plain(settings or {}))
+    making = _Making(table, folder / "plan.json", table.chosen(cells), wanted, data_root, device, say)
+    making.check()
+    if not keep:
+        return making.completed(making.begun())
+    folder.mkdir(parents=True, exist_ok=True)
+    with _alone(folder, say):  # or two processes would each write a plan without the other's cells
+        return making.written()
+
+
+def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """As a plan's file gives them back: a tuple is a list there."""
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in settings.items()}
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What was asked for; None: nothing."""
+
+    seeds: int | None
+    limit: int | None
+    budget: float | None
+    train_seconds: float | None
+    timeout: float | None
+    validation: int | None
+    settings: dict[str, Any]
+
+    def check(self) -> None:
+        if self.budget is not None and self.train_seconds is not None:
+            raise ConfigError("give --budget or --train-time, not both.")
+
+    def given(self, runs: int) -> dict[str, Any]:
+        """The fields of a plan that were given; a budget is divided over so many runs."""
+        seconds = self.train_seconds if self.budget is None else TRAINING_SHARE * self.budget / runs
+        found = {
+            "limit": self.limit, "train_seconds": seconds, "timeout": self.timeout, "validation": self.validation,
+            "settings": self.settings or None,
+        }  # fmt: skip
+        return {name: value for name, value in found.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class _Making:
+    """One call of :func:`make_plan`."""
+
+    table: Table
+    path: Path
+    cells: tuple[str, ...]
+    wanted: _Wanted
+    data_root: str | Path | None
+    device: str
+    say: Callable[[str], None]
+
+    def check(self) -> None:
+        """Refuse, before a folder is made or time is measured, whatever would be refused later."""
+        self.wanted.check()
+        plan = self.begun()
+        for name in self.cells:
+            plan.recipe(self.table, self.table.cell(name))
+        if any(name not in plan.generations for name in self.cells):
+            check_machine(self.table, self.data_root, self.device)
+
+    def begun(self) -> Plan:
+        """The plan in the folder with more seeds if wanted, or a new one without cells."""
+        known = _read(self.path) if self.path.exists() else None
+        seeds = self.wanted.seeds or (SEEDS if known is None else len(known.seeds))
+        given = self.wanted.given(len(self.cells) * seeds)
+        if known is None:
+            plan = Plan(self.table.name, tuple(range(seeds)), **given)
+        else:
+            self._compare(known, given)
+            plan = dataclasses.replace(known, seeds=tuple(range(max(seeds, len(known.seeds)))))
+        _check_sense(plan)
+        return plan
+
+    def _compare(self, known: Plan, given: dict[str, Any]) -> None:
+        """Refuse what differs from the plan in the folder."""
+        if known.table != self.table.name:
+            raise ConfigError(
+                f"{self.path}: is the plan of table {known.table!r}, not {self.table.name!r}; choose another --out."
+            )
+        for name, value in given.items():
+            before = getattr(known, name)
+            if value != before:
+                option, shown = _OPTIONS[name]
+                how = f" (from --budget {self.wanted.budget:g}s)" if self._divides(name) else ""
+                raise ConfigError(
+                    f"{self.path}: was made with {option} {shown(before)}, not {shown(value)}{how}; leave the option "
+                    "out to go on with the plan, or choose another --out."
+                )
+        for name in self.cells:
+            if name in known.recipes:
+                self._compare_recipe(known, name)
+
+    def _divides(self, name: str) -> bool:
+        return name == "train_seconds" and self.wanted.budget is not None
+
+    def _compare_recipe(self, known: Plan, name: str) -> None:
+        """Refuse a cell that was planned with other hyper-parameters; fields newer than the plan had their defaults."""
+        before = {**Recipe().as_dict(), **known.recipes[name]}
+        for key, value in known.recipe(self.table, self.table.cell(name)).as_dict().items():
+            if value != before[key]:
+                raise ConfigError(
+                    f"{self.path}: cell {name} was planned with {key} = {before[key]}, now it has {key} = {value}; "
+                    "results of both do not belong in one row, choose another --out."
+                )
+
+    def completed(self, plan: Plan) -> Plan:
+        """The plan with all cells that are wanted."""
+        for name in self.cells:
+            cell = self.table.cell(name)
+            if name not in plan.generations:
+                plan = self._with_cell(plan, cell)
+            if name not in plan.recipes:
+                recipe = plan.recipe(self.table, cell).as_dict()
+                plan = dataclasses.replace(plan, recipes={**plan.recipes, name: recipe})
+        return plan
+
+    def written(self) -> Plan:
+        """The plan with all cells that are wanted, in the folder."""
+        plan = self.completed(self.begun())
+        content = json.dumps(plan.to_json(), indent=1).encode()
+        if not self.path.exists() or self.path.read_bytes() != content:
+            write_atomically(self.path, content)
+        return plan
+
+    def _with_cell(self, plan: Plan, cell: Cell) -> Plan:
+        recipe = plan.recipe(self.table, cell)
+        if plan.train_seconds is None:
+            return dataclasses.replace(plan, generations={**plan.generations, cell.name: recipe.generations})
+        self.say(f"measuring a generation of {cell.name}")
+        root = None if self.data_root is None else str(self.data_root)
+        problem = resolve(self.table.problem)(
+            eps=self.table.eps, method=cell.method, batch_size=recipe.batch_size, loss=recipe.loss,
+            device=self.device, data_root=root, validation=plan.validation,
+        )  # fmt: skip
+        seconds = generation_seconds(problem, cell.searcher, recipe)
+        count = max(1, round(plan.train_seconds / seconds))
+        return dataclasses.replace(
+            plan,
+            generations={**plan.generations, cell.name: count},
+            generation_seconds={**plan.generation_seconds, cell.name: seconds},
+        )
+
+
+def _seconds(value: float | None) -> str:
+    return "as the recipes say" if value is None else f"{value:g}s"
+
+
+def _assignments(settings: Mapping[str, Any]) -> str:
+    return " --set ".join(f"{key}={value}" for key, value in settings.items()) or "(none)"
+
+
+_OPTIONS: dict[str, tuple[str, Callable[[Any], str]]] = {
+    "limit": ("--limit", str),
+    "train_seconds": ("--train-time", _seconds),
+    "timeout": ("--timeout", _seconds),
+    "validation": ("--validation", str),
+    "settings": ("--set", _assignments),
+}
+"""Fields of a plan as a user writes them."""
+
+
+def _check_sense(plan: Plan) -> None:
+    if 0 < plan.validation < plan.limit:
+        raise ConfigError(
+            f"--limit is {plan.limit}, but only {plan.validation} images are kept for validation; lower --limit, or "
+            "raise --validation."
+        )
+    if plan.train_seconds is not None and "generations" in plan.settings:
+        raise ConfigError(
+            "--set generations=... and a time (--budget, --train-time) both say how long runs are; give one."
+        )
+
+
+def check_machine(table: Table, data_root: str | Path | None, device: str) -> None:
+    """Refuse a device or data that are not there.
+
+    Raises:
+        ConfigError: the device is not.
+        DataError: the data are not.
+    """
+    check_device(device)
+    resolve(table.problem).find_data(None if data_root is None else str(data_root))
+
+
+@contextmanager
+def _alone(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """Hold the folder's lock, waiting for it."""
+    told = False
+    while True:
+        try:
+            lock = FolderLock(folder / ".lock")
+            break
+        except BusyError:
+            if not told:
+                say(f"{folder}: another process plans in it, waiting for that")
+            told = True
+            time.sleep(WAIT)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _read(path: Path) -> Plan:
+    """The plan in a file; what an older one lacks has its default."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        return Plan(**{**found, "seeds": tuple(found["seeds"])})
+        plan = Plan(**{**found, "seeds": tuple(found["seeds"])})
+        if not all(isinstance(getattr(plan, name), dict) for name in _MAPPINGS):
+            raise TypeError(f"{', '.join(_MAPPINGS)} must be objects")
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise DataError(f"{path}: cannot be read as a plan ({error}); delete the folder to start afresh.") from error
+        raise DataError(
+            f"{path}: cannot be read as a plan ({error}); put its last good version back, or choose another --out."
+        ) from error
+    return plan
 
 
-def _begun(
-    table: Table, known: Plan | None, path: Path, *, seeds: int, settings: Mapping[str, Any] | None, **options: Any
-) -> Plan:
-    """A new plan without cells, or the known one with more seeds if nothing else differs; what is None may differ."""
-    if known is None:
-        wanted = dict(settings or {})
-        return Plan(table.name, tuple(range(seeds)), settings=wanted, generations={}, generation_seconds={}, **options)
-    if known.table != table.name:
-        raise ConfigError(f"{path}: is the plan of table {known.table!r}, not {table.name!r}; choose another folder.")
-    for name, value in {**options, "settings": settings or None}.items():
-        before = getattr(known, name)
-        if value is not None and value != before:
-            raise ConfigError(
-                f"{path}: was made with {name.replace('_', ' ')} = {before}, not {value}; leave the option as it was, "
-                "or choose another folder."
-            )
-    return dataclasses.replace(known, seeds=tuple(range(max(seeds, len(known.seeds)))))
-
-
-def _with_cell(
-    plan: Plan,
-    table: Table,
-    cell: Cell,
-    *,
-    data_root: str | Path | None,
-    device: str,
-    say: Callable[[str], None],
-) -> Plan:
-    recipe = plan.recipe(table, cell)
-    if plan.train_seconds is None:
-        return dataclasses.replace(plan, generations={**plan.generations, cell.name: recipe.generations})
-    say(f"measuring a generation of {cell.name}")
-    root = None if data_root is None else str(data_root)
-    problem = resolve(table.problem)(
-        eps=table.eps, method=cell.method, batch_size=recipe.batch_size, loss=recipe.loss, device=device,
-        data_root=root, validation=plan.validation,
-    )  # fmt: skip
-    seconds = generation_seconds(problem, cell.searcher, recipe)
-    count = max(1, round(plan.train_seconds / seconds))
-    return dataclasses.replace(
-        plan,
-        generations={**plan.generations, cell.name: count},
-        generation_seconds={**plan.generation_seconds, cell.name: seconds},
-    )
+_MAPPINGS = ("settings", "generations", "generation_seconds", "recipes")

@@ -16,12 +16,12 @@ from typing import Any
 from gls_es import certification, training
 from gls_es.benchmark.measure import machine
 from gls_es.errors import BusyError, DataError
-from gls_es.experiments.plan import Plan
+from gls_es.experiments.plan import Plan, base_recipe
 from gls_es.experiments.tables import Cell, Table
 from gls_es.training.atomic import write_atomically
 from gls_es.training.lock import FolderLock
 from gls_es.training.progress import NullProgress, Progress
-from gls_es.training.settings import PHASES, versions
+from gls_es.training.settings import stretched, versions
 
 RESULT = "result.json"
 STAGES = ("ibp", "crown-ibp", "attack", "crown", "best", "alpha", "bab")
@@ -208,9 +208,9 @@ class _Work:
 def _settings(table: Table, plan: Plan, cell: Cell) -> dict[str, Any]:
     """What a run sets besides the number of generations: fields of its recipe, and the split."""
     recipe = plan.recipe(table, cell).as_dict()
-    names = {*cell.settings, *plan.settings}
-    if names & set(PHASES):  # they are scaled with the run, and ``train`` would take them as they are
-        names |= set(PHASES)
+    # What ``train`` would make of the number of generations alone: phases that the cell sets are scaled with the run.
+    alone = stretched(base_recipe(table, cell), plan.generations[cell.name]).as_dict()
+    names = {*cell.settings, *plan.settings, *(name for name, value in recipe.items() if value != alone[name])}
     validation = {"validation": plan.validation} if plan.validation else {}
     return {name: recipe[name] for name in sorted(names - {"generations"})} | validation
 
@@ -246,5 +246,7 @@ def read_results(folder: Path) -> list[dict[str, Any]]:
         try:
             found.append(json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError) as error:
-            raise DataError(f"{path}: cannot be read as a result ({error}); delete it to run it again.") from error
+            raise DataError(
+                f"{path}: cannot be read as a result ({error}); move it away to have it made again."
+            ) from error
     return found

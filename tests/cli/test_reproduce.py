@@ -61,9 +61,12 @@ def test_settings_are_chosen_on_images_kept_out_of_training(
     assert "first 4 validation images" in chosen.stdout
     plan = json.loads((tmp_path / "toy" / "plan.json").read_text(encoding="utf-8"))
     assert (plan["validation"], plan["settings"]) == (9, {"batch_size": 4})
-    refused = run(*arguments)  # test images do not belong in the same table
+    refused = run(*arguments, "--validation", 0)  # test images do not belong in the same table
     assert refused.exit_code == 2
-    assert "validation = 9, not 0" in refused.stderr
+    assert "--validation 9, not 0" in refused.stderr
+    again = run("reproduce", "toy", "--only", "grad-*", "--out", tmp_path, "--json")  # what is not given is as it was
+    assert again.exit_code == 0
+    assert json.loads(again.stdout)["plan"] == plan
     typo = run(*arguments[:-1], tmp_path / "other", "--set", "batchsize=4")
     assert typo.exit_code == 2
     assert "did you mean 'batch_size'" in typo.stderr

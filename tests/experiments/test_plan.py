@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from gls_es.experiments import plan as plan_module
 from gls_es.experiments.budget import generation_seconds, phases
 from gls_es.problems.digits import DigitsCNN3
 from gls_es.recipe import Recipe
+from gls_es.training.lock import FolderLock
 
 TOY = Table(
     "toy",
@@ -22,6 +24,14 @@ TOY = Table(
         Cell("grad-ibp", "grad", "ibp", {"generations": 2, "batch_size": 8}),
         Cell("pgpe-ibp", "pgpe", "ibp", {"generations": 2, "batch_size": 8, "popsize": 4}),
     ),
+)
+
+PHASED = Table(
+    "phased",
+    "with phases",
+    "digits-cnn3",
+    0.1,
+    (Cell("grad", "grad", "ibp", {"generations": 40, "natural_until": 20, "ramp_until": 30, "batch_size": 8}),),
 )
 
 
@@ -43,8 +53,10 @@ def test_cells_and_seeds_are_added_and_nothing_else_changes(tmp_path: Path) -> N
 
 def test_what_contradicts_the_plan_is_refused(tmp_path: Path) -> None:
     make_plan(TOY, tmp_path, limit=4)
-    with pytest.raises(ConfigError, match="limit = 4, not 5"):
+    with pytest.raises(ConfigError, match="--limit 4, not 5; leave the option out"):
         make_plan(TOY, tmp_path, limit=5)
+    with pytest.raises(ConfigError, match=r"--train-time as the recipes say, not 25s .from --budget 200s.;"):
+        make_plan(TOY, tmp_path, budget=200.0)
     with pytest.raises(ConfigError, match="is the plan of table 'toy'"):
         make_plan(TABLES["digits-0.1"], tmp_path, limit=4)
 
@@ -69,6 +81,70 @@ def test_a_budget_is_shared_by_all_runs_and_fills_their_time(tmp_path: Path, mon
     assert plan.train_seconds == pytest.approx(800 * plan_module.TRAINING_SHARE / 6)
     assert plan.generations == {"grad-ibp": 200, "pgpe-ibp": 50}  # 100 s each
     assert json.loads((tmp_path / "plan.json").read_text())["generation_seconds"] == {"grad-ibp": 0.5, "pgpe-ibp": 2.0}
+
+
+def test_what_is_not_said_is_as_in_the_plan(tmp_path: Path) -> None:
+    assert make_plan(TOY, tmp_path / "new").limit == 1000
+    first = make_plan(TOY, tmp_path, seeds=1, limit=4, timeout=0.5, validation=9, settings={"batch_size": 4})
+    assert make_plan(TOY, tmp_path) == first
+
+
+def test_a_number_of_generations_scales_the_phases_and_excludes_a_time(tmp_path: Path) -> None:
+    plan = make_plan(PHASED, tmp_path, limit=4, settings={"generations": 20})
+    recipe = plan.recipe(PHASED, PHASED.cells[0])
+    assert (recipe.generations, recipe.natural_until, recipe.ramp_until) == (20, 10, 15)
+    assert plan.generations == {"grad": 20}
+    exact = make_plan(PHASED, tmp_path / "exact", limit=4, settings={"generations": 20, "ramp_until": 12})
+    assert exact.recipe(PHASED, PHASED.cells[0]).ramp_until == 12  # of the 20 that it was set beside
+    for time in ({"budget": 100.0}, {"train_seconds": 1.0}):
+        with pytest.raises(ConfigError, match="both say how long"):
+            make_plan(PHASED, tmp_path / "timed", limit=4, settings={"generations": 20}, **time)  # type: ignore[arg-type]
+    assert not (tmp_path / "timed").exists()
+
+
+def test_a_cell_that_changed_since_it_was_planned_is_refused(tmp_path: Path) -> None:
+    make_plan(TOY, tmp_path, limit=4)
+    assert json.loads((tmp_path / "plan.json").read_text())["recipes"]["pgpe-ibp"]["popsize"] == 4
+    changed = replace(
+        TOY, cells=(TOY.cells[0], replace(TOY.cells[1], settings={**TOY.cells[1].settings, "popsize": 6}))
+    )
+    with pytest.raises(ConfigError, match=r"cell pgpe-ibp was planned with popsize = 4, now it has popsize = 6.*--out"):
+        make_plan(changed, tmp_path)
+    assert make_plan(changed, tmp_path, cells=["grad-ibp"]).limit == 4
+
+
+def test_an_older_plan_is_read_and_completed(tmp_path: Path) -> None:
+    first = make_plan(TOY, tmp_path, seeds=2)
+    known = json.loads((tmp_path / "plan.json").read_text())
+    old = {name: known[name] for name in ("table", "seeds", "generations")}
+    (tmp_path / "plan.json").write_text(json.dumps(old))
+    assert make_plan(TOY, tmp_path) == first
+    assert json.loads((tmp_path / "plan.json").read_text()) == known
+
+
+def test_a_folder_in_which_another_process_plans_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other one's cells and seeds, written meanwhile, are kept."""
+    lock = FolderLock(tmp_path / ".lock")
+
+    def nap(_seconds: float) -> None:
+        lock.release()
+        monkeypatch.undo()
+        make_plan(TOY, tmp_path, cells=["grad-ibp"], seeds=2, limit=4)
+
+    monkeypatch.setattr(plan_module.time, "sleep", nap)
+    said: list[str] = []
+    plan = make_plan(TOY, tmp_path, cells=["pgpe-ibp"], seeds=1, limit=4, say=said.append)
+    assert (sorted(plan.generations), plan.seeds) == (["grad-ibp", "pgpe-ibp"], (0, 1))
+    assert said == [f"{tmp_path}: another process plans in it, waiting for that"]
+
+
+def test_a_machine_without_the_device_or_the_data_is_told_before_anything_is_done(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="unknown device"):
+        make_plan(TOY, tmp_path / "new", device="abacus")
+    (tmp_path / "data").mkdir()
+    with pytest.raises(DataError):
+        make_plan(TABLES["mnist-0.1"], tmp_path / "new", data_root=tmp_path / "data", train_seconds=1.0)
+    assert not (tmp_path / "new").exists()
 
 
 def test_measuring_costs_no_weights() -> None:
