@@ -12,8 +12,9 @@ import click
 from gls_es.errors import ConfigError
 
 from .options import SETTING, config_option, output_options
+from .progress import image_progress
 from .selection import check_folders
-from .session import Session
+from .session import FAILED, Session
 
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -74,11 +75,12 @@ DURATION = DurationType()
 @config_option()
 @output_options
 @click.pass_obj
-def reproduce(session: Session, /, table: str | None, **options: Any) -> None:
+def reproduce(session: Session, /, table: str | None, **options: Any) -> int:
     """Run TABLE's cells, what is missing of them, and print mean, deviation and n beside the published numbers.
 
     Without TABLE the tables are listed. A run that was stopped goes on; several processes may share one folder. Options
-    of the runs that are not given are as in the folder's plan.json, once it is there.
+    of the runs that are not given are as in the folder's plan.json, once it is there. A run that fails does not stop
+    the others; the exit code is 1 then.
     """
     from .output import messages, prepare_libraries, print_json, show
 
@@ -88,26 +90,27 @@ def reproduce(session: Session, /, table: str | None, **options: Any) -> None:
 
     if table is None:
         _list(experiments.TABLES, session)
-        return
+        return 0
     if table not in experiments.TABLES:
         raise ConfigError(f"there is no table {table!r}: choose one of {', '.join(experiments.TABLES)}.")
     check_folders(options, "markdown", "collect")
     chosen = experiments.TABLES[table]
     folder: Path = options["out"] / table
     console = messages(session)
-
-    def say(line: str) -> None:
-        if not session.quiet:
-            console.print(line, soft_wrap=True)
-
-    same = {"cells": options["cells"], "data_root": options["data"], "device": options["device"], "say": say}
+    same = {
+        "cells": options["cells"],
+        "data_root": options["data"],
+        "device": options["device"],
+        "say": lambda line: console.print(line, soft_wrap=True),
+    }
     plan = experiments.make_plan(
         chosen, folder, seeds=options["seeds"], limit=options["limit"], budget=options["budget"],
         train_seconds=options["train_time"], timeout=options["timeout"], validation=options["validation"],
         settings=dict(options["settings"]), keep=not options["dry_run"], **same,
     )  # fmt: skip
+    outcome = experiments.Outcome()
     if not options["dry_run"]:
-        experiments.run_plan(chosen, plan, folder, progress=_progress(session), **same)
+        outcome = experiments.run_plan(chosen, plan, folder, **_shown(session, console), **same)
     found = experiments.read_results(folder)
     rows = experiments.aggregate(chosen, found)
     if options["markdown"] is not None:
@@ -116,17 +119,34 @@ def reproduce(session: Session, /, table: str | None, **options: Any) -> None:
         text = json.dumps({"plan": plan.to_json(), "results": found}, indent=1)
         write_text(options["collect"], text + "\n")
     if session.json:
-        print_json({"table": chosen.name, "plan": plan.to_json(), "rows": [row.to_json() for row in rows]})
+        told = {"failed": outcome.failed, "missing": outcome.missing}
+        print_json({"table": chosen.name, "plan": plan.to_json(), "rows": [row.to_json() for row in rows], **told})
     else:
         show(_table(chosen, plan, rows, dry=options["dry_run"]))
+    return _end(outcome, console)
 
 
-def _progress(session: Session) -> Any:
+def _end(outcome: Any, console: Any) -> int:
+    """Say what the table lacks; the exit code."""
+    if outcome.missing:
+        console.print(
+            f"{outcome.missing} of {outcome.total} runs are missing, other processes work on them.", soft_wrap=True
+        )
+    if not outcome.failed:
+        return 0
+    reasons = "".join(f"\n  {name}: {why}" for name, why in outcome.failed.items())
+    click.echo(f"Error: {len(outcome.failed)} of {outcome.total} runs failed:{reasons}", err=True)
+    return FAILED
+
+
+def _shown(session: Session, console: Any) -> dict[str, Any]:
+    """What shows training and certification at work."""
     from gls_es.training.progress import make_progress
 
-    from .output import messages
-
-    return lambda: make_progress(messages(session), quiet=session.quiet, verbose=session.verbose)
+    return {
+        "progress": lambda: make_progress(console, quiet=session.quiet, verbose=session.verbose),
+        "certifying": lambda: image_progress(console, session, "certifying"),
+    }
 
 
 def _list(tables: Any, session: Session) -> None:

@@ -6,24 +6,27 @@ A run's folder is locked while somebody works on it, so several processes may sh
 from __future__ import annotations
 
 import json
+import shlex
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from gls_es import certification, training
 from gls_es.benchmark.measure import machine
-from gls_es.errors import BusyError, DataError
-from gls_es.experiments.plan import Plan, base_recipe
+from gls_es.certification import certifier
+from gls_es.errors import BusyError, TrainingError
+from gls_es.experiments.plan import Plan, base_recipe, check_machine
+from gls_es.experiments.results import RESULT, read_training
 from gls_es.experiments.tables import Cell, Table
 from gls_es.training.atomic import write_atomically
 from gls_es.training.lock import FolderLock
 from gls_es.training.progress import NullProgress, Progress
 from gls_es.training.settings import stretched, versions
 
-RESULT = "result.json"
 STAGES = ("ibp", "crown-ibp", "attack", "crown", "best", "alpha", "bab")
 """Of certification: as by default, but what the cheapest bounds prove is not attacked, which is most of the time of a
 table. The verdicts are the same unless a bound is wrong."""
@@ -60,6 +63,28 @@ class Job:
         """What training leaves."""
         return self.run / "checkpoint.pt"
 
+    @property
+    def training(self) -> Path:
+        """What is known once training has ended."""
+        return self.folder / "training.json"
+
+    @property
+    def verdicts(self) -> Path:
+        """The records of certification."""
+        return self.folder / "verdicts.jsonl"
+
+    @property
+    def trained(self) -> bool:
+        """Whether training has ended, so that others can start from the checkpoint."""
+        return self.training.exists() or self.result.exists()
+
+    def clear(self) -> None:
+        """Remove what a run without a checkpoint left: training would refuse the folder, certification the records."""
+        if self.run.exists():
+            shutil.rmtree(self.run)
+        for path in (self.training, self.verdicts):
+            path.unlink(missing_ok=True)
+
     def start(self, table: Table) -> Job | None:
         """The run of the same seed that this one starts from."""
         if not self.cell.start:
@@ -75,6 +100,23 @@ def jobs(table: Table, plan: Plan, folder: Path, *, cells: Sequence[str] = ()) -
                 yield Job(table.cell(name), seed, folder / f"{name}-seed{seed}")
 
 
+@dataclass
+class Outcome:
+    """What a call of :func:`run_plan` did, and what it could not do.
+
+    Attributes:
+        written: the results files written by it.
+        failed: why a run failed, or was left out because what it starts from failed, by the run's name.
+        missing: runs without a result that did not fail: other processes work on them.
+        total: runs in all.
+    """
+
+    written: list[Path] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    missing: int = 0
+    total: int = 0
+
+
 def run_plan(
     table: Table,
     plan: Plan,
@@ -84,9 +126,13 @@ def run_plan(
     data_root: str | Path | None = None,
     device: str = "cpu",
     progress: Callable[[], AbstractContextManager[Progress]] = NullProgress,
+    certifying: Callable[[], AbstractContextManager[certifier.Progress | None]] = nullcontext,
     say: Callable[[str], None] = lambda _line: None,
-) -> list[Path]:
+) -> Outcome:
     """Train and certify what has no result yet.
+
+    A run whose training fails does not keep the others from being run. A run that starts from one in other hands is put
+    off until all others are done.
 
     Args:
         table: what is compared.
@@ -96,18 +142,28 @@ def run_plan(
         data_root: folder of datasets.
         device: torch device.
         progress: makes what is told of every generation of a run.
-        say: told what begins and what is skipped.
-
-    Returns:
-        The results files written by this call.
+        certifying: makes what is told of the images that are certified.
+        say: told what begins, what is skipped and what failed.
 
     Raises:
+        ConfigError, DataError: the device or the data are not there, or settings make no sense.
         TrainingInterrupted: Ctrl-C or SIGTERM during training; the same call goes on where it stopped.
     """
-    work = _Work(table, plan, data_root, device, progress, say)
-    for job in jobs(table, plan, folder, cells=cells):
-        work.finish(job)
-    return work.written
+    everything = list(jobs(table, plan, folder, cells=cells))
+    if not all(job.result.exists() for job in everything):
+        check_machine(table, data_root, device)
+    work = _Work(table, plan, data_root, device, progress, certifying, say)
+    blocked, done = everything, work.outcome
+    while True:
+        before = len(done.written) + len(done.failed)
+        blocked = [job for job in blocked if not work.finish(job)]
+        if not blocked:
+            break
+        if len(done.written) + len(done.failed) == before:
+            time.sleep(WAIT)  # nothing else is left to do
+    done.total = len(everything)
+    done.missing = sum(not job.result.exists() and job.folder.name not in done.failed for job in everything)
+    return done
 
 
 @dataclass(frozen=True)
@@ -119,22 +175,38 @@ class _Work:
     data_root: str | Path | None
     device: str
     progress: Callable[[], AbstractContextManager[Progress]]
+    certifying: Callable[[], AbstractContextManager[certifier.Progress | None]]
     say: Callable[[str], None]
-    written: list[Path] = field(default_factory=list)
+    outcome: Outcome = field(default_factory=Outcome)
+    told: set[str] = field(default_factory=set)
 
-    def finish(self, job: Job, *, told: bool = False) -> None:
-        """Do what the run lacks, unless somebody works on it, which is said if it is not ``told`` yet."""
-        if job.result.exists():
-            return
+    def finish(self, job: Job) -> bool:
+        """Do what the run lacks, unless somebody works on it.
+
+        Returns:
+            False if it has to wait for what it starts from, which somebody works on.
+        """
+        name, failed = job.folder.name, self.outcome.failed
+        if job.result.exists() or name in failed:
+            return True
         start = job.start(self.table)
-        if start is not None:
-            self._wait_for(start)
+        if start is not None and not start.trained:
+            self.finish(start)  # nobody may work on it any more
+            if start.folder.name in failed:
+                failed[name] = f"not run, because it starts from {start.folder.name}"
+                return True
+            if not start.trained:
+                self._tell(name, f"waits for {start.folder.name}, which another process works on")
+                return False
+        self._locked(job, start)
+        return True
+
+    def _locked(self, job: Job, start: Job | None) -> None:
         job.folder.mkdir(parents=True, exist_ok=True)
         try:
             lock = FolderLock(job.folder / ".lock")
         except BusyError:
-            if not told:
-                self.say(f"{job.folder.name}: another process works on it")
+            self._tell(job.folder.name, "another process works on it")
             return
         try:
             if job.result.exists():  # finished by another process a moment ago
@@ -142,22 +214,28 @@ class _Work:
             self.say(f"{job.folder.name}: {self.plan.generations[job.cell.name]} generations")
             found = self._train(job, start) | self._certify(job, start)
             write_atomically(job.result, json.dumps(found, indent=1).encode())
-            self.written.append(job.result)
+            self.outcome.written.append(job.result)
+        except TrainingError as error:
+            self.outcome.failed[job.folder.name] = str(error)
+            self.say(f"{job.folder.name}: failed: {error}")
         finally:
             lock.release()
 
-    def _wait_for(self, start: Job) -> None:
-        """Have the run that others start from finished: by this process, or by the one that works on it."""
-        self.finish(start)
-        while not start.result.exists():
-            time.sleep(WAIT)
-            self.finish(start, told=True)
+    def _tell(self, name: str, what: str) -> None:
+        """Say it of a run once, however often it is looked at."""
+        if name not in self.told:
+            self.told.add(name)
+            self.say(f"{name}: {what}")
 
     def _train(self, job: Job, start: Job | None) -> dict[str, Any]:
-        """Train the run to its end, or what is left of it."""
+        """Train the run to its end, or what is left of it; what is known then is kept in a file of its own."""
+        if job.checkpoint.exists() and job.training.exists():
+            return read_training(job.training)
         table, generations = self.table, self.plan.generations[job.cell.name]
         began = time.process_time()
         whole = not job.checkpoint.exists()
+        if whole:
+            job.clear()
         with self.progress() as shown:
             if whole:
                 settings = {"evaluate_every": max(1, generations // 10), **_settings(table, self.plan, job.cell)}
@@ -168,6 +246,13 @@ class _Work:
                 )  # fmt: skip
             else:
                 training.resume(job.run, data_root=self.data_root, progress=shown)
+        found = self._trained(job, cpu_seconds=time.process_time() - began if whole else None)
+        write_atomically(job.training, json.dumps(found, indent=1).encode())
+        return found
+
+    def _trained(self, job: Job, *, cpu_seconds: float | None) -> dict[str, Any]:
+        """What there is to say of a run whose training has ended."""
+        table = self.table
         content = training.load_trained(job.checkpoint).content
         return {
             "table": table.name,
@@ -182,7 +267,7 @@ class _Work:
             "training": {
                 "generations": content["generation"],
                 "seconds": content["elapsed_seconds"],
-                "cpu_seconds": time.process_time() - began if whole else None,
+                "cpu_seconds": cpu_seconds,
                 "train_seconds": self.plan.train_seconds,
                 "generation_seconds": self.plan.generation_seconds.get(job.cell.name),
             },
@@ -193,10 +278,11 @@ class _Work:
         trained = training.load_trained(job.checkpoint)
         data = trained.dataset(self.data_root)
         images, labels = data.split("validation" if plan.validation else "test").batch(slice(0, plan.limit))
-        report = certification.certify(
-            trained, images, labels, self.table.eps, stages=STAGES, records=job.folder / "verdicts.jsonl",
-            timeout=plan.timeout,
-        )  # fmt: skip
+        with self.certifying() as progress:
+            report = certification.certify(
+                trained, images, labels, self.table.eps, stages=STAGES, records=job.verdicts, timeout=plan.timeout,
+                progress=progress,
+            )  # fmt: skip
         return {
             "command": _command(self.table, plan, job, start),
             "certification": report.to_json(),
@@ -228,25 +314,13 @@ def _command(table: Table, plan: Plan, job: Job, start: Job | None) -> str:
 
 def _training_command(table: Table, plan: Plan, job: Job, out: str) -> str:
     cell = job.cell
-    settings = "".join(f" --set {name}={value}" for name, value in _settings(table, plan, cell).items())
+    settings = "".join(f" --set {_assignment(name, value)}" for name, value in _settings(table, plan, cell).items())
     return (
         f"gls-es train --problem {table.problem} --searcher {cell.searcher} --method {cell.method} --eps {table.eps!r} "
         f"--seed {job.seed} --generations {plan.generations[cell.name]}{settings} --out {out}"
     )
 
 
-def read_results(folder: Path) -> list[dict[str, Any]]:
-    """Every results file under ``folder``.
-
-    Raises:
-        DataError: one cannot be read.
-    """
-    found = []
-    for path in sorted(folder.glob(f"*/{RESULT}")):
-        try:
-            found.append(json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError) as error:
-            raise DataError(
-                f"{path}: cannot be read as a result ({error}); move it away to have it made again."
-            ) from error
-    return found
+def _assignment(name: str, value: Any) -> str:
+    """NAME=VALUE, as a shell and then TOML read it."""
+    return shlex.quote(f"{name}={value if isinstance(value, str) else json.dumps(value)}")

@@ -9,7 +9,9 @@ from click import BadParameter
 from click.testing import Result
 
 from gls_es.cli.reproduce import DURATION
+from gls_es.errors import TrainingError
 from gls_es.experiments import TABLES
+from gls_es.training.lock import FolderLock
 from tests.experiments.test_plan import TOY
 
 Run = Callable[..., Result]
@@ -79,3 +81,33 @@ def test_unknown_tables_and_cells_are_refused(run: Run, tmp_path: Path) -> None:
     result = run("reproduce", "digits-0.1", "--only", "adam", "--out", tmp_path)
     assert result.exit_code == 2
     assert "no cell 'adam'" in result.stderr
+
+
+def test_runs_that_fail_are_listed_below_the_table(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_args: object, **_options: object) -> None:
+        raise TrainingError("every loss is NaN.")
+
+    monkeypatch.setitem(TABLES, "toy", TOY)
+    monkeypatch.setattr("gls_es.training.train", failing)
+    arguments = ("reproduce", "toy", "--seeds", 1, "--limit", 4, "--out", tmp_path)
+    result = run(*arguments, "--quiet")
+    assert result.exit_code == 1
+    assert "grad-ibp" in result.stdout
+    assert result.stderr == (
+        "Error: 2 of 2 runs failed:\n  grad-ibp-seed0: every loss is NaN.\n  pgpe-ibp-seed0: every loss is NaN.\n"
+    )
+    found = run(*arguments, "--json")
+    assert found.exit_code == 1
+    assert json.loads(found.stdout)["failed"]["grad-ibp-seed0"] == "every loss is NaN."
+
+
+def test_what_others_work_on_is_counted(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(TABLES, "toy", TOY)
+    (tmp_path / "toy" / "grad-ibp-seed0").mkdir(parents=True)
+    lock = FolderLock(tmp_path / "toy" / "grad-ibp-seed0" / ".lock")
+    try:
+        result = run("reproduce", "toy", "--seeds", 1, "--limit", 4, "--out", tmp_path)
+    finally:
+        lock.release()
+    assert result.exit_code == 0
+    assert "1 of 2 runs are missing" in result.stderr
