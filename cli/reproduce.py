@@ -10,10 +10,11 @@ from typing import Any
 import click
 
 from gls_es.errors import ConfigError
+from gls_es.suggestions import question
 
 from .options import SETTING, config_option, output_options
 from .progress import image_progress
-from .selection import check_folders
+from .selection import check_folders, check_run_folder
 from .session import FAILED, Session
 
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -40,11 +41,17 @@ DURATION = DurationType()
 @click.command()
 @click.argument("table", required=False)
 @click.option(
-    "--only", "cells", multiple=True, metavar="CELL", help="A cell of the table, with * for anything; may be repeated."
-)
+    "--only", "cells", multiple=True, metavar="CELL",
+    help="A cell of the table, with * for anything; may be repeated; also runs what they start from.",
+)  # fmt: skip
+@click.option("--list", "listed", is_flag=True, help="Print the cells of TABLE, and run nothing.")
 @click.option("--seeds", type=click.IntRange(1, 1000), help="Runs per cell; by default 3.")
 @click.option("--limit", type=click.IntRange(min=1), help="Images to certify; by default 1000.")
-@click.option("--budget", type=DURATION, help="Time for everything, 30m or 2h; shared equally by all runs.")
+@click.option(
+    "--budget",
+    type=DURATION,
+    help="Training time, about: 3/4 of it are shared equally by all runs, 30m or 2h say. Certification comes on top.",
+)
 @click.option(
     "--train-time", type=DURATION, help="Planned training of each run instead; by default as the table's recipes say."
 )
@@ -92,10 +99,17 @@ def reproduce(session: Session, /, table: str | None, **options: Any) -> int:
         _list(experiments.TABLES, session)
         return 0
     if table not in experiments.TABLES:
-        raise ConfigError(f"there is no table {table!r}: choose one of {', '.join(experiments.TABLES)}.")
-    check_folders(options, "markdown", "collect")
+        hint = question(table, experiments.TABLES)
+        raise ConfigError(f"there is no table {table!r}: {hint}choose one of {', '.join(experiments.TABLES)}.")
     chosen = experiments.TABLES[table]
+    names = chosen.chosen(options["cells"])
+    if options["listed"]:
+        _list_cells(chosen, names, session)
+        return 0
+    check_folders(options, "markdown", "collect")
     folder: Path = options["out"] / table
+    if not options["dry_run"]:
+        check_run_folder(folder)
     console = messages(session)
     same = {
         "cells": options["cells"],
@@ -112,9 +126,9 @@ def reproduce(session: Session, /, table: str | None, **options: Any) -> int:
     if not options["dry_run"]:
         outcome = experiments.run_plan(chosen, plan, folder, **_shown(session, console), **same)
     found = experiments.read_results(folder)
-    rows = experiments.aggregate(chosen, found)
+    rows = [row for row in experiments.aggregate(chosen, found) if row.n or row.cell.name in names]
     if options["markdown"] is not None:
-        write_text(options["markdown"], experiments.markdown(chosen, rows))
+        write_text(options["markdown"], experiments.markdown(chosen, plan, rows))
     if options["collect"] is not None:
         text = json.dumps({"plan": plan.to_json(), "results": found}, indent=1)
         write_text(options["collect"], text + "\n")
@@ -164,6 +178,26 @@ def _list(tables: Any, session: Session) -> None:
         shown.add_column(name)
     for table in tables.values():
         shown.add_row(table.name, table.title, str(len(table.cells)))
+    show(shown)
+
+
+def _list_cells(table: Any, names: Any, session: Session) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from .output import print_json, show
+
+    cells = [table.cell(name) for name in names]
+    if session.json:
+        fields = ("name", "searcher", "method", "start", "settings")
+        print_json({"table": table.name, "cells": [{name: getattr(c, name) for name in fields} for c in cells]})
+        return
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("cell", "searcher", "method", "starts from", "settings over the problem's recipe"):
+        shown.add_column(name)
+    for cell in cells:
+        settings = ", ".join(f"{name}={value}" for name, value in cell.settings.items())
+        shown.add_row(*map(Text, (cell.name, cell.searcher, cell.method, cell.start or "-", settings or "-")))
     show(shown)
 
 

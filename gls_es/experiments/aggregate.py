@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from gls_es.experiments.plan import Plan
 from gls_es.experiments.tables import Cell, Table
 
 ACCURACIES = ("natural_accuracy", "adversarial_accuracy", "certified_accuracy")
@@ -64,8 +65,7 @@ def _row(cell: Cell, runs: Sequence[Mapping[str, Any]], cpu: Mapping[tuple[str, 
         return Row(cell, 0, 0, {}, {}, None, None, None)
     summaries = [run["certification"] for run in runs]
     values = {name: [float(s[name]) for s in summaries] for name in ACCURACIES}
-    parts = [[cpu.get((name, run["seed"])) for name in (cell.name, cell.start) if name] for run in runs]
-    times = [sum(known) for each in parts if len(known := [t for t in each if t is not None]) == len(each)]
+    times = [seconds for seconds in (_cpu_seconds(cell, run["seed"], cpu) for run in runs) if seconds is not None]
     return Row(
         cell=cell,
         n=len(runs),
@@ -78,14 +78,32 @@ def _row(cell: Cell, runs: Sequence[Mapping[str, Any]], cpu: Mapping[tuple[str, 
     )
 
 
-def markdown(table: Table, rows: Sequence[Row]) -> str:
+def _cpu_seconds(cell: Cell, seed: int, cpu: Mapping[tuple[str, int], float | None]) -> float | None:
+    """Of a run and the one that it started from; None if one of them is not known."""
+    parts = [cpu.get((name, seed)) for name in (cell.name, cell.start) if name]
+    known = [part for part in parts if part is not None]
+    return sum(known) if len(known) == len(parts) else None
+
+
+def conditions(plan: Plan) -> str:
+    """What the numbers of a plan's table are about, in a sentence or two."""
+    split = "validation" if plan.validation else "test"
+    length = "as long as the recipes say" if plan.train_seconds is None else f"{plan.train_seconds:.4g} s as planned"
+    settings = ", ".join(f"{name} = {value}" for name, value in plan.settings.items())
+    return (
+        f"Certified: at most the first {plan.limit} {split} images, with up to {plan.timeout:g} s of search for each. "
+        f"Training of each run: {length}." + (f" Settings of all runs: {settings}." if settings else "")
+    )
+
+
+def markdown(table: Table, plan: Plan, rows: Sequence[Row]) -> str:
     """The rows as a Markdown table, accuracies in percent, mean ± standard deviation over n seeds."""
     lines = [
         "| cell | natural | adversarial | certified | unknown | n | generations | CPU s | paper (nat / cert) |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     lines += [f"| {' | '.join(cells_of(row))} |" for row in rows]
-    return f"{table.title}\n\n" + "\n".join(lines) + "\n"
+    return f"{table.title}\n\n{conditions(plan)}\n\n" + "\n".join(lines) + "\n"
 
 
 def cells_of(row: Row) -> list[str]:

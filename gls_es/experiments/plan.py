@@ -22,7 +22,7 @@ from gls_es.training.lock import FolderLock
 from gls_es.training.settings import check_device, stretched
 
 TRAINING_SHARE = 0.75
-"""The part of a budget that training gets; certification gets the rest."""
+"""The part of a budget that training gets; certification takes the rest, or more: nothing cuts it short."""
 SEEDS = 3
 """Runs per cell of a new plan, if nothing is said."""
 WAIT = 1.0

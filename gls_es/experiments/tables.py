@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from gls_es.errors import ConfigError
+from gls_es.suggestions import question
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class Table:
         for cell in self.cells:
             if cell.name == name:
                 return cell
-        raise ConfigError(f"table {self.name!r} has no cell {name!r}: choose among {', '.join(self.cell_names)}.")
+        raise self._no_cell(name)
 
     def chosen(self, patterns: Sequence[str]) -> tuple[str, ...]:
         """The names of the cells that any of the patterns fits, and of the cells that they start from, in order.
@@ -89,12 +90,16 @@ class Table:
         """
         for pattern in patterns:
             if not fnmatch.filter(self.cell_names, pattern):
-                raise ConfigError(
-                    f"table {self.name!r} has no cell {pattern!r}: choose among {', '.join(self.cell_names)}."
-                )
+                raise self._no_cell(pattern)
         names = {name for pattern in (patterns or ("*",)) for name in fnmatch.filter(self.cell_names, pattern)}
         names |= {self.cell(name).start for name in names} - {""}
         return tuple(name for name in self.cell_names if name in names)
+
+    def _no_cell(self, name: str) -> ConfigError:
+        hint = question(name, self.cell_names)
+        return ConfigError(
+            f"table {self.name!r} has no cell {name!r}: {hint}choose among {', '.join(self.cell_names)}."
+        )
 
     @property
     def cell_names(self) -> tuple[str, ...]:
@@ -156,23 +161,16 @@ def _comparison(
     Then the baselines. ``settings`` are those of a searcher, or of one cell over them.
     """
     given = settings or {}
-    cells = [
-        Cell(f"{searcher}-{method}", searcher, method, _merged(given, searcher, f"{searcher}-{method}"))
-        for searcher in SEARCHERS
-        for method in METHODS
-    ]
-    cells += [
-        Cell(name, searcher, method, {**_merged(given, searcher), **FROM_START, **given.get(name, {})}, start=START)
-        for searcher in SEARCHERS
-        for method in METHODS
-        if (name := f"{searcher}-{method}-from-ibp")
-    ]
+    pairs = [(searcher, method, f"{searcher}-{method}") for searcher in SEARCHERS for method in METHODS]
+    cells = [Cell(name, searcher, method, _merged(given, searcher, name)) for searcher, method, name in pairs]
+    for searcher, method, pair in pairs:
+        name = f"{pair}-from-ibp"
+        own = {**_merged(given, searcher), **FROM_START, **given.get(name, {})}
+        cells.append(Cell(name, searcher, method, own, start=START))
     cells += [
         Cell(f"grad-{loss}", "grad", "ibp", {**_merged(given, "grad", f"grad-{loss}"), "loss": loss})
         for loss in BASELINES
     ]
-    assert not set(published) - {cell.name for cell in cells}
-    assert not set(given) - {cell.name for cell in cells} - set(SEARCHERS)
     return tuple(replace(cell, published=published.get(cell.name, Published())) for cell in cells)
 
 

@@ -40,11 +40,13 @@ def test_a_table_is_run_and_shown(run: Run, tmp_path: Path, monkeypatch: pytest.
     arguments = ("reproduce", "toy", "--seeds", 1, "--limit", 4, "--only", "grad-ibp", "--out", tmp_path)
     planned = json.loads(run(*arguments, "--dry-run", "--json").stdout)
     assert planned["plan"]["generations"] == {"grad-ibp": 2}
-    assert [row["n"] for row in planned["rows"]] == [0, 0]
+    assert [(row["cell"], row["n"]) for row in planned["rows"]] == [("grad-ibp", 0)]
     result = run(*arguments, "--json")
     assert result.exit_code == 0
     rows = json.loads(result.stdout)["rows"]
-    assert [(row["cell"], row["n"]) for row in rows] == [("grad-ibp", 1), ("pgpe-ibp", 0)]
+    assert [(row["cell"], row["n"]) for row in rows] == [("grad-ibp", 1)]
+    other = json.loads(run(*arguments[:-4], "--only", "pgpe-*", "--out", tmp_path, "--dry-run", "--json").stdout)
+    assert [(row["cell"], row["n"]) for row in other["rows"]] == [("grad-ibp", 1), ("pgpe-ibp", 0)]
     files = ("--markdown", tmp_path / "a.md", "--collect", tmp_path / "a.json")
     shown = run(*arguments, "--quiet", *files)
     assert "| grad-ibp |" in (tmp_path / "a.md").read_text(encoding="utf-8")
@@ -74,10 +76,32 @@ def test_settings_are_chosen_on_images_kept_out_of_training(
     assert "did you mean 'batch_size'" in typo.stderr
 
 
+def test_the_cells_of_a_table_are_listed(run: Run) -> None:
+    shown = run("reproduce", "digits-0.1", "--list").stdout.splitlines()
+    assert [line.split()[0] for line in shown[1:]] == list(TABLES["digits-0.1"].cell_names)
+    found = json.loads(run("reproduce", "digits-0.1", "--list", "--only", "rgs-crown-from-ibp", "--json").stdout)
+    assert [(cell["name"], cell["start"]) for cell in found["cells"]] == [
+        ("grad-ibp", ""),
+        ("rgs-crown-from-ibp", "grad-ibp"),
+    ]
+
+
+def test_a_place_where_no_folder_can_be_is_refused(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "digits-0.1").touch()
+    for out in (tmp_path, tmp_path / "file" / "below"):
+        result = run("reproduce", "digits-0.1", "--out", out)
+        assert result.exit_code == 2
+        assert "--out" in result.stderr
+
+
 def test_unknown_tables_and_cells_are_refused(run: Run, tmp_path: Path) -> None:
     result = run("reproduce", "mnist", "--out", tmp_path)
     assert result.exit_code == 2
     assert "choose one of digits-0.1" in result.stderr
+    assert "did you mean 'mnist-0.1'?" in run("reproduce", "mnist-01").stderr
+    result = run("reproduce", "digits-0.1", "--only", "grad-ipb", "--out", tmp_path)
+    assert "did you mean 'grad-ibp'?" in result.stderr
     result = run("reproduce", "digits-0.1", "--only", "adam", "--out", tmp_path)
     assert result.exit_code == 2
     assert "no cell 'adam'" in result.stderr

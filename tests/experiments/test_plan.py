@@ -11,6 +11,7 @@ from gls_es.errors import ConfigError, DataError
 from gls_es.experiments import TABLES, Cell, Table, budget, make_plan
 from gls_es.experiments import plan as plan_module
 from gls_es.experiments.budget import generation_seconds, phases
+from gls_es.experiments.tables import SEARCHERS, SHORT, Published
 from gls_es.problems.digits import DigitsCNN3
 from gls_es.recipe import Recipe
 from gls_es.training.lock import FolderLock
@@ -196,3 +197,18 @@ def test_every_table_names_a_problem_and_known_numbers_are_fractions() -> None:
         for cell in table.cells:
             for value in (cell.published.natural, cell.published.certified):
                 assert value is None or 0 < value < 1
+
+
+def test_settings_and_published_numbers_are_of_cells_that_are_there() -> None:
+    published = {
+        (table.name, cell.name) for table in TABLES.values() for cell in table.cells if cell.published != Published()
+    }
+    assert published == {
+        ("mnist-0.1", "grad-crown"),
+        ("mnist-0.3", "grad-ibp"),
+        ("mnist-0.3", "pgpe-crown"),
+        ("cifar-2", "grad-ibp"),
+        ("cifar-8", "grad-ibp"),
+        ("cifar-8", "pgpe-crown"),
+    }
+    assert set(SHORT) <= {*TABLES["mnist-0.1"].cell_names, *SEARCHERS}

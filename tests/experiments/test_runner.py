@@ -15,7 +15,7 @@ from gls_es import training
 from gls_es.certification import certify
 from gls_es.cli.app import app
 from gls_es.errors import DataError, TrainingError
-from gls_es.experiments import Outcome, aggregate, make_plan, markdown, read_results, run_plan, runner
+from gls_es.experiments import Outcome, Plan, aggregate, make_plan, markdown, read_results, run_plan, runner
 from gls_es.experiments.tables import Cell, Published, Table
 from gls_es.training import load_trained
 from gls_es.training.lock import FolderLock
@@ -164,9 +164,24 @@ def test_rows_are_means_and_sample_deviations_over_seeds() -> None:
 def test_the_table_stands_beside_the_published_numbers() -> None:
     cell = Cell("a", "grad", "ibp", published=Published(natural=0.4805, certified=0.3769))
     table = Table("t", "T", "digits-cnn3", 0.1, (cell,))
-    text = markdown(table, aggregate(table, [_result("a", 0.5)]))
+    plan = Plan("t", (0,))
+    text = markdown(table, plan, aggregate(table, [_result("a", 0.5)]))
     assert "| a | 90.0 | 80.0 | 50.0 | 0 | 1 | 7 | 60 | 48.05 / 37.69 |" in text
-    assert "| a | - | - | - | - | 0 | - | - | 48.05 / 37.69 |" in markdown(table, aggregate(table, []))
+    assert "| a | - | - | - | - | 0 | - | - | 48.05 / 37.69 |" in markdown(table, plan, aggregate(table, []))
+
+
+def test_under_its_title_a_table_says_what_its_numbers_are_about() -> None:
+    assert markdown(TOY, Plan("toy", (0,)), []).splitlines()[:3] == [
+        "a toy",
+        "",
+        "Certified: at most the first 1000 test images, with up to 2 s of search for each. "
+        "Training of each run: as long as the recipes say.",
+    ]
+    plan = Plan("toy", (0,), limit=9, train_seconds=50.0, timeout=0.5, validation=9, settings={"popsize": 8})
+    assert markdown(TOY, plan, []).splitlines()[2] == (
+        "Certified: at most the first 9 validation images, with up to 0.5 s of search for each. "
+        "Training of each run: 50 s as planned. Settings of all runs: popsize = 8."
+    )
 
 
 CHAIN = Table(
