@@ -130,10 +130,11 @@ def _parts(found: Mapping[str, Any]) -> list[Any]:
 
 
 def _table(methods: Mapping[str, Any], kind: str) -> Any:
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    from .output import plain_table
+
+    table = plain_table()
     table.add_column("method")
     rows = {name: _row(each, kind) for name, each in methods.items() if kind in each}
     columns = [c for c in next(iter(rows.values())) if any(row[c] is not None for row in rows.values())]

@@ -34,6 +34,11 @@ def show(*parts: RenderableType) -> None:
         console.print(part)
 
 
+def plain_table(title: str | None = None) -> Table:
+    """A table without lines, for results."""
+    return Table(title=title, box=None, pad_edge=False, header_style="bold")
+
+
 def _console(*, stderr: bool, quiet: bool) -> Console:
     plain: dict[str, Any] = {"stderr": stderr, "quiet": quiet, "highlight": False, "markup": False}
     if (sys.stderr if stderr else sys.stdout).isatty():

@@ -73,10 +73,11 @@ def _seconds(info: Any, speed: float) -> dict[str, float] | None:
 
 
 def _table(rows: list[dict[str, Any]]) -> Any:
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    from .output import plain_table
+
+    table = plain_table()
     shown = [key for key in _COLUMNS if any(row[key] is not None for row in rows)]
     for key in shown:
         table.add_column(_COLUMNS[key], justify="right" if key in _RIGHT else "left")

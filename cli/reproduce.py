@@ -164,16 +164,15 @@ def _shown(session: Session, console: Any) -> dict[str, Any]:
 
 
 def _list(tables: Any, session: Session) -> None:
-    from rich.table import Table
 
-    from .output import print_json, show
+    from .output import plain_table, print_json, show
 
     if session.json:
         print_json(
             {"tables": [{"name": t.name, "title": t.title, "cells": list(t.cell_names)} for t in tables.values()]}
         )
         return
-    shown = Table(box=None, pad_edge=False, header_style="bold")
+    shown = plain_table()
     for name in ("table", "what it is", "cells"):
         shown.add_column(name)
     for table in tables.values():
@@ -182,17 +181,16 @@ def _list(tables: Any, session: Session) -> None:
 
 
 def _list_cells(table: Any, names: Any, session: Session) -> None:
-    from rich.table import Table
     from rich.text import Text
 
-    from .output import print_json, show
+    from .output import plain_table, print_json, show
 
     cells = [table.cell(name) for name in names]
     if session.json:
         fields = ("name", "searcher", "method", "start", "settings")
         print_json({"table": table.name, "cells": [{name: getattr(c, name) for name in fields} for c in cells]})
         return
-    shown = Table(box=None, pad_edge=False, header_style="bold")
+    shown = plain_table()
     for name in ("cell", "searcher", "method", "starts from", "settings over the problem's recipe"):
         shown.add_column(name)
     for cell in cells:
@@ -202,16 +200,14 @@ def _list_cells(table: Any, names: Any, session: Session) -> None:
 
 
 def _table(table: Any, plan: Any, rows: Any, *, dry: bool) -> Any:
-    from rich.table import Table
     from rich.text import Text
 
     from gls_es.experiments.aggregate import cells_of
 
-    shown = Table(
-        title=f"{table.title}, at most the first {plan.limit} {'validation' if plan.validation else 'test'} images, %",
-        box=None,
-        pad_edge=False,
-        header_style="bold",
+    from .output import plain_table
+
+    shown = plain_table(
+        f"{table.title}, at most the first {plan.limit} {'validation' if plan.validation else 'test'} images, %"
     )
     for name in ("cell", "natural", "adversarial", "certified", "unknown", "n", "generations", "CPU s", "paper"):
         shown.add_column(name, justify="left" if name == "cell" else "right")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .output import percent
+from .output import percent, plain_table
 
 _ACCURACIES = {
     "natural_accuracy": "natural",
@@ -25,7 +25,7 @@ def radius_tables(summary: Mapping[str, Any], where: str) -> list[Any]:
     from rich.text import Text
 
     n = summary["n"]
-    stages = Table(box=None, pad_edge=False, header_style="bold")
+    stages = plain_table()
     columns = list(dict.fromkeys(name for stage in summary["stages"].values() for name in stage))
     stages.add_column("stage")
     for column in columns:
@@ -44,10 +44,9 @@ def radius_tables(summary: Mapping[str, Any], where: str) -> list[Any]:
 
 def overview(summaries: Sequence[Mapping[str, Any]], where: str) -> list[Any]:
     """A line for each of several radii."""
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = plain_table()
     for column in ("eps", "natural", "adversarial", "certified", "Wilson 95 %", "unknown", "seconds"):
         table.add_column(column, justify="right")
     for summary in summaries:
@@ -63,11 +62,10 @@ def overview(summaries: Sequence[Mapping[str, Any]], where: str) -> list[Any]:
 
 def radii_tables(summary: Mapping[str, Any], where: str) -> list[Any]:
     """How many images have which certified radius."""
-    from rich.table import Table
     from rich.text import Text
 
     n = summary["n"]
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = plain_table()
     for column in ("eps", "certified", "", "without counterexample", ""):
         table.add_column(column, justify="right")
     for tenth in range(11):

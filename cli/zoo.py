@@ -43,11 +43,10 @@ def zoo(session: Session) -> None:
 
 
 def _table(rows: list[dict[str, Any]]) -> Any:
-    from rich.table import Table
 
-    from .output import percent
+    from .output import percent, plain_table
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = plain_table()
     for column in ("network", "eps", "images", "natural", "certified"):
         table.add_column(column, justify="left" if column == "network" else "right")
     for row in rows:

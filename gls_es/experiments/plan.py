@@ -26,7 +26,7 @@ TRAINING_SHARE = 0.75
 SEEDS = 3
 """Runs per cell of a new plan, if nothing is said."""
 WAIT = 1.0
-"""Seconds between two looks at a folder that another process plans in."""
+"""Seconds between two looks at what another process works on."""
 
 
 @dataclass(frozen=True)

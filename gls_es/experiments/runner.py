@@ -19,7 +19,7 @@ from gls_es import certification, training
 from gls_es.benchmark.measure import machine
 from gls_es.certification import certifier
 from gls_es.errors import BusyError, TrainingError
-from gls_es.experiments.plan import Plan, base_recipe, check_machine
+from gls_es.experiments.plan import WAIT, Plan, base_recipe, check_machine
 from gls_es.experiments.results import RESULT, read_training
 from gls_es.experiments.tables import Cell, Table
 from gls_es.training.atomic import write_atomically
@@ -30,8 +30,6 @@ from gls_es.training.settings import stretched, versions
 STAGES = ("ibp", "crown-ibp", "attack", "crown", "best", "alpha", "bab")
 """Of certification: as by default, but what the cheapest bounds prove is not attacked, which is most of the time of a
 table. The verdicts are the same unless a bound is wrong."""
-WAIT = 1.0
-"""Seconds between two looks at a run that another process works on."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +45,11 @@ class Job:
     cell: Cell
     seed: int
     folder: Path
+
+    @classmethod
+    def of(cls, cell: Cell, seed: int, folder: Path) -> Job:
+        """The run of a cell in the folder of its table."""
+        return cls(cell, seed, folder / f"{cell.name}-seed{seed}")
 
     @property
     def result(self) -> Path:
@@ -89,7 +92,7 @@ class Job:
         """The run of the same seed that this one starts from."""
         if not self.cell.start:
             return None
-        return Job(table.cell(self.cell.start), self.seed, self.folder.parent / f"{self.cell.start}-seed{self.seed}")
+        return Job.of(table.cell(self.cell.start), self.seed, self.folder.parent)
 
 
 def jobs(table: Table, plan: Plan, folder: Path, *, cells: Sequence[str] = ()) -> Iterator[Job]:
@@ -97,7 +100,7 @@ def jobs(table: Table, plan: Plan, folder: Path, *, cells: Sequence[str] = ()) -
     for seed in plan.seeds:
         for name in table.chosen(cells):
             if name in plan.generations:
-                yield Job(table.cell(name), seed, folder / f"{name}-seed{seed}")
+                yield Job.of(table.cell(name), seed, folder)
 
 
 @dataclass
