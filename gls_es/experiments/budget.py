@@ -6,15 +6,19 @@ import itertools
 import time
 
 import torch
+from torch import Tensor
 
 from gls_es.problem import CertifiedTrainingProblem
 from gls_es.recipe import Recipe
 from gls_es.searchers.table import build, run_generation
 from gls_es.threads import whole_operations
 from gls_es.training.schedules import Schedule
+from gls_es.training.settings import stretched
 
 REPEATS = 5
 """Generations timed in each phase of a run."""
+BRIEF = 300
+"""Generations of a training that stands for a whole one: enough for most neurons to become stable."""
 
 
 def phases(recipe: Recipe) -> list[tuple[int, int]]:
@@ -28,7 +32,30 @@ def phases(recipe: Recipe) -> list[tuple[int, int]]:
     return list(itertools.pairwise(ends))
 
 
-def generation_seconds(problem: CertifiedTrainingProblem, searcher: str, recipe: Recipe) -> float:
+def brief_weights(problem: CertifiedTrainingProblem, searcher: str, recipe: Recipe) -> Tensor:
+    """Weights that cost about what trained ones do, (L,): the recipe, phases and all, in :data:`BRIEF` generations.
+
+    Bounds that go back only where a neuron is unstable cost several times as much on random weights.
+
+    Args:
+        problem: what is trained; its weights are not changed.
+        searcher: a key of ``searchers.table.SEARCHERS``.
+        recipe: the hyper-parameters; a shorter run is not made longer.
+    """
+    short = stretched(recipe, min(BRIEF, recipe.generations))
+    problem.stages = Schedule(short, problem.eps, problem.method).stage
+    search = build(searcher, problem, short)
+    with whole_operations():
+        for generation in range(short.generations):
+            problem.begin(generation)
+            run_generation(search)
+    center: Tensor = search._distribution.mu
+    return center
+
+
+def generation_seconds(
+    problem: CertifiedTrainingProblem, searcher: str, recipe: Recipe, *, center: Tensor | None = None
+) -> float:
     """Mean time of a generation over the whole of a recipe.
 
     Processor time of this process divided by its threads, so that other programs on the machine do not count.
@@ -37,9 +64,10 @@ def generation_seconds(problem: CertifiedTrainingProblem, searcher: str, recipe:
         problem: what would be trained; its weights are not changed.
         searcher: a key of ``searchers.table.SEARCHERS``.
         recipe: the hyper-parameters; a run stretched to more generations has the same mean.
+        center: the weights that a run begins with, (L,); None: the problem's own.
     """
     problem.stages = Schedule(recipe, problem.eps, problem.method).stage
-    search = build(searcher, problem, recipe)
+    search = build(searcher, problem, recipe, center=center)
     total = 0.0
     with whole_operations():
         for first, end in phases(recipe):

@@ -11,9 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from gls_es.errors import BusyError, ConfigError, DataError
-from gls_es.experiments.budget import generation_seconds
+from gls_es.experiments.budget import brief_weights, generation_seconds
 from gls_es.experiments.tables import Cell, Table
+from gls_es.problem import CertifiedTrainingProblem
 from gls_es.recipe import Recipe
 from gls_es.registry import resolve
 from gls_es.searchers.table import DEFAULTS
@@ -178,6 +181,7 @@ class _Making:
     data_root: str | Path | None
     device: str
     say: Callable[[str], None]
+    weights: dict[str, Tensor] = field(default_factory=dict)
 
     def check(self) -> None:
         """Refuse, before a folder is made or time is measured, whatever would be refused later."""
@@ -257,18 +261,29 @@ class _Making:
         if plan.train_seconds is None:
             return dataclasses.replace(plan, generations={**plan.generations, cell.name: recipe.generations})
         self.say(f"measuring a generation of {cell.name}")
-        root = None if self.data_root is None else str(self.data_root)
-        problem = resolve(self.table.problem)(
-            eps=self.table.eps, method=cell.method, batch_size=recipe.batch_size, loss=recipe.loss,
-            device=self.device, data_root=root, validation=plan.validation,
-        )  # fmt: skip
-        seconds = generation_seconds(problem, cell.searcher, recipe)
+        center = self._start_weights(plan, cell.start) if cell.start else None
+        seconds = generation_seconds(self._problem(plan, cell, recipe), cell.searcher, recipe, center=center)
         count = max(1, round(plan.train_seconds / seconds))
         return dataclasses.replace(
             plan,
             generations={**plan.generations, cell.name: count},
             generation_seconds={**plan.generation_seconds, cell.name: seconds},
         )
+
+    def _start_weights(self, plan: Plan, name: str) -> Tensor:
+        """About what a run that starts from this cell begins with, made once."""
+        if name not in self.weights:
+            cell = self.table.cell(name)
+            recipe = plan.recipe(self.table, cell)
+            self.weights[name] = brief_weights(self._problem(plan, cell, recipe), cell.searcher, recipe)
+        return self.weights[name]
+
+    def _problem(self, plan: Plan, cell: Cell, recipe: Recipe) -> CertifiedTrainingProblem:
+        root = None if self.data_root is None else str(self.data_root)
+        return resolve(self.table.problem)(
+            eps=self.table.eps, method=cell.method, batch_size=recipe.batch_size, loss=recipe.loss,
+            device=self.device, data_root=root, validation=plan.validation,
+        )  # fmt: skip
 
 
 def _seconds(value: float | None) -> str:

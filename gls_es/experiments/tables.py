@@ -108,7 +108,7 @@ class Table:
 
 
 SEARCHERS = ("grad", "rgs", "pgpe")
-METHODS = ("ibp", "crown-ibp", "crown")
+METHODS = ("ibp", "crown-ibp", "crown-unstable", "crown")
 
 
 SHORT: Mapping[str, Mapping[str, Any]] = {
@@ -116,11 +116,13 @@ SHORT: Mapping[str, Mapping[str, Any]] = {
     "grad-ibp": {"batch_size": 128},
     "grad-ibp-from-ibp": {"batch_size": 128},
     "grad-crown-ibp-from-ibp": {"batch_size": 64},
+    "grad-crown-unstable-from-ibp": {"batch_size": 64},
     "grad-crown-from-ibp": {"batch_size": 64},
     "rgs": {"batch_size": 32, "popsize": 1},
     "rgs-ibp": {"batch_size": 128},
     "rgs-ibp-from-ibp": {"batch_size": 128, "stdev_init": 0.003},
     "rgs-crown-ibp-from-ibp": {"batch_size": 64, "stdev_init": 0.003},
+    "rgs-crown-unstable-from-ibp": {"batch_size": 64, "stdev_init": 0.003},
     "rgs-crown-from-ibp": {"batch_size": 64, "stdev_init": 0.003},
     "pgpe": {
         "batch_size": 32,
@@ -131,9 +133,11 @@ SHORT: Mapping[str, Mapping[str, Any]] = {
         "ramp_until": 3600,
     },
     "pgpe-crown-ibp": {"batch_size": 16, "natural_until": 2000},
+    "pgpe-crown-unstable": {"batch_size": 16, "natural_until": 2800},
     "pgpe-crown": {"batch_size": 16, "natural_until": 2800},
     "pgpe-ibp-from-ibp": {"stdev_init": 0.003, "center_learning_rate": 0.0003},
     "pgpe-crown-ibp-from-ibp": {"stdev_init": 0.003, "center_learning_rate": 0.0003},
+    "pgpe-crown-unstable-from-ibp": {"stdev_init": 0.003, "center_learning_rate": 0.0003},
     "pgpe-crown-from-ibp": {"stdev_init": 0.003, "center_learning_rate": 0.0003},
 }
 """For minutes on a CPU, where the number of steps decides. Chosen by runs of 100 to 150 s of training on MNIST at 0.1

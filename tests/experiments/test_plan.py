@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from gls_es.bounds import preactivations
 from gls_es.errors import ConfigError, DataError
 from gls_es.experiments import TABLES, Cell, Table, budget, make_plan
 from gls_es.experiments import plan as plan_module
-from gls_es.experiments.budget import generation_seconds, phases
+from gls_es.experiments.budget import BRIEF, brief_weights, generation_seconds, phases
 from gls_es.experiments.tables import SEARCHERS, SHORT, Published
 from gls_es.problems.digits import DigitsCNN3
 from gls_es.recipe import Recipe
@@ -77,7 +78,7 @@ def test_options_without_sense_are_refused(tmp_path: Path, options: dict[str, ob
 
 def test_a_budget_is_shared_by_all_runs_and_fills_their_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cost = {"grad": 0.5, "pgpe": 2.0}
-    monkeypatch.setattr(plan_module, "generation_seconds", lambda _problem, searcher, _recipe: cost[searcher])
+    monkeypatch.setattr(plan_module, "generation_seconds", lambda _problem, searcher, _recipe, center: cost[searcher])
     plan = make_plan(TOY, tmp_path, seeds=3, limit=4, budget=800.0)
     assert plan.train_seconds == pytest.approx(800 * plan_module.TRAINING_SHARE / 6)
     assert plan.generations == {"grad-ibp": 200, "pgpe-ibp": 50}  # 100 s each
@@ -183,6 +184,42 @@ def test_a_generation_costs_the_mean_over_the_phases(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(budget.torch, "get_num_threads", lambda: 1)
     recipe = Recipe(generations=10, natural_until=4, ramp_until=4)
     assert generation_seconds(problem, "grad", recipe) == pytest.approx((4 * 1 + 6 * 5) / 10)
+
+
+def test_what_starts_from_a_cell_is_measured_on_weights_that_it_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = replace(TOY, cells=(TOY.cells[0], Cell("on", "grad", "crown", {"batch_size": 8}, start="grad-ibp")))
+    centers: list[torch.Tensor | None] = []
+
+    def seconds(_problem: object, _searcher: str, _recipe: Recipe, *, center: torch.Tensor | None) -> float:
+        centers.append(center)
+        return 1.0
+
+    monkeypatch.setattr(plan_module, "generation_seconds", seconds)
+    make_plan(table, tmp_path, limit=4, seeds=1, train_seconds=3.0)
+    problem = DigitsCNN3(method="ibp", batch_size=8, eps=0.1)
+    assert centers[0] is None
+    assert centers[1] is not None
+    recipe = Recipe(**json.loads((tmp_path / "plan.json").read_text())["recipes"]["grad-ibp"])
+    assert torch.equal(centers[1], brief_weights(problem, "grad", recipe))
+    assert not torch.equal(centers[1], problem.network.parameter_vector())
+
+
+def test_a_short_training_leaves_fewer_neurons_unstable_and_the_problem_as_it_was() -> None:
+    problem = DigitsCNN3(method="ibp", batch_size=64, eps=0.1)
+    before = problem.network.parameter_vector().clone()
+    recipe = Recipe(generations=10 * BRIEF, popsize=1, stdev_init=0.0, center_learning_rate=0.005)
+    trained = brief_weights(problem, "grad", recipe)
+    assert torch.equal(problem.network.parameter_vector(), before)
+    images, _ = problem.data.split("test").batch(slice(0, 64))
+    low, high = (images - 0.1).clamp(0, 1), (images + 0.1).clamp(0, 1)
+
+    def unstable(weights: torch.Tensor) -> int:
+        layers = preactivations(problem.network, low, high, method="ibp", params=weights[None])
+        return sum(int(((lower < 0) & (upper > 0)).sum()) for lower, upper in layers)
+
+    assert unstable(trained) < unstable(before)
 
 
 def test_more_images_than_are_kept_out_are_refused(tmp_path: Path) -> None:
