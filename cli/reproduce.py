@@ -79,10 +79,11 @@ DURATION = DurationType()
 )  # fmt: skip
 @click.option("--set", "settings", type=SETTING, multiple=True, help="A hyper-parameter of all runs; may be repeated.")
 @click.option("--dry-run", is_flag=True, help="Say what would be run, after measuring it, and write nothing.")
+@click.option("--no-run", is_flag=True, help="Run nothing: show, and write, the results that are there.")
 @config_option()
 @output_options
-@click.pass_obj
-def reproduce(session: Session, /, table: str | None, **options: Any) -> int:
+@click.pass_context
+def reproduce(ctx: click.Context, /, table: str | None, **options: Any) -> int:
     """Run TABLE's cells, what is missing of them, and print mean, deviation and n beside the published numbers.
 
     Without TABLE the tables are listed. A run that was stopped goes on; several processes may share one folder. Options
@@ -91,6 +92,7 @@ def reproduce(session: Session, /, table: str | None, **options: Any) -> int:
     """
     from .output import messages, prepare_libraries, print_json, show
 
+    session: Session = ctx.obj
     prepare_libraries(session)
     from gls_es import experiments
     from gls_es.formats import write_text
@@ -108,23 +110,12 @@ def reproduce(session: Session, /, table: str | None, **options: Any) -> int:
         return 0
     check_folders(options, "markdown", "collect")
     folder: Path = options["out"] / table
-    if not options["dry_run"]:
-        check_run_folder(folder)
     console = messages(session)
-    same = {
-        "cells": options["cells"],
-        "data_root": options["data"],
-        "device": options["device"],
-        "say": lambda line: console.print(line, soft_wrap=True),
-    }
-    plan = experiments.make_plan(
-        chosen, folder, seeds=options["seeds"], limit=options["limit"], budget=options["budget"],
-        train_seconds=options["train_time"], timeout=options["timeout"], validation=options["validation"],
-        settings=dict(options["settings"]), keep=not options["dry_run"], **same,
-    )  # fmt: skip
-    outcome = experiments.Outcome()
-    if not options["dry_run"]:
-        outcome = experiments.run_plan(chosen, plan, folder, **_shown(session, console), **same)
+    if options["no_run"]:
+        _check_no_run(ctx)
+        plan, outcome = experiments.read_plan(chosen, folder), experiments.Outcome()
+    else:
+        plan, outcome = _run(chosen, folder, options, session, console)
     found = experiments.read_results(folder)
     rows = [row for row in experiments.aggregate(chosen, found) if row.n or row.cell.name in names]
     if options["markdown"] is not None:
@@ -138,6 +129,39 @@ def reproduce(session: Session, /, table: str | None, **options: Any) -> int:
     else:
         show(_table(chosen, plan, rows, dry=options["dry_run"]))
     return _end(outcome, console)
+
+
+def _check_no_run(ctx: click.Context) -> None:
+    """Refuse options that say how runs are to be, beside --no-run."""
+    for param in ctx.command.params:
+        given = ctx.get_parameter_source(str(param.name)) is click.core.ParameterSource.COMMANDLINE
+        if given and param.name in _OF_RUNS:
+            raise ConfigError(f"--no-run shows what is there, as it was planned; leave {param.opts[0]} out.")
+
+
+_OF_RUNS = ("seeds", "limit", "budget", "train_time", "timeout", "validation", "settings", "dry_run", "device", "data")
+
+
+def _run(table: Any, folder: Path, options: dict[str, Any], session: Session, console: Any) -> tuple[Any, Any]:
+    """Make the plan, or go on with the one that is there, and run it unless this is a dry run."""
+    from gls_es import experiments
+
+    if not options["dry_run"]:
+        check_run_folder(folder)
+    same = {
+        "cells": options["cells"],
+        "data_root": options["data"],
+        "device": options["device"],
+        "say": lambda line: console.print(line, soft_wrap=True),
+    }
+    plan = experiments.make_plan(
+        table, folder, seeds=options["seeds"], limit=options["limit"], budget=options["budget"],
+        train_seconds=options["train_time"], timeout=options["timeout"], validation=options["validation"],
+        settings=dict(options["settings"]), keep=not options["dry_run"], **same,
+    )  # fmt: skip
+    if options["dry_run"]:
+        return plan, experiments.Outcome()
+    return plan, experiments.run_plan(table, plan, folder, **_shown(session, console), **same)
 
 
 def _end(outcome: Any, console: Any) -> int:

@@ -259,9 +259,9 @@ def _sources(ctx: click.Context, options: dict[str, Any], planned: Mapping[str, 
     if "generations" in given:
         recipe["generations"] = given["generations"]
     recipe |= dict.fromkeys(config_tables(ctx).get("recipe", {}), "file")
-    recipe |= {name: given["settings"] for name, _ in options["settings"]}
-    if "loss" in given:  # the option goes over the table, and over --set
+    if "loss" in given:
         recipe["loss"] = given["loss"]
+    recipe |= {name: given["settings"] for name, _ in options["settings"]}
     found |= {name: recipe[name] for name in ("generations", "loss") if name in found and name in recipe}
     return found | {f"recipe.{name}": source for name, source in recipe.items()}
 

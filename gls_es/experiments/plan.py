@@ -28,6 +28,8 @@ TRAINING_SHARE = 0.75
 """The part of a budget that training gets; certification takes the rest, or more: nothing cuts it short."""
 SEEDS = 3
 """Runs per cell of a new plan, if nothing is said."""
+PLAN = "plan.json"
+"""Where a plan is kept, in its table's folder."""
 WAIT = 1.0
 """Seconds between two looks at what another process works on."""
 
@@ -130,7 +132,7 @@ def make_plan(
         DataError: the plan in the folder cannot be read, or the problem's data are not there.
     """
     wanted = _Wanted(seeds, limit, budget, train_seconds, timeout, validation, _plain(settings or {}))
-    making = _Making(table, folder / "plan.json", table.chosen(cells), wanted, data_root, device, say)
+    making = _Making(table, folder / PLAN, table.chosen(cells), wanted, data_root, device, say)
     making.check()
     if not keep:
         return making.completed(making.begun())
@@ -194,7 +196,7 @@ class _Making:
 
     def begun(self) -> Plan:
         """The plan in the folder with more seeds if wanted, or a new one without cells."""
-        known = _read(self.path) if self.path.exists() else None
+        known = read_plan(self.table, self.path.parent) if self.path.exists() else None
         seeds = self.wanted.seeds or (SEEDS if known is None else len(known.seeds))
         given = self.wanted.given(len(self.cells) * seeds)
         if known is None:
@@ -207,10 +209,6 @@ class _Making:
 
     def _compare(self, known: Plan, given: dict[str, Any]) -> None:
         """Refuse what differs from the plan in the folder."""
-        if known.table != self.table.name:
-            raise ConfigError(
-                f"{self.path}: is the plan of table {known.table!r}, not {self.table.name!r}; choose another --out."
-            )
         for name, value in given.items():
             before = getattr(known, name)
             if value != before:
@@ -346,8 +344,16 @@ def _alone(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
         lock.release()
 
 
-def _read(path: Path) -> Plan:
-    """The plan in a file; what an older one lacks has its default."""
+def read_plan(table: Table, folder: Path) -> Plan:
+    """The plan in a table's folder; what an older one lacks has its default.
+
+    Raises:
+        ConfigError: there is none, or it is another table's.
+        DataError: it cannot be read.
+    """
+    path = folder / PLAN
+    if not path.exists():
+        raise ConfigError(f"{folder}: has no {PLAN}, nothing of table {table.name!r} was run there; check --out.")
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         plan = Plan(**{**found, "seeds": tuple(found["seeds"])})
@@ -357,6 +363,8 @@ def _read(path: Path) -> Plan:
         raise DataError(
             f"{path}: cannot be read as a plan ({error}); put its last good version back, or choose another --out."
         ) from error
+    if plan.table != table.name:
+        raise ConfigError(f"{path}: is the plan of table {plan.table!r}, not {table.name!r}; choose another --out.")
     return plan
 
 

@@ -55,6 +55,27 @@ def test_a_table_is_run_and_shown(run: Run, tmp_path: Path, monkeypatch: pytest.
     assert shown.stderr == ""
 
 
+def test_what_is_there_is_shown_without_running_what_is_missing(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(TABLES, "toy", TOY)
+    arguments = ("reproduce", "toy", "--out", tmp_path)
+    empty = run(*arguments, "--no-run")
+    assert empty.exit_code == 2
+    assert "nothing of table 'toy' was run there" in empty.stderr
+    assert run(*arguments, "--seeds", 1, "--limit", 4, "--only", "grad-ibp", "--quiet").exit_code == 0
+    plan = tmp_path / "toy" / "plan.json"
+    plan.write_text(json.dumps(json.loads(plan.read_text()) | {"seeds": [0, 1]}))  # the second one is missing
+    collected = tmp_path / "a.json"
+    shown = json.loads(run(*arguments, "--no-run", "--collect", collected, "--json").stdout)
+    assert [(row["cell"], row["n"]) for row in shown["rows"] if row["n"]] == [("grad-ibp", 1)]
+    assert len(json.loads(collected.read_text())["results"]) == 1
+    assert not list((tmp_path / "toy").glob("*seed1"))
+    refused = run(*arguments, "--no-run", "--limit", 4)
+    assert refused.exit_code == 2
+    assert "leave --limit out" in refused.stderr
+
+
 def test_settings_are_chosen_on_images_kept_out_of_training(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

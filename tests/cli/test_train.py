@@ -78,6 +78,7 @@ def test_every_option_reaches_training(run: Run, work: Any, tmp_path: Path) -> N
         ('loss = "natural"', ["--set", "loss=sabr"], "sabr"),
         ('[recipe]\nloss = "natural"', [], "natural"),
         ('[recipe]\nloss = "natural"', ["--loss", "sabr"], "sabr"),
+        ("", ["--loss", "natural", "--set", "loss=sabr"], "sabr"),
     ],
 )
 def test_the_loss_comes_from_the_command_line_or_the_file(
@@ -194,6 +195,15 @@ def test_a_plan_says_where_each_value_comes_from(run: Run, tmp_path: Path) -> No
     inner = {"popsize": (8, "file"), "l1": (0.25, "command line"), "generations": (40, "environment")}
     inner |= {"batch_size": (64, "recipe")}
     assert {name: (plan["recipe"][name], sources[f"recipe.{name}"]) for name in inner} == inner
+
+
+def test_a_plan_names_the_source_of_the_loss_that_counts(run: Run) -> None:
+    result = run(
+        "train", "--problem", "tests.problem.toys:Blobs", "--set", "loss=sabr", "--dry-run", "--json",
+        env={"GLS_ES_TRAIN_LOSS": "natural"},
+    )  # fmt: skip
+    plan = json.loads(result.stdout)
+    assert (plan["recipe"]["loss"], plan["sources"]["recipe.loss"]) == ("sabr", "command line")
 
 
 def test_the_settings_of_a_run_make_the_same_run_again(run: Run, tmp_path: Path) -> None:
