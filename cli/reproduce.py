@@ -114,6 +114,7 @@ def reproduce(ctx: click.Context, /, table: str | None, **options: Any) -> int:
     if options["no_run"]:
         _check_no_run(ctx)
         plan, outcome = experiments.read_plan(chosen, folder), experiments.Outcome()
+        names = names if options["cells"] else ()  # without a choice, those that have a result
     else:
         plan, outcome = _run(chosen, folder, options, session, console)
     found = experiments.read_results(folder)
