@@ -221,7 +221,12 @@ def output_options(command: F) -> F:
             raise click.UsageError("--quiet and --verbose contradict each other; leave one out", ctx)
 
     quiet = click.option(
-        "-q", "--quiet", is_flag=True, expose_value=False, callback=remember, help="Nothing on standard error but errors."
+        "-q",
+        "--quiet",
+        is_flag=True,
+        expose_value=False,
+        callback=remember,
+        help="Nothing on standard error but errors.",
     )
     verbose = click.option(
         "-v",

@@ -31,7 +31,8 @@ from .session import Session
 def report(session: Session, /, runs: tuple[Path, ...], **options: Any) -> None:
     """Write one self-contained HTML file about the runs in RUN...: curves, verdicts, images, settings.
 
-    Verdicts are those of every file that `gls-es certify --out RUN/NAME.jsonl` wrote into the run's folder.
+    Verdicts are those of every file that `gls-es certify --out RUN/NAME.jsonl` wrote into the run's folder. The folders
+    of single runs that `gls-es reproduce` leaves are taken, too.
     """
     options["out"] = out = options["out"] or runs[0] / "report.html"
     check_folders(options, "out")

@@ -49,7 +49,7 @@ class RunData:
     """A run as its folder tells it.
 
     Attributes:
-        path: the folder.
+        path: the folder of its training.
         name: what it is called in the report.
         config: its settings.
         rows: its log, a row per generation.
@@ -76,27 +76,35 @@ def read_runs(folders: Sequence[str | Path]) -> list[RunData]:
     """
     runs = [read_run(folder) for folder in folders]
     count = Counter(run.name for run in runs)
-    return [replace(run, name="/".join(run.path.resolve().parts[-2:])) if count[run.name] > 1 else run for run in runs]
+    longer = ["/".join(Path(folder).resolve().parts[-2:]) for folder in folders]
+    return [replace(run, name=name) if count[run.name] > 1 else run for run, name in zip(runs, longer, strict=True)]
 
 
 def read_run(folder: str | Path) -> RunData:
     """The run in ``folder``: config.toml, metrics.jsonl, and every records file (``gls-es certify --out``) beside them.
 
+    A folder of ``gls-es reproduce`` holds its training in a folder of its own, and the records beside that.
+
     Raises:
         DataError: there is no run, or one of its files is damaged.
     """
-    path = Path(folder)
-    config = path / "config.toml"
+    given = Path(folder)
+    path = given / "run" if (given / "run" / _CONFIG).is_file() else given
+    config = path / _CONFIG
     if not config.is_file():
-        why = "it has no config.toml" if path.is_dir() else "there is no such folder"
-        raise DataError(f"{path}: not a run folder ({why}); name the folder that gls-es train --out made.")
+        why = f"it has no {_CONFIG}" if given.is_dir() else "there is no such folder"
+        raise DataError(f"{given}: not a run folder ({why}); name the folder that gls-es train --out made.")
     try:
         settings = tomllib.loads(config.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(f"{config}: cannot be read ({error}).") from error
-    records = [_records(file) for file in sorted(path.glob("*.jsonl")) if file.name != "metrics.jsonl"]
+    files = [file for place in dict.fromkeys((given, path)) for file in sorted(place.glob("*.jsonl"))]
+    records = [_records(file) for file in files if file.name != "metrics.jsonl"]
     kept = sorted((found for found in records if found is not None), key=lambda found: found.eps)
-    return RunData(path, path.resolve().name, settings, tuple(_rows(path / "metrics.jsonl")), tuple(kept))
+    return RunData(path, given.resolve().name, settings, tuple(_rows(path / "metrics.jsonl")), tuple(kept))
+
+
+_CONFIG = "config.toml"
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:

@@ -17,8 +17,9 @@ from gls_es.network import Network
 
 
 @pytest.fixture
-def run() -> Callable[..., Result]:
+def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     """``run("certify", path, "--json")``: the result of the command line, with stdout and stderr apart."""
+    monkeypatch.delenv("COLUMNS", raising=False)  # set by pytest-xdist
     runner = CliRunner()
     return lambda *arguments, **extra: runner.invoke(app, [str(argument) for argument in arguments], **extra)
 

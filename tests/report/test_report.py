@@ -110,6 +110,17 @@ def test_runs_of_one_name_are_told_apart(tmp_path: Path) -> None:
     assert [run.name for run in runs] == ["a/run", "b/run", "c"]
 
 
+def test_a_run_of_a_table_has_its_records_beside_its_training(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        job = tmp_path / f"cell-seed{seed}"
+        written = write_run(job / "run")
+        (written / f"verdicts-{EPS}.jsonl").rename(job / "verdicts.jsonl")
+    runs = read_runs([tmp_path / "cell-seed0", tmp_path / "cell-seed1"])
+    assert [run.name for run in runs] == ["cell-seed0", "cell-seed1"]
+    assert [len(run.records) for run in runs] == [1, 1]
+    assert all((run.path / "metrics.jsonl").is_file() for run in runs)
+
+
 def test_what_a_run_is_called_cannot_write_into_the_page(tmp_path: Path) -> None:
     text = render([read_run(write_run(tmp_path / "x", title="<script>alert(1)</script>"))])
     assert "<script" not in text
