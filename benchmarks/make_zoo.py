@@ -26,7 +26,7 @@ def main(folder: str, name: str) -> None:
     entry = gls_es.zoo.Entry(
         name=name,
         sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
-        made_by=result["command"].partition(" --out")[0],
+        made_by=result["command"].rpartition(" && gls-es certify ")[0].replace(" --out RUN", ""),
         eps=result["eps"],
         images=summary["n"],
         natural=round(summary["natural_accuracy"], 4),

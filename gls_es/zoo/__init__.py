@@ -23,7 +23,7 @@ class Entry:
     Attributes:
         name: what follows ``zoo:``.
         sha256: digest of its file.
-        made_by: the command that trained it.
+        made_by: the command that trained it; two, joined by &&, if it goes on from another run.
         eps: the radius of the numbers, in pixel units.
         images: how many test images they are of, the first ones.
         natural: natural accuracy, a fraction.
@@ -69,6 +69,9 @@ _ALL = (
 ENTRIES: dict[str, Entry] = {entry.name: entry for entry in _ALL}
 """Every network by name."""
 
+_SYNONYMS = {"mnist-cnn3-small": "mnist-cnn3"}
+"""Names after the published architectures: CNN3-small is CTBench's cnn_3layer_small."""
+
 
 def located(checkpoint: str | Path) -> Path:
     """The path of a checkpoint: of a zoo network if it is named ``zoo:NAME``, else what was given.
@@ -80,7 +83,7 @@ def located(checkpoint: str | Path) -> Path:
     if not str(checkpoint).startswith(PREFIX):
         return Path(checkpoint)
     name = str(checkpoint).removeprefix(PREFIX)
-    entry = ENTRIES.get(name)
+    entry = ENTRIES.get(_SYNONYMS.get(name, name))
     if entry is None:
         raise ConfigError(f"the zoo has no network {name!r}: {question(name, ENTRIES)}it has {', '.join(ENTRIES)}.")
     try:

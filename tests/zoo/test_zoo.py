@@ -28,6 +28,10 @@ def test_a_certificate_works_at_once() -> None:
     assert report.certified_accuracy > entry.certified - 0.2
 
 
+def test_an_architecture_s_published_name_is_taken() -> None:
+    assert zoo.located("zoo:mnist-cnn3-small") == zoo.located("zoo:mnist-cnn3")
+
+
 def test_unknown_names_are_refused_with_the_closest() -> None:
     with pytest.raises(ConfigError, match="did you mean 'digits-cnn3'"):
         zoo.located("zoo:digit-cnn3")
