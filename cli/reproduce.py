@@ -42,7 +42,8 @@ DURATION = DurationType()
 @click.argument("table", required=False)
 @click.option(
     "--only", "cells", multiple=True, metavar="CELL",
-    help="A cell of the table, with * for anything; may be repeated; also runs what they start from.",
+    help="A cell of the table, with * for anything; may be repeated; also runs what they start from. By default the "
+    "paper's comparison and the baselines.",
 )  # fmt: skip
 @click.option("--list", "listed", is_flag=True, help="Print the cells of TABLE, and run nothing.")
 @click.option("--seeds", type=click.IntRange(1, 1000), help="Runs per cell; by default 3.")
@@ -50,7 +51,8 @@ DURATION = DurationType()
 @click.option(
     "--budget",
     type=DURATION,
-    help="Training time, about: 3/4 of it are shared equally by all runs, 30m or 2h say. Certification comes on top.",
+    help="Time for everything, about: 30m or 2h, say. 3/4 are shared by all trainings; seeds, baselines and images "
+    "that do not fit are left out.",
 )
 @click.option(
     "--train-time", type=DURATION, help="Planned training of each run instead; by default as the table's recipes say."
@@ -86,6 +88,8 @@ DURATION = DurationType()
 def reproduce(ctx: click.Context, /, table: str | None, **options: Any) -> int:
     """Run TABLE's cells, what is missing of them, and print mean, deviation and n beside the published numbers.
 
+    Those are the paper's comparison and the baselines; --list also shows further ones, which run if --only names them.
+
     Without TABLE the tables are listed. A run that was stopped goes on; several processes may share one folder. Options
     of the runs that are not given are as in the folder's plan.json, once it is there. A run that fails does not stop
     the others; the exit code is 1 then.
@@ -106,7 +110,7 @@ def reproduce(ctx: click.Context, /, table: str | None, **options: Any) -> int:
     chosen = experiments.TABLES[table]
     names = chosen.chosen(options["cells"])
     if options["listed"]:
-        _list_cells(chosen, names, session)
+        _list_cells(chosen, names if options["cells"] else chosen.cell_names, session)
         return 0
     check_folders(options, "markdown", "collect")
     folder: Path = options["out"] / table
@@ -118,7 +122,8 @@ def reproduce(ctx: click.Context, /, table: str | None, **options: Any) -> int:
     else:
         plan, outcome = _run(chosen, folder, options, session, console)
     found = experiments.read_results(folder)
-    rows = [row for row in experiments.aggregate(chosen, found) if row.n or row.cell.name in names]
+    planned = set(names) & plan.generations.keys()
+    rows = [row for row in experiments.aggregate(chosen, found) if row.n or row.cell.name in planned]
     if options["markdown"] is not None:
         write_text(options["markdown"], experiments.markdown(chosen, plan, rows))
     if options["collect"] is not None:
@@ -212,15 +217,16 @@ def _list_cells(table: Any, names: Any, session: Session) -> None:
 
     cells = [table.cell(name) for name in names]
     if session.json:
-        fields = ("name", "searcher", "method", "start", "settings")
+        fields = ("name", "searcher", "method", "start", "kind", "settings")
         print_json({"table": table.name, "cells": [{name: getattr(c, name) for name in fields} for c in cells]})
         return
     shown = plain_table()
-    for name in ("cell", "searcher", "method", "starts from", "settings over the problem's recipe"):
+    for name in ("cell", "kind", "searcher", "method", "starts from", "settings over the problem's recipe"):
         shown.add_column(name)
     for cell in cells:
         settings = ", ".join(f"{name}={value}" for name, value in cell.settings.items())
-        shown.add_row(*map(Text, (cell.name, cell.searcher, cell.method, cell.start or "-", settings or "-")))
+        about = (cell.name, cell.kind, cell.searcher, cell.method, cell.start or "-", settings or "-")
+        shown.add_row(*map(Text, about))
     show(shown)
 
 

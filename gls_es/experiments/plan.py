@@ -15,6 +15,7 @@ from torch import Tensor
 
 from gls_es.errors import BusyError, ConfigError, DataError
 from gls_es.experiments.budget import brief_weights, generation_seconds
+from gls_es.experiments.fitting import Extent, fitted
 from gls_es.experiments.tables import Cell, Table
 from gls_es.problem import CertifiedTrainingProblem
 from gls_es.recipe import Recipe
@@ -24,8 +25,6 @@ from gls_es.training.atomic import write_atomically
 from gls_es.training.lock import FolderLock
 from gls_es.training.settings import check_device, stretched
 
-TRAINING_SHARE = 0.75
-"""The part of a budget that training gets; certification takes the rest, or more: nothing cuts it short."""
 SEEDS = 3
 """Runs per cell of a new plan, if nothing is said."""
 PLAN = "plan.json"
@@ -113,11 +112,13 @@ def make_plan(
     Args:
         table: what is compared.
         folder: where the table's results go.
-        cells: names of cells, in which * stands for anything, also those that they start from; none means all.
+        cells: names of cells, in which * stands for anything, also those that they start from; none means the
+            comparison and the baselines.
         seeds: runs per cell, with seeds 0, 1, .... This and the next ones: None: as the plan in the folder says, or,
             if it is new, as :class:`Plan` does, with :data:`SEEDS` seeds.
         limit: images to certify.
-        budget: seconds of which training gets :data:`TRAINING_SHARE`, divided equally over the runs.
+        budget: seconds for all of it, about. What is not said otherwise is cut to fit, see
+            :func:`gls_es.experiments.fitting.fitted`.
         train_seconds: seconds of training per run instead.
         timeout: seconds that the search of certification may take for one image.
         validation: certify images kept out of training instead of test images, of this many.
@@ -132,8 +133,13 @@ def make_plan(
         DataError: the plan in the folder cannot be read, or the problem's data are not there.
     """
     wanted = _Wanted(seeds, limit, budget, train_seconds, timeout, validation, _plain(settings or {}))
-    making = _Making(table, folder / PLAN, table.chosen(cells), wanted, data_root, device, say)
+    wanted.check()
+    extent = _extent(table, folder, cells, wanted)
+    chosen = table.chosen(cells) if extent is None else extent.cells
+    making = _Making(table, folder / PLAN, chosen, wanted, extent, data_root, device, say)
     making.check()
+    if extent is not None:
+        say(f"{wanted.budget:g} s are enough for {extent}")
     if not keep:
         return making.completed(making.begun())
     folder.mkdir(parents=True, exist_ok=True)
@@ -162,14 +168,31 @@ class _Wanted:
         if self.budget is not None and self.train_seconds is not None:
             raise ConfigError("give --budget or --train-time, not both.")
 
-    def given(self, runs: int) -> dict[str, Any]:
-        """The fields of a plan that were given; a budget is divided over so many runs."""
-        seconds = self.train_seconds if self.budget is None else TRAINING_SHARE * self.budget / runs
+    def given(self, extent: Extent | None) -> dict[str, Any]:
+        """The fields of a plan that were given; the extent is what a budget comes to."""
+        seconds = self.train_seconds if extent is None else extent.train_seconds
         found = {
             "limit": self.limit, "train_seconds": seconds, "timeout": self.timeout, "validation": self.validation,
             "settings": self.settings or None,
         }  # fmt: skip
         return {name: value for name, value in found.items() if value is not None}
+
+
+def _extent(table: Table, folder: Path, cells: Sequence[str], wanted: _Wanted) -> Extent | None:
+    """What a budget comes to, if there is one; what was said or planned before is not cut."""
+    if wanted.budget is None:
+        return None
+    known = read_plan(table, folder) if (folder / PLAN).exists() else None
+    extent = fitted(
+        table, table.chosen(cells), budget=wanted.budget, seeds=wanted.seeds or _seeds(known),
+        fewer_seeds=known is None and wanted.seeds is None, fewer_cells=not cells,
+    )  # fmt: skip
+    limit = wanted.limit if known is None else known.limit
+    return extent if limit is None else dataclasses.replace(extent, limit=limit)
+
+
+def _seeds(known: Plan | None) -> int:
+    return SEEDS if known is None else len(known.seeds)
 
 
 @dataclass(frozen=True)
@@ -180,6 +203,7 @@ class _Making:
     path: Path
     cells: tuple[str, ...]
     wanted: _Wanted
+    extent: Extent | None
     data_root: str | Path | None
     device: str
     say: Callable[[str], None]
@@ -187,7 +211,6 @@ class _Making:
 
     def check(self) -> None:
         """Refuse, before a folder is made or time is measured, whatever would be refused later."""
-        self.wanted.check()
         plan = self.begun()
         for name in self.cells:
             plan.recipe(self.table, self.table.cell(name))
@@ -197,10 +220,11 @@ class _Making:
     def begun(self) -> Plan:
         """The plan in the folder with more seeds if wanted, or a new one without cells."""
         known = read_plan(self.table, self.path.parent) if self.path.exists() else None
-        seeds = self.wanted.seeds or (SEEDS if known is None else len(known.seeds))
-        given = self.wanted.given(len(self.cells) * seeds)
+        seeds = (self.wanted.seeds or _seeds(known)) if self.extent is None else self.extent.seeds
+        given = self.wanted.given(self.extent)
         if known is None:
-            plan = Plan(self.table.name, tuple(range(seeds)), **given)
+            fit = {} if self.extent is None else {"limit": self.extent.limit}
+            plan = Plan(self.table.name, tuple(range(seeds)), **(fit | given))
         else:
             self._compare(known, given)
             plan = dataclasses.replace(known, seeds=tuple(range(max(seeds, len(known.seeds)))))

@@ -40,6 +40,7 @@ class Cell:
             generations of the whole recipe's number, and keep their share when a run is longer or shorter.
         published: the paper's numbers, if known.
         start: name of the cell whose result, of the same seed, gives the initial weights; empty for random ones.
+        kind: "comparison", "baseline", or "further" for what is run only if it is named.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Cell:
     settings: Mapping[str, Any] = field(default_factory=dict)
     published: Published = Published()
     start: str = ""
+    kind: str = "comparison"
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ class Table:
         """The names of the cells that any of the patterns fits, and of the cells that they start from, in order.
 
         Args:
-            patterns: names, in which * stands for anything; none means all.
+            patterns: names, in which * stands for anything; none means all but those of the kind "further".
 
         Raises:
             ConfigError: a pattern fits nothing.
@@ -91,7 +93,8 @@ class Table:
         for pattern in patterns:
             if not fnmatch.filter(self.cell_names, pattern):
                 raise self._no_cell(pattern)
-        names = {name for pattern in (patterns or ("*",)) for name in fnmatch.filter(self.cell_names, pattern)}
+        usual = [cell.name for cell in self.cells if cell.kind != "further"]
+        names = {name for pattern in patterns for name in fnmatch.filter(self.cell_names, pattern)} or set(usual)
         names |= {self.cell(name).start for name in names} - {""}
         return tuple(name for name in self.cell_names if name in names)
 
@@ -109,6 +112,7 @@ class Table:
 
 SEARCHERS = ("grad", "rgs", "pgpe")
 METHODS = ("ibp", "crown-ibp", "crown-unstable", "crown")
+_KINDS = {"crown-unstable": "further"}
 
 
 SHORT: Mapping[str, Mapping[str, Any]] = {
@@ -160,21 +164,24 @@ FROM_START: Mapping[str, Any] = {
 def _comparison(
     published: Mapping[str, Published], settings: Mapping[str, Mapping[str, Any]] | None = None
 ) -> tuple[Cell, ...]:
-    """The paper's comparison: every searcher with every relaxation, from the start and on from gradients on intervals.
+    """The paper's comparison, every searcher with every relaxation, and the baselines.
 
-    Then the baselines. ``settings`` are those of a searcher, or of one cell over them.
+    Further cells: a relaxation of ours, and everything on from gradients on intervals. ``settings`` are those of a
+    searcher, or of one cell over them.
     """
     given = settings or {}
     pairs = [(searcher, method, f"{searcher}-{method}") for searcher in SEARCHERS for method in METHODS]
-    cells = [Cell(name, searcher, method, _merged(given, searcher, name)) for searcher, method, name in pairs]
+    cells = [
+        Cell(name, searcher, method, _merged(given, searcher, name), kind=_KINDS.get(method, "comparison"))
+        for searcher, method, name in pairs
+    ]
     for searcher, method, pair in pairs:
         name = f"{pair}-from-ibp"
         own = {**_merged(given, searcher), **FROM_START, **given.get(name, {})}
-        cells.append(Cell(name, searcher, method, own, start=START))
-    cells += [
-        Cell(f"grad-{loss}", "grad", "ibp", {**_merged(given, "grad", f"grad-{loss}"), "loss": loss})
-        for loss in BASELINES
-    ]
+        cells.append(Cell(name, searcher, method, own, start=START, kind="further"))
+    for loss in BASELINES:
+        own = {**_merged(given, "grad", f"grad-{loss}"), "loss": loss}
+        cells.append(Cell(f"grad-{loss}", "grad", "ibp", own, kind="baseline"))
     return tuple(replace(cell, published=published.get(cell.name, Published())) for cell in cells)
 
 

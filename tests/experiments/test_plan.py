@@ -12,7 +12,8 @@ from gls_es.errors import ConfigError, DataError
 from gls_es.experiments import TABLES, Cell, Table, budget, make_plan
 from gls_es.experiments import plan as plan_module
 from gls_es.experiments.budget import BRIEF, brief_weights, generation_seconds, phases
-from gls_es.experiments.tables import SEARCHERS, SHORT, Published
+from gls_es.experiments.fitting import FEWEST_IMAGES, MOST_IMAGES, SHORTEST, TRAINING_SHARE, Extent, fitted
+from gls_es.experiments.tables import BASELINES, SEARCHERS, SHORT, Published
 from gls_es.problems.digits import DigitsCNN3
 from gls_es.recipe import Recipe
 from gls_es.training.lock import FolderLock
@@ -80,9 +81,44 @@ def test_a_budget_is_shared_by_all_runs_and_fills_their_time(tmp_path: Path, mon
     cost = {"grad": 0.5, "pgpe": 2.0}
     monkeypatch.setattr(plan_module, "generation_seconds", lambda _problem, searcher, _recipe, center: cost[searcher])
     plan = make_plan(TOY, tmp_path, seeds=3, limit=4, budget=800.0)
-    assert plan.train_seconds == pytest.approx(800 * plan_module.TRAINING_SHARE / 6)
+    assert plan.train_seconds == pytest.approx(800 * TRAINING_SHARE / 6)
     assert plan.generations == {"grad-ibp": 200, "pgpe-ibp": 50}  # 100 s each
     assert json.loads((tmp_path / "plan.json").read_text())["generation_seconds"] == {"grad-ibp": 0.5, "pgpe-ibp": 2.0}
+
+
+def test_a_short_budget_leaves_out_seeds_then_baselines_and_images() -> None:
+    table = TABLES["mnist-0.1"]
+    cells = table.chosen([])
+
+    def extent(seconds: float, **options: bool) -> Extent:
+        return fitted(table, cells, budget=seconds, seeds=3, **{"fewer_seeds": True, "fewer_cells": True, **options})
+
+    plenty = extent(36_000.0)
+    assert (plenty.cells, plenty.seeds, plenty.limit) == (cells, 3, MOST_IMAGES)
+    half_an_hour = extent(1_800.0)
+    assert (half_an_hour.cells, half_an_hour.seeds) == (cells, 3)
+    assert FEWEST_IMAGES < half_an_hour.limit < MOST_IMAGES
+    tight = extent(800.0)
+    assert (tight.cells, tight.seeds) == (cells, 2)
+    assert tight.train_seconds >= SHORTEST
+    tightest = extent(300.0)
+    assert (set(cells) - set(tightest.cells), tightest.seeds) == ({f"grad-{loss}" for loss in BASELINES}, 1)
+    assert extent(300.0, fewer_seeds=False, fewer_cells=False).runs == 3 * len(cells)
+    for found, seconds in ((plenty, 36_000.0), (half_an_hour, 1_800.0), (tight, 800.0), (tightest, 300.0)):
+        assert found.runs * found.train_seconds == pytest.approx(TRAINING_SHARE * seconds)
+
+
+def test_a_budget_goes_on_as_it_was_fitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan_module, "generation_seconds", lambda _problem, _searcher, _recipe, center: 1.0)
+    said: list[str] = []
+    baseline = Cell("grad-natural", "grad", "ibp", {"generations": 2, "loss": "natural"}, kind="baseline")
+    table = replace(TOY, cells=(*TOY.cells, baseline))
+    first = make_plan(table, tmp_path, budget=60.0, say=said.append)
+    assert (first.seeds, first.limit, set(first.generations)) == ((0,), 150, {"grad-ibp", "pgpe-ibp"})
+    assert said[0] == "60 s are enough for 2 runs (2 cells, 1 seed), 22.5 s of training and 150 images each"
+    assert make_plan(table, tmp_path, budget=60.0) == first
+    everything = make_plan(table, tmp_path / "all", cells=["*"], seeds=2, limit=7, budget=60.0)
+    assert (everything.seeds, everything.limit, len(everything.generations)) == ((0, 1), 7, 3)
 
 
 def test_what_is_not_said_is_as_in_the_plan(tmp_path: Path) -> None:
@@ -160,7 +196,9 @@ def test_patterns_choose_cells_and_bring_their_starts() -> None:
     table = TABLES["mnist-0.1"]
     assert table.chosen(["pgpe-crown*"])[0] == "grad-ibp"  # where one of them starts
     assert {"pgpe-crown", "pgpe-crown-ibp", "pgpe-crown-from-ibp"} < set(table.chosen(["pgpe-crown*"]))
-    assert table.chosen([]) == table.cell_names
+    assert table.chosen(["*"]) == table.cell_names
+    usual = {f"{searcher}-{method}" for searcher in SEARCHERS for method in ("ibp", "crown-ibp", "crown")}
+    assert set(table.chosen([])) == usual | {f"grad-{loss}" for loss in BASELINES}
     with pytest.raises(ConfigError, match="no cell 'adam-"):
         table.chosen(["grad-*", "adam-*"])
 
