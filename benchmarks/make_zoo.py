@@ -20,6 +20,8 @@ def main(folder: str, name: str) -> None:
     content = load_checkpoint(Path(folder) / "run" / "checkpoint.pt")
     kept = {key: value for key, value in content.items() if key not in ("searcher_state", "digest", "average")}
     kept["problem_args"] = {key: value for key, value in kept["problem_args"].items() if key != "data_root"}
+    if kept["init"] is not None:  # as the entry's command calls it, not where it lay
+        kept["init"] = f"START/checkpoint.pt@{kept['init'].rpartition('@')[2]}"
     path = Path(gls_es.zoo.__file__).with_name(f"{name}.pt")
     save_checkpoint(path, kept)
     summary = result["certification"]

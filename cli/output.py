@@ -58,6 +58,13 @@ def percent(fraction: float | None) -> str:
     return "-" if fraction is None else f"{100 * fraction:.1f} %"
 
 
+def radius(eps: float) -> str:
+    """0.1, or 8/255 where that is shorter."""
+    short = f"{eps:.3g}"
+    steps = round(255 * eps)
+    return f"{steps}/255" if float(short) != eps and abs(eps - steps / 255) < 1e-12 else f"{eps:.4g}"
+
+
 def prepare_libraries(session: Session) -> None:
     """Send what libraries log to standard error, as much as the session asks for; call it before evotorch is imported.
 

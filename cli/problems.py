@@ -93,14 +93,9 @@ def _cell(key: str, row: dict[str, Any]) -> str:
     if key == "data":
         return f"{value} (missing)" if row["data_missing"] else str(value)
     if key == "radii":
-        return ", ".join(map(_radius, value))
+        from .output import radius
+
+        return ", ".join(map(radius, value))
     if key == "seconds":
         return " / ".join(f"{seconds:.2g}" if seconds < 100 else f"{seconds:.0f}" for seconds in value.values())
     return f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def _radius(eps: float) -> str:
-    """0.1, or 8/255 where that is shorter."""
-    short = f"{eps:.3g}"
-    steps = round(255 * eps)
-    return f"{steps}/255" if float(short) != eps and abs(eps - steps / 255) < 1e-12 else f"{eps:.4g}"

@@ -44,12 +44,12 @@ def zoo(session: Session) -> None:
 
 def _table(rows: list[dict[str, Any]]) -> Any:
 
-    from .output import percent, plain_table
+    from .output import percent, plain_table, radius
 
     table = plain_table()
     for column in ("network", "eps", "images", "natural", "certified"):
         table.add_column(column, justify="left" if column == "network" else "right")
     for row in rows:
         accuracies = (percent(row["natural_accuracy"]), percent(row["certified_accuracy"]))
-        table.add_row(row["name"], f"{row['eps']:.4g}", str(row["images"]), *accuracies)
+        table.add_row(row["name"], radius(row["eps"]), str(row["images"]), *accuracies)
     return table

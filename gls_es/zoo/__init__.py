@@ -44,6 +44,10 @@ class Entry:
         return Path(__file__).with_name(f"{self.name}.pt")
 
 
+_GO_ON = (
+    "--set average_decay=0.998 --set batch_size=128 --set center_learning_rate=0.0005 --set natural_until=0 "
+    "--set natural_weight_start=0.0 --set ramp_until=0 --init START/checkpoint.pt"
+)
 _ALL = (
     Entry(
         name="digits-cnn3",
@@ -63,6 +67,28 @@ _ALL = (
         images=1000,
         natural=0.959,
         certified=0.911,
+    ),
+    Entry(
+        name="mnist-cnn3-0.3",
+        sha256="5805798c3ead4e86229e42a8ca7ff040639bd26f1f7ed3c0d94c2e3925da7239",
+        made_by="gls-es train --problem mnist-cnn3 --searcher grad --method ibp --eps 0.3 --seed 0 --generations 3700 "
+        "--set batch_size=128 --out START && gls-es train --problem mnist-cnn3 --searcher grad --method ibp --eps 0.3 "
+        f"--seed 0 --generations 3340 {_GO_ON}",
+        eps=0.3,
+        images=1000,
+        natural=0.911,
+        certified=0.746,
+    ),
+    Entry(
+        name="cifar-cnn3-8",
+        sha256="4ca85e9556c12ac28515413ad96a3e3ebc132c311832624933f2821ceef7fc40",
+        made_by="gls-es train --problem cifar-cnn3 --searcher grad --method ibp --eps 8/255 --seed 0 --generations "
+        "1584 --set batch_size=128 --out START && gls-es train --problem cifar-cnn3 --searcher grad --method ibp "
+        f"--eps 8/255 --seed 0 --generations 2052 {_GO_ON}",
+        eps=8 / 255,
+        images=1000,
+        natural=0.331,
+        certified=0.252,
     ),
 )
 
