@@ -145,7 +145,7 @@ def _check_no_run(ctx: click.Context) -> None:
             raise ConfigError(f"--no-run shows what is there, as it was planned; leave {param.opts[0]} out.")
 
 
-_OF_RUNS = ("seeds", "limit", "budget", "train_time", "timeout", "validation", "settings", "dry_run", "device", "data")
+_OF_RUNS = ("seeds", "limit", "budget", "train_time", "timeout", "validation", "settings", "dry_run")
 
 
 def _run(table: Any, folder: Path, options: dict[str, Any], session: Session, console: Any) -> tuple[Any, Any]:
