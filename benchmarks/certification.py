@@ -23,11 +23,11 @@ import torch
 from torch import nn
 
 from gls_es import bounds
+from gls_es.basics.memory import keep_freed_memory
 from gls_es.benchmark.measure import Work, interleaved, machine
 from gls_es.benchmark.peer import PEERS, peer_loops
 from gls_es.benchmark.subject import Subject
 from gls_es.certification import certify, sound_margins
-from gls_es.memory import keep_freed_memory
 from gls_es.network import Network, Normalize
 from gls_es.training import Trained, load_trained
 

@@ -24,9 +24,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
+from gls_es.basics.memory import keep_freed_memory
 from gls_es.benchmark.measure import interleaved, machine
 from gls_es.bounds import Plan
-from gls_es.memory import keep_freed_memory
 
 CASES = {"cnn3-small": (networks.cnn3_small, 8, 16), "cnn3": (networks.cnn3, 1, 16)}
 """Network, members, images."""

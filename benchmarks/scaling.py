@@ -21,12 +21,12 @@ import networks
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from gls_es.basics.memory import keep_freed_memory
 from gls_es.benchmark.measure import interleaved, machine
 from gls_es.benchmark.subject import Subject
 from gls_es.bounds import METHODS, box_margins, entry_box
 from gls_es.bounds.box import Box
-from gls_es.losses import robust_cross_entropy
-from gls_es.memory import keep_freed_memory
+from gls_es.fitness.losses import robust_cross_entropy
 
 BASE = {"members": 4, "batch": 8, "depth": 3, "width": 8}
 VALUES = {

@@ -14,7 +14,7 @@ import click
 from click.shell_completion import CompletionItem
 
 import gls_es
-from gls_es.suggestions import ending
+from gls_es.basics.suggestions import ending
 
 from .session import Session
 

@@ -29,7 +29,7 @@ def doctor(session: Session, /, data: Path | None) -> int:
     from .output import prepare_libraries, print_json, show
 
     prepare_libraries(session)
-    from gls_es.doctor import examine
+    from gls_es.benchmark.doctor import examine
 
     found = examine(data)
     broken = [finding.name for finding in found if finding.health == "broken"]

@@ -70,9 +70,9 @@ def landscape(session: Session, /, checkpoint: Path, **options: Any) -> None:
     check_slips(options["methods"])
     from gls_es import landscape as library
     from gls_es import training
+    from gls_es.basics.threads import whole_operations
     from gls_es.formats import write_text
     from gls_es.landscape.plot import check_format, save_plot
-    from gls_es.threads import whole_operations
 
     if options["plot"] is not None:
         check_format(options["plot"])

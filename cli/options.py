@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
-from gls_es.suggestions import ending
+from gls_es.basics.suggestions import ending
 
 from .session import Session
 
@@ -173,7 +173,7 @@ def problem_option(help_text: str, *, required: bool = False) -> Callable[[F], F
 
     def check(ctx: click.Context, _: click.Parameter, value: str | None) -> str | None:
         if value is not None and not ctx.resilient_parsing:
-            from gls_es import registry
+            from gls_es.problem import registry
 
             registry.check_name(value)
         return value

@@ -33,7 +33,7 @@ def problems(session: Session, data: Path | None) -> None:
     It says whether a problem's data are on this machine, and about how long a generation of its recipes takes (pgpe,
     rgs, grad), from counted operations and the measured speed of one matrix product: right to a factor of about three.
     """
-    from gls_es import registry
+    from gls_es.problem import registry
 
     from .output import messages, prepare_libraries, print_json, show
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
+from gls_es.basics.suggestions import question
 from gls_es.errors import ConfigError
-from gls_es.suggestions import question
 
 from .options import SETTING, config_option, output_options
 from .progress import image_progress

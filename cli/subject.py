@@ -67,7 +67,7 @@ def load_subject(path: Path, *, problem: str | None, data: Path | None) -> Subje
     if kind == ".safetensors":
         weights = formats.load_safetensors(path, problem=problem, data_root=data)
         return Subject(weights, problem, weights.eps, weights.problem, weights.dataset, {})
-    from gls_es import registry
+    from gls_es.problem import registry
 
     model = formats.load_onnx(path)
     made = registry.resolve(problem)(data_root=None if data is None else str(data))

@@ -125,7 +125,7 @@ def train(ctx: click.Context, /, **options: Any) -> None:
 
 def _named(options: Mapping[str, Any]) -> str:
     """What the next command needs where the problem is in a file, whose code runs only if the user names it."""
-    from gls_es.registry import named_by_file
+    from gls_es.problem.registry import named_by_file
 
     problem = options["problem"] or ""
     return f" --problem {problem}" if named_by_file(problem) else ""

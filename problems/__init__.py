@@ -1,1 +1,1 @@
-"""The named problems: network, data, eps and recipe, a few lines each; ``gls_es.registry`` finds them by name."""
+"""The named problems: network, data, eps, recipe, a few lines each; ``gls_es.problem.registry`` finds them."""

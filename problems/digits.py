@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from torch import nn
 
-from gls_es.recipe import Recipe
+from gls_es.problem.recipe import Recipe
 
 from . import nets, recipes
 from .families import CNN3, CNN5, CNN7

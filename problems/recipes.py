@@ -12,7 +12,7 @@ Nothing here was searched for. Expect to gain by tuning, and keep the test image
 
 from __future__ import annotations
 
-from gls_es.recipe import Recipe
+from gls_es.problem.recipe import Recipe
 
 _SMALL = Recipe(learning_rate_end=0.05, evaluate_every=250)
 SMALL: dict[str, Recipe] = {

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from gls_es import bounds
+from gls_es.basics.threads import over_members, whole_operations
 from gls_es.benchmark.measure import Cost, Timing, Work, cost, interleaved, quickest, threads
 from gls_es.benchmark.peer import PeerLoop, peer_loops
 from gls_es.benchmark.plain import PlainLoop
@@ -19,7 +20,6 @@ from gls_es.benchmark.plain_net import PlainNet
 from gls_es.benchmark.subject import Subject
 from gls_es.errors import ConfigError
 from gls_es.fitness import Minibatch, Stage, image_losses, mean_gradient
-from gls_es.threads import over_members, whole_operations
 
 LOOPS = ("plain", "auto_lirpa")
 """The loops over members that there are."""

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from gls_es.basics.threads import workers
 from gls_es.benchmark.measure import matmul_peak
-from gls_es.registry import resolve, shapes
-from gls_es.threads import workers
+from gls_es.problem.registry import resolve, shapes
 
 EFFICIENCY = 0.2
 """Part of a matrix product's speed that bounds reach: 10 % on small networks, 50 % on large ones (performance.md)."""

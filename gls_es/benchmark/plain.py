@@ -18,7 +18,7 @@ from torch import Tensor
 from gls_es.benchmark.plain_net import PlainLayer, PlainNet
 from gls_es.benchmark.windows import Windows, spread, view
 from gls_es.errors import ConfigError
-from gls_es.losses import robust_cross_entropy
+from gls_es.fitness.losses import robust_cross_entropy
 
 METHODS = ("ibp", "crown-ibp", "crown")
 """The relaxations that the plain loop knows."""

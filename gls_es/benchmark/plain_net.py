@@ -10,8 +10,8 @@ from torch import Tensor
 
 from gls_es.benchmark.windows import Windows
 from gls_es.errors import ConfigError
-from gls_es.graph import Constant, Conv, Linear, Node, ReLU, Reshape, Scale, Slice
 from gls_es.network import Network
+from gls_es.network.graph import Constant, Conv, Linear, Node, ReLU, Reshape, Scale, Slice
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,14 @@ from typing import Any
 import torch
 
 from gls_es import bounds
+from gls_es.basics.memory import keep_freed_memory
 from gls_es.benchmark import plain
 from gls_es.benchmark.comparison import Comparison, Sizes
 from gls_es.benchmark.measure import machine, matmul_peak
 from gls_es.benchmark.subject import Subject, population, problem_images
 from gls_es.errors import ConfigError
-from gls_es.memory import keep_freed_memory
 from gls_es.problem import CertifiedTrainingProblem
-from gls_es.registry import registered_name
+from gls_es.problem.registry import registered_name
 
 METHODS = plain.METHODS
 """What is timed if nothing else is asked for."""

@@ -8,10 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gls_es import registry
 from gls_es.errors import ConfigError, DataError, GlsEsError
 from gls_es.network import Network
-from gls_es.problem import CertifiedTrainingProblem
+from gls_es.problem import CertifiedTrainingProblem, registry
 
 SHAPES = ((1, 28, 28), (3, 32, 32), (3, 64, 64), (1, 8, 8))
 """Image shapes to try for a problem whose data are missing: those of the usual data sets."""

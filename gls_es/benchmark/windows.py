@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gls_es.graph import Window
+from gls_es.network.graph import Window
 
 Pair = tuple[int, int]
 

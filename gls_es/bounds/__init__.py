@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from gls_es.basics.suggestions import question
 from gls_es.bounds.best import BEST
 from gls_es.bounds.box import Box
 from gls_es.bounds.crown import CROWN, CROWN_ONE, CROWN_SAME, CROWN_ZERO
@@ -26,7 +27,6 @@ from gls_es.bounds.query import Query, entry_box
 from gls_es.bounds.unstable import CROWN_UNSTABLE
 from gls_es.errors import ConfigError
 from gls_es.network import Network
-from gls_es.suggestions import question
 
 __all__ = [
     "METHODS",

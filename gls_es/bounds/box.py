@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import torch.nn.functional as F
 from torch import Tensor
 
-from gls_es.graph import Window
+from gls_es.network.graph import Window
 
 
 @dataclass

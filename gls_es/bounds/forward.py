@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from gls_es.bounds.query import Query
-from gls_es.graph import ReLU
-from gls_es.layers import propagate
+from gls_es.network.graph import ReLU
+from gls_es.network.layers import propagate
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from gls_es.bounds.patches import Patch
 from gls_es.bounds.plan import channels
 from gls_es.bounds.query import Query
 from gls_es.bounds.step import row_dot
-from gls_es.graph import Add, Conv, Linear, Pool, ReLU, Reshape
+from gls_es.network.graph import Add, Conv, Linear, Pool, ReLU, Reshape
 
 State = Callable[[int], tuple[Tensor, Tensor]]
 """Centre and radius of a node, (G | 1, B, *shape) each, by its index."""

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gls_es.graph import Shape, Window
+from gls_es.network.graph import Shape, Window
 
 Pair = tuple[int, int]
 

@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from gls_es.bounds.patches import Patch
-from gls_es.graph import Add, Conv, Graph, Pool, ReLU, Scale, Shape
+from gls_es.network.graph import Add, Conv, Graph, Pool, ReLU, Scale, Shape
 
 if TYPE_CHECKING:
     from gls_es.bounds.query import Query

@@ -19,9 +19,9 @@ from gls_es.bounds.plan import Plan
 from gls_es.bounds.regions import Regions, regions
 from gls_es.bounds.relaxation import Lines, LowerSlope, enclose
 from gls_es.bounds.transpose import Transposed
-from gls_es.graph import Constant, Graph, Node, ReLU, Reshape, Scale
-from gls_es.layers import ConvLayer, Layer, propagate
 from gls_es.network import Network
+from gls_es.network.graph import Constant, Graph, Node, ReLU, Reshape, Scale
+from gls_es.network.layers import ConvLayer, Layer, propagate
 
 RoundingError = Callable[[Tensor, int], Tensor]
 """The largest error of computed values, from the sums of the absolute values of their terms and how many those are."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
-from gls_es.graph import Add, Constant, Graph, Input, ReLU, Reshape, Scale
+from gls_es.network.graph import Add, Constant, Graph, Input, ReLU, Reshape, Scale
 
 
 @dataclass(frozen=True)

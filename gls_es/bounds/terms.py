@@ -18,8 +18,8 @@ from torch import Tensor
 from gls_es.bounds.forward import Forward
 from gls_es.bounds.nodes import chunks
 from gls_es.bounds.query import Query
-from gls_es.graph import Graph, ReLU
-from gls_es.layers import propagate
+from gls_es.network.graph import Graph, ReLU
+from gls_es.network.layers import propagate
 
 
 def spread(query: Query, forward: Forward, index: int, rows: Tensor | None = None) -> Tensor:

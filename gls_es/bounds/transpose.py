@@ -15,8 +15,8 @@ from torch import Tensor
 from gls_es.bounds.matrix import convolution_matrix, is_small
 from gls_es.bounds.patches import Pair, Patch, to_maps, windows, without_cells
 from gls_es.bounds.product import product
-from gls_es.graph import Shape, Window
-from gls_es.layers import ConvLayer, Dense, Elementwise, population_conv
+from gls_es.network.graph import Shape, Window
+from gls_es.network.layers import ConvLayer, Dense, Elementwise, population_conv
 
 CELL_RATIO = 4.0
 """Maps stay in cells where a convolution on them multiplies at most this many times more numbers than on plain maps."""

@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gls_es.basics.suggestions import question
 from gls_es.certification.attack import AttackOptions
 from gls_es.certification.bab import BUDGET, TIMEOUT, Limits
 from gls_es.certification.execution import DTYPES, in_single_precision
 from gls_es.certification.stages import KNOWN_STAGES, Specification
 from gls_es.errors import ConfigError, DataError
 from gls_es.network import Network
-from gls_es.suggestions import question
 
 
 def resolve_network(source: Any, images: Any) -> tuple[Network, str | None]:

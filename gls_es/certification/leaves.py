@@ -20,8 +20,8 @@ from torch import Tensor
 
 from gls_es.bounds.query import Query
 from gls_es.certification.dual import Balls, Goals, Layers
-from gls_es.graph import ReLU
-from gls_es.layers import propagate
+from gls_es.network.graph import ReLU
+from gls_es.network.layers import propagate
 
 Check = Callable[[int, Tensor], Tensor | None]
 """A confirmed counterexample of an image (its place in the batch) at or beside a float64 point, or None."""

@@ -12,9 +12,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from gls_es.basics.regular import bytes_if_there
 from gls_es.certification.report import VERDICTS, VerdictName
 from gls_es.errors import DataError
-from gls_es.regular import bytes_if_there
 
 FORMAT = 1
 _KIND = "gls-es radii"

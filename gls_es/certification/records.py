@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gls_es.basics.regular import bytes_if_there
 from gls_es.certification.report import REASONS, VERDICTS, Verdict
 from gls_es.errors import DataError
-from gls_es.regular import bytes_if_there
 
 FORMAT = 1
 _KIND = "gls-es certification"

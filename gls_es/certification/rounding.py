@@ -26,8 +26,8 @@ from gls_es.bounds import Plan, method_named
 from gls_es.bounds.box import Box
 from gls_es.bounds.query import Query, entry_box
 from gls_es.errors import ConfigError
-from gls_es.graph import Graph
 from gls_es.network import Network
+from gls_es.network.graph import Graph
 
 _DOUBLE = torch.finfo(torch.float64)
 

@@ -8,10 +8,10 @@ import time
 import torch
 from torch import Tensor
 
+from gls_es.basics.threads import whole_operations
 from gls_es.problem import CertifiedTrainingProblem
-from gls_es.recipe import Recipe
+from gls_es.problem.recipe import Recipe
 from gls_es.searchers.table import build, run_generation
-from gls_es.threads import whole_operations
 from gls_es.training.schedules import Schedule
 from gls_es.training.settings import stretched
 

@@ -18,8 +18,8 @@ from gls_es.experiments.budget import brief_weights, generation_seconds
 from gls_es.experiments.fitting import Extent, fitted
 from gls_es.experiments.tables import Cell, Table
 from gls_es.problem import CertifiedTrainingProblem
-from gls_es.recipe import Recipe
-from gls_es.registry import resolve
+from gls_es.problem.recipe import Recipe
+from gls_es.problem.registry import resolve
 from gls_es.searchers.table import DEFAULTS
 from gls_es.training.atomic import write_atomically
 from gls_es.training.lock import FolderLock

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from gls_es.basics.suggestions import question
 from gls_es.errors import ConfigError
-from gls_es.suggestions import question
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from gls_es.bounds import Plan, box_margins, mixed_crown_ibp
 from gls_es.fitness.loss import Loss
+from gls_es.fitness.losses import robust_cross_entropy
 from gls_es.fitness.minibatch import Minibatch
 from gls_es.fitness.stage import Stage
-from gls_es.losses import robust_cross_entropy
 from gls_es.network import Network
 
 

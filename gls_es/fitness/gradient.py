@@ -7,13 +7,13 @@ import math
 import torch
 from torch import Tensor
 
+from gls_es.basics.threads import each, workers
 from gls_es.bounds import Plan
 from gls_es.bounds.plan import row_size
 from gls_es.fitness.minibatch import Minibatch
 from gls_es.fitness.regularizer import regularization
 from gls_es.fitness.table import active_loss, image_losses
 from gls_es.network import Network
-from gls_es.threads import each, workers
 
 
 def gradient_image_chunk(net: Network, batch: Minibatch, budget: int) -> int:

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from gls_es.basics.seeding import generator
 from gls_es.bounds import Box, entry_box
 from gls_es.fitness.stage import Stage
 from gls_es.network import Network
-from gls_es.seeding import generator
 
 
 @dataclass(frozen=True)

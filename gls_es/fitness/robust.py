@@ -10,8 +10,8 @@ from torch import Tensor
 
 from gls_es.bounds import Plan, box_margins
 from gls_es.fitness.loss import Loss, passes_of_method
+from gls_es.fitness.losses import robust_cross_entropy
 from gls_es.fitness.minibatch import Minibatch
-from gls_es.losses import robust_cross_entropy
 from gls_es.network import Network
 
 

@@ -12,8 +12,8 @@ from torch import Tensor
 from gls_es.bounds import Box, Plan, box_margins, entry_box
 from gls_es.fitness.attack import adversarial_points
 from gls_es.fitness.loss import Loss, by_groups, passes_of_method
+from gls_es.fitness.losses import robust_cross_entropy
 from gls_es.fitness.minibatch import Minibatch, ball
-from gls_es.losses import robust_cross_entropy
 from gls_es.network import Network
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from gls_es.basics.suggestions import question
 from gls_es.bounds import Plan
 from gls_es.errors import ConfigError
 from gls_es.fitness.adversarial import ADVERSARIAL
@@ -17,7 +18,6 @@ from gls_es.fitness.robust import ROBUST
 from gls_es.fitness.sabr import SABR
 from gls_es.fitness.stage import Stage
 from gls_es.network import Network
-from gls_es.suggestions import question
 
 LOSSES: dict[str, Loss] = {x.name: x for x in (ROBUST, NATURAL, ADVERSARIAL, SABR, MTL_IBP, CROWN_IBP_LOSS)}
 """Every loss by the name that ``loss=`` takes."""

@@ -11,8 +11,8 @@ from gls_es.certification import Verdict
 from gls_es.certification.report import count_verdicts, versions, wilson_interval
 from gls_es.errors import DataError
 from gls_es.formats.files import read_file, sha256, write_text
-from gls_es.graph import Add, Conv, Linear, Node, Pool, ReLU, Reshape, Scale
 from gls_es.network import Network
+from gls_es.network.graph import Add, Conv, Linear, Node, Pool, ReLU, Reshape, Scale
 
 
 @dataclass(frozen=True)

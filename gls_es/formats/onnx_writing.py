@@ -21,8 +21,8 @@ from gls_es import __version__
 from gls_es.formats.extras import installed, library
 from gls_es.formats.files import write_file
 from gls_es.formats.runtime import check_same_logits
-from gls_es.graph import Add, BatchNorm, Constant, Conv, Input, Linear, Node, Pool, ReLU, Reshape, Scale, Slice
 from gls_es.network import Network
+from gls_es.network.graph import Add, BatchNorm, Constant, Conv, Input, Linear, Node, Pool, ReLU, Reshape, Scale, Slice
 
 OPSET = 13
 """Operators that every tool of the last years reads; none of those used has changed since in what it computes."""

@@ -15,7 +15,7 @@ from gls_es.errors import FormatError
 from gls_es.formats.extras import library
 from gls_es.formats.files import read_file, sha256, write_file
 from gls_es.network import Network
-from gls_es.registry import resolve
+from gls_es.problem.registry import resolve
 
 if TYPE_CHECKING:
     from gls_es.problem import CertifiedTrainingProblem

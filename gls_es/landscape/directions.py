@@ -10,8 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from gls_es.basics.seeding import generator
 from gls_es.network import Network
-from gls_es.seeding import generator
 
 
 def random_direction(net: Network, center: Tensor, *, seed: int) -> Tensor:

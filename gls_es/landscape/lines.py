@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from gls_es.basics.seeding import generator
+from gls_es.basics.threads import over_members
 from gls_es.fitness import Minibatch, image_losses
 from gls_es.network import Network
-from gls_es.seeding import generator
-from gls_es.threads import over_members
 
 MEMBERS = 256
 """Points evaluated at once, so that memory does not grow with the number of points."""

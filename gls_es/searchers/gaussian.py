@@ -13,8 +13,8 @@ from evotorch.distributions import SeparableGaussian
 from evotorch.optimizers import ClipUp, TorchOptimizer
 from torch import Tensor
 
-from gls_es.seeding import derived_seed, drawn_seed
-from gls_es.threads import each
+from gls_es.basics.seeding import derived_seed, drawn_seed
+from gls_es.basics.threads import each
 
 
 class SeededGaussian(SeparableGaussian):  # type: ignore[misc]

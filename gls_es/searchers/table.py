@@ -13,11 +13,11 @@ from torch import Tensor
 
 from gls_es.errors import ConfigError
 from gls_es.problem import CertifiedTrainingProblem
-from gls_es.recipe import Recipe
+from gls_es.problem.recipe import Recipe
+from gls_es.problem.sharing import cut
 from gls_es.searchers.noise import layer_noise, layer_scale
 from gls_es.searchers.pgpe import with_lean_population
 from gls_es.searchers.rgs import RGS
-from gls_es.sharing import cut
 
 _RANKING = {"raw": "raw", "normalized": "normalized", "ranks": "centered"}
 

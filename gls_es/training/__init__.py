@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gls_es.recipe import Recipe as Recipe
+    from gls_es.problem.recipe import Recipe as Recipe
     from gls_es.training.actors import Actors as Actors
     from gls_es.training.bookkeeping import Bookkeeping as Bookkeeping
     from gls_es.training.loop import TrainingInterrupted as TrainingInterrupted
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _LAZY = {
     "Actors": "gls_es.training.actors",
     "Bookkeeping": "gls_es.training.bookkeeping",
-    "Recipe": "gls_es.recipe",
+    "Recipe": "gls_es.problem.recipe",
     "Trained": "gls_es.training.trained",
     "TrainingInterrupted": "gls_es.training.loop",
     "load_trained": "gls_es.training.trained",

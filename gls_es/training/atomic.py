@@ -12,7 +12,7 @@ import re
 import secrets
 from pathlib import Path
 
-from gls_es.regular import check_regular
+from gls_es.basics.regular import check_regular
 
 _LEFTOVER = re.compile(r"\..+\.\d+\.[0-9a-f]{8}\.tmp")
 

@@ -12,7 +12,7 @@ from evotorch.algorithms.searchalgorithm import SearchAlgorithm
 
 from gls_es.errors import GlsEsError
 from gls_es.problem import CertifiedTrainingProblem
-from gls_es.recipe import Recipe
+from gls_es.problem.recipe import Recipe
 from gls_es.searchers.noise import layer_noise
 from gls_es.searchers.table import finish_generation, mean_loss, set_learning_rate, set_stdev
 from gls_es.training.averaging import Average

@@ -8,13 +8,13 @@ from typing import Any, cast
 
 from evotorch.algorithms.searchalgorithm import SearchAlgorithm
 
+from gls_es.basics.memory import keep_freed_memory
+from gls_es.basics.threads import whole_operations
 from gls_es.errors import ActorError, CheckpointError, ConfigError, TrainingError
-from gls_es.memory import keep_freed_memory
 from gls_es.problem import CertifiedTrainingProblem
-from gls_es.recipe import Recipe
-from gls_es.registry import named_by_file
+from gls_es.problem.recipe import Recipe
+from gls_es.problem.registry import named_by_file
 from gls_es.searchers.table import build, restore_searcher
-from gls_es.threads import whole_operations
 from gls_es.training.actors import Actors, running
 from gls_es.training.arithmetic import float32_products
 from gls_es.training.averaging import Average

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gls_es.fitness import Attack, Stage
-from gls_es.recipe import Recipe
+from gls_es.problem.recipe import Recipe
 
 
 def linear_ramp(step: int, start: int, stop: int) -> float:

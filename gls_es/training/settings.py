@@ -15,10 +15,10 @@ import torch
 
 from gls_es.bounds import method_named
 from gls_es.errors import ConfigError
-from gls_es.options import problem_options, split_overrides
 from gls_es.problem import CertifiedTrainingProblem
-from gls_es.recipe import Recipe
-from gls_es.registry import registered_name, resolve
+from gls_es.problem.options import problem_options, split_overrides
+from gls_es.problem.recipe import Recipe
+from gls_es.problem.registry import registered_name, resolve
 from gls_es.searchers.table import DEFAULTS, SEARCHERS
 from gls_es.training.actors import Actors
 from gls_es.training.bookkeeping import Bookkeeping, needed

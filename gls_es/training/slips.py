@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from gls_es.recipe import Recipe
+from gls_es.problem.recipe import Recipe
 
 
 def check_slips(methods: Iterable[str] = (), overrides: Mapping[str, Any] | None = None) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from gls_es.data import Dataset
 from gls_es.errors import CheckpointError, ConfigError
 from gls_es.network import Network
-from gls_es.registry import named_by_file, resolve
+from gls_es.problem.registry import named_by_file, resolve
 from gls_es.training.checkpoint import load_checkpoint
 from gls_es.zoo import located
 

@@ -10,8 +10,8 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from gls_es.basics.suggestions import question
 from gls_es.errors import CheckpointError, ConfigError
-from gls_es.suggestions import question
 
 PREFIX = "zoo:"
 

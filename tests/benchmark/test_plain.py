@@ -13,7 +13,7 @@ from gls_es.benchmark.plain_net import PlainNet
 from gls_es.benchmark.windows import Windows, spread, view
 from gls_es.errors import ConfigError
 from gls_es.fitness import Minibatch, Stage, mean_gradient
-from gls_es.losses import robust_cross_entropy
+from gls_es.fitness.losses import robust_cross_entropy
 from gls_es.network import Network, Normalize
 from tests.oracles.nets import BY_NAME, randomise
 

@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch import nn
 
-from gls_es import bounds, registry
+from gls_es import bounds
+from gls_es.basics.threads import workers
 from gls_es.benchmark import METHODS, Sizes, benchmark, benchmark_network, comparison, open_problem, runner
 from gls_es.benchmark.subject import Subject, population, problem_images, random_images
 from gls_es.data import Dataset
 from gls_es.errors import ConfigError, DataError
 from gls_es.network import Network
-from gls_es.problem import CertifiedTrainingProblem
-from gls_es.threads import workers
+from gls_es.problem import CertifiedTrainingProblem, registry
 
 TINY = Sizes(threads=2, repeats=1, backward=True, gradient_members=2, matmul=16)
 

@@ -5,7 +5,7 @@ import torch
 
 import gls_es
 from gls_es import bounds
-from gls_es.losses import robust_cross_entropy
+from gls_es.fitness.losses import robust_cross_entropy
 from tests.oracles.api import METHODS, network
 from tests.oracles.digits import IBP_TRAINED
 from tests.oracles.nets import BY_NAME, Case, boxes

@@ -5,7 +5,7 @@ import torch
 
 from gls_es import bounds
 from gls_es.bounds.plan import Plan
-from gls_es.losses import robust_cross_entropy
+from gls_es.fitness.losses import robust_cross_entropy
 from tests.oracles.api import FLOATS, METHODS, TOLERANCE, WITH_REFERENCE, assert_near, network
 from tests.oracles.digits import TRAINED
 from tests.oracles.nets import BY_NAME, ZOO, Case

@@ -6,7 +6,7 @@ import torch
 from gls_es.bounds import Plan, method_named, terms
 from gls_es.bounds.box import Box
 from gls_es.bounds.query import Query, entry_box
-from gls_es.graph import ReLU
+from gls_es.network.graph import ReLU
 from tests.oracles.api import network
 from tests.oracles.nets import BY_NAME
 from tests.oracles.problems import problem

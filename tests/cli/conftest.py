@@ -56,7 +56,7 @@ class Work:
 def work(monkeypatch: pytest.MonkeyPatch) -> Work:
     """Training replaced by a :class:`Work`, whatever the problem is called."""
     work = Work()
-    monkeypatch.setattr("gls_es.registry.check_name", lambda _name: None)
+    monkeypatch.setattr("gls_es.problem.registry.check_name", lambda _name: None)
     for name in ("train", "resume", "plan"):
         monkeypatch.setattr(f"gls_es.training.{name}", getattr(work, name), raising=False)
     return work
@@ -123,6 +123,6 @@ def listed(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         ),
     }
     seconds = {"digits-cnn3": {"pgpe": 0.25, "grad": 120.0}}
-    monkeypatch.setattr("gls_es.registry.available", lambda _root: found)
+    monkeypatch.setattr("gls_es.problem.registry.available", lambda _root: found)
     monkeypatch.setattr("gls_es.benchmark.recipe_seconds", lambda name, speed: seconds.get(name))
     return found

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
-from gls_es.doctor import Finding
+from gls_es.benchmark.doctor import Finding
 
 Run = Callable[..., Result]
 
@@ -22,7 +22,9 @@ def test_a_healthy_installation_ends_with_0(run: Run, tmp_path: Path) -> None:
 
 
 def test_a_broken_one_ends_with_1(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gls_es.doctor.examine", lambda _data: [Finding("torch", "gone", "broken", "install it")])
+    monkeypatch.setattr(
+        "gls_es.benchmark.doctor.examine", lambda _data: [Finding("torch", "gone", "broken", "install it")]
+    )
     result = run("doctor")
     assert result.exit_code == 1
     assert result.stdout.split() == ["BROKEN", "torch", "gone", "(install", "it)"]

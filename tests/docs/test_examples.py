@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 import gls_es
-from gls_es import registry
 from gls_es.certification.identity import network_digest
+from gls_es.problem import registry
 from tests.docs.conftest import TUTORIAL, Tutorial, invoke
 from tests.docs.markdown import ROOT, blocks
 

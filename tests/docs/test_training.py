@@ -7,7 +7,7 @@ import re
 import tomllib
 
 from gls_es.fitness import LOSSES
-from gls_es.recipe import Recipe
+from gls_es.problem.recipe import Recipe
 from tests.docs.markdown import ROOT, blocks, first_column, section
 
 TRAINING = ROOT / "docs" / "training.md"

@@ -14,8 +14,8 @@ from gls_es.experiments import plan as plan_module
 from gls_es.experiments.budget import BRIEF, brief_weights, generation_seconds, phases
 from gls_es.experiments.fitting import FEWEST_IMAGES, MOST_IMAGES, SHORTEST, TRAINING_SHARE, Extent, fitted
 from gls_es.experiments.tables import BASELINES, SEARCHERS, SHORT, Published
+from gls_es.problem.recipe import Recipe
 from gls_es.problems.digits import DigitsCNN3
-from gls_es.recipe import Recipe
 from gls_es.training.lock import FolderLock
 
 TOY = Table(

@@ -12,8 +12,8 @@ from gls_es.bounds import Plan
 from gls_es.errors import ConfigError
 from gls_es.fitness import LOSSES, Attack, image_losses, loss_named, mean_gradient, member_losses
 from gls_es.fitness.attack import adversarial_points
+from gls_es.fitness.losses import robust_cross_entropy
 from gls_es.fitness.sabr import small_boxes
-from gls_es.losses import robust_cross_entropy
 
 from .nets import EPS, IMAGES, members, minibatch, network
 

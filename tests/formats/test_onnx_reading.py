@@ -11,7 +11,7 @@ import torch
 from gls_es.errors import UnsupportedNetworkError
 from gls_es.formats import load_onnx
 from gls_es.formats.runtime import OnnxRuntime
-from gls_es.graph import Linear, Scale
+from gls_es.network.graph import Linear, Scale
 from tests.formats.hand_made import model, node, numbers, saved
 from tests.oracles.nets import BY_NAME
 

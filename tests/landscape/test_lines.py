@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from gls_es.bounds import margins
 from gls_es.fitness import Minibatch, Stage
+from gls_es.fitness.losses import robust_cross_entropy
 from gls_es.landscape import Line, gradient_direction, random_direction
-from gls_es.losses import robust_cross_entropy
 from gls_es.network import Network
 
 

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 import gls_es
-from gls_es.batchnorm import has_statistics, precise_statistics, updated_statistics
 from gls_es.errors import ConfigError
 from gls_es.network import Network
+from gls_es.network.batchnorm import has_statistics, precise_statistics, updated_statistics
 
 
 class Twice(nn.Module):

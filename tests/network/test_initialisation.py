@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from gls_es import bounds
-from gls_es.initialisation import INITIALISATIONS, initialise
 from gls_es.network import Network
+from gls_es.network.initialisation import INITIALISATIONS, initialise
 
 
 def deep(depth: int = 8, width: int = 64) -> nn.Sequential:

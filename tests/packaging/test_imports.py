@@ -19,7 +19,7 @@ LIGHT = {
     "import gls_es": "import gls_es",
     "gls-es --help": "import runpy; sys.argv = ['gls-es', '--help']; runpy.run_module('gls_es', run_name='__main__')",
     "errors": "import gls_es; gls_es.errors.ConfigError",
-    "registry": "import gls_es.registry as registry; registry.names()",
+    "registry": "import gls_es.problem.registry as registry; registry.names()",
     "training package": "import gls_es.training",
 }
 

@@ -6,7 +6,7 @@ import importlib
 from pathlib import PurePosixPath
 
 import gls_es
-from gls_es import registry
+from gls_es.problem import registry
 from tests.packaging.checkout import PYPROJECT, ROOMS, ROOT, sources
 
 SETUPTOOLS = PYPROJECT["tool"]["setuptools"]

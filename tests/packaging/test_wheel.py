@@ -132,7 +132,7 @@ def test_the_command_line_runs_from_the_wheel_alone(unpacked: Path, tmp_path: Pa
 def test_a_named_problem_and_its_data_come_from_the_wheel(unpacked: Path, tmp_path: Path) -> None:
     code = (
         "import gls_es, gls_es.cli.app, gls_es.problems\n"
-        "from gls_es.registry import resolve\n"
+        "from gls_es.problem.registry import resolve\n"
         "problem = resolve('digits-cnn3')(seed=0)\n"
         "print(gls_es.__file__, gls_es.cli.app.__file__, gls_es.problems.__file__, len(problem.data.test))"
     )

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from gls_es import RGS
 from gls_es.fitness import LOSSES, Attack, Stage, member_losses
-from gls_es.initialisation import initialise
-from gls_es.population import PopulationProblem
+from gls_es.network.initialisation import initialise
+from gls_es.problem.population import PopulationProblem
 
 from .toys import Blobs, perceptron
 

@@ -11,8 +11,8 @@ import pytest
 
 from gls_es.data import Split
 from gls_es.errors import ConfigError, DataError
-from gls_es.options import problem_options, split_overrides
-from gls_es.registry import resolve
+from gls_es.problem.options import problem_options, split_overrides
+from gls_es.problem.registry import resolve
 from gls_es.training import TrainingInterrupted, load_trained, plan, resume, train
 from gls_es.training.checkpoint import load_checkpoint
 from tests.problem.toys import TRAIN, Blobs, WideBlobs, options

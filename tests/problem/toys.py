@@ -16,7 +16,7 @@ from gls_es.data import Dataset, Split
 from gls_es.errors import DataError
 from gls_es.network import Normalize
 from gls_es.problem import CertifiedTrainingProblem
-from gls_es.recipe import Recipe
+from gls_es.problem.recipe import Recipe
 
 CLASSES = 3
 TRAIN, TEST = 20, 12

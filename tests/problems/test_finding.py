@@ -8,7 +8,7 @@ import pytest
 
 from gls_es.errors import ConfigError
 from gls_es.problem import CertifiedTrainingProblem
-from gls_es.registry import BUILT_IN, available, names, registered_name, resolve
+from gls_es.problem.registry import BUILT_IN, available, names, registered_name, resolve
 from tests.problem import toys
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -78,7 +78,7 @@ def test_a_script_is_named_by_its_file(tmp_path: Path) -> None:
     path = file(tmp_path)
     with path.open("a") as out:
         out.write("\nif __name__ == '__main__':\n")
-        out.write("    from gls_es.registry import registered_name\n    print(registered_name(Mine))\n")
+        out.write("    from gls_es.problem.registry import registered_name\n    print(registered_name(Mine))\n")
     environment = {"PYTHONPATH": str(ROOT), "EVOTORCH_VERBOSE_LEVEL": "-1"}
     done = subprocess.run([sys.executable, str(path)], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == f"{path}:Mine"

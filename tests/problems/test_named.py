@@ -11,7 +11,7 @@ from torch import nn
 from gls_es.data import Dataset, Split
 from gls_es.errors import ConfigError
 from gls_es.problem import CertifiedTrainingProblem
-from gls_es.registry import BUILT_IN, resolve
+from gls_es.problem.registry import BUILT_IN, resolve
 from gls_es.searchers.table import SEARCHERS, build
 
 NAMES = sorted(BUILT_IN)

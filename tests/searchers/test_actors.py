@@ -12,9 +12,9 @@ from evotorch.algorithms import PGPE
 from torch import Tensor
 
 from gls_es.errors import ConfigError, DataError, TrainingError
-from gls_es.recipe import Recipe
+from gls_es.problem.recipe import Recipe
+from gls_es.problem.sharing import cut, pooled
 from gls_es.searchers.table import build, finish_generation, mean_loss
-from gls_es.sharing import cut, pooled
 from tests.conftest import with_ray
 from tests.problem.toys import Blobs, Marked, Scripted
 

@@ -8,7 +8,7 @@ from evotorch.algorithms.searchalgorithm import SearchAlgorithm
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
-from gls_es.recipe import Recipe
+from gls_es.problem.recipe import Recipe
 from gls_es.searchers.table import build, finish_generation
 from tests.problem.toys import Blobs, perceptron
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from gls_es import RGS
 from gls_es.errors import ConfigError
-from gls_es.recipe import Recipe
+from gls_es.problem.recipe import Recipe
 from gls_es.searchers.table import build, finish_generation, restore_searcher, searcher_state, set_stdev
 from tests.problem.toys import Blobs
 

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from gls_es.errors import TrainingError
-from gls_es.recipe import Recipe
+from gls_es.problem.recipe import Recipe
 from gls_es.searchers.table import build, finish_generation
 from tests.problem.toys import Hole, InfiniteHole, Scripted
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gls_es.errors import ConfigError
 from gls_es.problem import CertifiedTrainingProblem
-from gls_es.recipe import Recipe
+from gls_es.problem.recipe import Recipe
 from gls_es.searchers import with_lean_population
 from gls_es.searchers.table import build, finish_generation, set_learning_rate, set_stdev
 from tests.problem.toys import MATRIX, Blobs, Cubic, Flat, Jump, Quadratic, Skewed, quadratic_gradient

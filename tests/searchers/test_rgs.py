@@ -8,8 +8,8 @@ from evotorch import Problem
 from torch import Tensor
 
 from gls_es import RGS, bounds
-from gls_es.losses import robust_cross_entropy
-from gls_es.recipe import Recipe
+from gls_es.fitness.losses import robust_cross_entropy
+from gls_es.problem.recipe import Recipe
 from gls_es.searchers.table import build
 from tests.problem.toys import Blobs, Cubic, Flat, Hole, Jump, Quadratic, Skewed, quadratic_gradient
 

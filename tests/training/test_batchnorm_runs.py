@@ -11,8 +11,8 @@ import torch
 from evotorch.algorithms import PGPE
 
 import gls_es
-from gls_es.batchnorm import precise_statistics, updated_statistics
 from gls_es.errors import ConfigError
+from gls_es.network.batchnorm import precise_statistics, updated_statistics
 from gls_es.training import TrainingInterrupted, load_trained, resume
 from gls_es.training.checkpoint import load_checkpoint
 from tests.problem.normed import NormedBlobs

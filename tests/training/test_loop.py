@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from gls_es.recipe import Recipe
+from gls_es.problem.recipe import Recipe
 from gls_es.searchers.table import build, finish_generation, restore_searcher, searcher_state
 from gls_es.training import loop as loops
 from gls_es.training.evaluation import center_row

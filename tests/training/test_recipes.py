@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gls_es.errors import ConfigError
-from gls_es.recipe import Recipe
+from gls_es.problem.recipe import Recipe
 from gls_es.training import TrainingInterrupted, load_trained, plan, resume, train
 from gls_es.training.checkpoint import load_checkpoint
 from gls_es.training.settings import stretched

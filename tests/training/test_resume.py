@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from gls_es.errors import CheckpointError, ConfigError
-from gls_es.recipe import OPTIMIZERS
+from gls_es.problem.recipe import OPTIMIZERS
 from gls_es.training import Bookkeeping, TrainingInterrupted, resume, train
 from gls_es.training.checkpoint import load_checkpoint
 from tests.problem.toys import options

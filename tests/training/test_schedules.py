@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gls_es.fitness import Attack, Stage
-from gls_es.recipe import Recipe
+from gls_es.problem.recipe import Recipe
 from gls_es.training.schedules import Schedule, cosine_decay, drops, geometric_decay, linear_ramp, smooth_ramp
 
 steps = st.integers(0, 200)

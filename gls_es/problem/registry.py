@@ -17,8 +17,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from gls_es.basics.suggestions import ending, question
 from gls_es.errors import ConfigError, DataError
-from gls_es.suggestions import ending, question
 
 if TYPE_CHECKING:
     from torch import nn

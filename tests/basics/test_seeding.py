@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from gls_es.seeding import derived_seed, generator, minibatch_indices
+from gls_es.basics.seeding import derived_seed, generator, minibatch_indices
 
 
 def test_seeds_depend_on_every_argument_and_on_their_borders() -> None:
@@ -26,7 +26,7 @@ def test_seeds_depend_on_every_argument_and_on_their_borders() -> None:
 
 
 def test_seeds_are_the_same_in_every_process() -> None:
-    code = "from gls_es.seeding import derived_seed; print(derived_seed(7, 'population', 3))"
+    code = "from gls_es.basics.seeding import derived_seed; print(derived_seed(7, 'population', 3))"
     environment = {"PYTHONHASHSEED": "12345"}
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     assert int(other.stdout) == derived_seed(7, "population", 3)

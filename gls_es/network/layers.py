@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gls_es.graph import BatchNorm, Constant, Conv, Graph, Linear, Node, Pool, Scale, Slice, Window
+from gls_es.network.graph import BatchNorm, Constant, Conv, Graph, Linear, Node, Pool, Scale, Slice, Window
 
 Buffers = Callable[[str], Tensor]
 

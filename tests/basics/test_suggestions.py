@@ -2,7 +2,7 @@
 
 import pytest
 
-from gls_es.suggestions import ending, nearest, question
+from gls_es.basics.suggestions import ending, nearest, question
 
 KNOWN = {"crown": 1, "crown-ibp": 2, "ibp": 3}
 

@@ -10,10 +10,10 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
+from gls_es.basics.suggestions import ending
 from gls_es.errors import ConfigError
 from gls_es.problem import CertifiedTrainingProblem
-from gls_es.recipe import Recipe
-from gls_es.suggestions import ending
+from gls_es.problem.recipe import Recipe
 
 _COMMON = ("validation",)  # arguments of every problem that no flag and no recipe sets
 

@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from gls_es.errors import ConfigError
-from gls_es.graph import BatchNorm, Conv, Linear, Scale
 from gls_es.network import Network
+from gls_es.network.graph import BatchNorm, Conv, Linear, Scale
 
 Statistics = dict[str, Tensor]
 """Buffers of the network by name: ``<path>.running_mean`` and ``<path>.running_var``, (C,) each."""

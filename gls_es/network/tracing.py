@@ -1,4 +1,4 @@
-"""From an ``nn.Module`` to a :class:`~gls_es.graph.Graph`, or one error that lists everything that is in the way.
+"""From an ``nn.Module`` to a :class:`~gls_es.network.graph.Graph`, or one error that lists all that is in the way.
 
 torch.fx records what ``forward`` does; each recorded step is then executed once on a small batch, which gives the
 shapes, and translated. Steps that do not depend on the image (buffers, sizes) are constants. A step that has no
@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from gls_es.errors import UnsupportedNetworkError
-from gls_es.graph import Constant, Graph, Input, Node, ReLU, Scale, Shape, Slice, fused
-from gls_es.translations import (
+from gls_es.network.graph import Constant, Graph, Input, Node, ReLU, Scale, Shape, Slice, fused
+from gls_es.network.translations import (
     BATCH,
     FUNCTIONS,
     METHODS,

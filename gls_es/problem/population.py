@@ -19,9 +19,9 @@ import torch
 from evotorch import Problem, Solution, SolutionBatch
 from torch import Tensor
 
+from gls_es.basics.seeding import derived_seed, drawn_seed
 from gls_es.errors import TrainingError
-from gls_es.seeding import derived_seed, drawn_seed
-from gls_es.sharing import SharedDistribution, actors_answer, cut, pooled
+from gls_es.problem.sharing import SharedDistribution, actors_answer, cut, pooled
 
 
 class PopulationProblem(Problem):  # type: ignore[misc]

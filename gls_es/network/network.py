@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from gls_es.errors import ConfigError, UnsupportedNetworkError
-from gls_es.graph import Constant, Graph, Input, ReLU
-from gls_es.layers import Layer, materialise, propagate
-from gls_es.tracing import trace
+from gls_es.network.graph import Constant, Graph, Input, ReLU
+from gls_es.network.layers import Layer, materialise, propagate
+from gls_es.network.tracing import trace
 
 
 class Normalize(nn.Module):
@@ -53,7 +53,7 @@ class Network:
     """
 
     graph: Graph
-    """The traced graph (see :mod:`gls_es.graph`)."""
+    """The traced graph (see :mod:`gls_es.network.graph`)."""
 
     def __init__(self, module: nn.Module, input_shape: Sequence[int]) -> None:
         if not isinstance(module, nn.Module):
@@ -149,7 +149,7 @@ class Network:
         return params.as_subclass(Tensor).to(like)  # EvoTorch hands out a read-only type that spoils in-place steps
 
     def layers(self, params: Tensor, *, sizes: bool = False) -> list[Layer | None]:
-        """The graph's layers with the weights ``params`` (G, L) in place; see :func:`gls_es.layers.materialise`."""
+        """The graph's layers with weights ``params`` (G, L); see :func:`~gls_es.network.layers.materialise`."""
         return materialise(self.graph, params, self._buffer, sizes=sizes)
 
     def constant(self, source: Constant, like: Tensor) -> tuple[Tensor, Tensor]:

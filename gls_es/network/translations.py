@@ -1,8 +1,9 @@
 """What each torch module, function and method becomes in the graph: one small function each, and three tables.
 
-A translation takes the running :class:`~gls_es.tracing.Translation`, the recorded step and the value it produced on a
-small batch, adds nodes, and returns the index of the one that stands for the step. It raises :class:`Refused` with the
-reason where the step has no bounds. To support another layer, write its translation and add it to a table.
+A translation takes the running :class:`~gls_es.network.tracing.Translation`, the recorded step and the value it
+produced on a small batch, adds nodes, and returns the index of the one that stands for the step. It raises
+:class:`Refused` with the reason where the step has no bounds. To support another layer, write its translation and add
+it to a table.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from gls_es.graph import Add, BatchNorm, Conv, Linear, Pool, ReLU, Reshape, Scale, Shape, Window
+from gls_es.network.graph import Add, BatchNorm, Conv, Linear, Pool, ReLU, Reshape, Scale, Shape, Window
 
 if TYPE_CHECKING:
-    from gls_es.tracing import Translation
+    from gls_es.network.tracing import Translation
 
 
 BATCH = 3  # a size that no layer has by habit, so that a reshape that touches the batch axis is noticed

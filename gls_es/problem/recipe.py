@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from gls_es.basics.suggestions import ending
 from gls_es.errors import ConfigError
-from gls_es.suggestions import ending
 
 FITNESS = ("raw", "normalized", "ranks")
 STDEV_MODES = ("absolute", "relative")

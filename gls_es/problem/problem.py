@@ -16,17 +16,17 @@ import torch
 from evotorch import SolutionBatch
 from torch import Tensor, nn
 
-from gls_es.batchnorm import has_statistics, precise_statistics, updated_statistics
+from gls_es.basics.seeding import derived_seed, generator, minibatch_indices
+from gls_es.basics.threads import over_members
 from gls_es.bounds import Plan, method_named
 from gls_es.data import Dataset, Split
 from gls_es.errors import ConfigError
 from gls_es.fitness import Minibatch, Stage, active_loss, loss_named, mean_gradient, member_losses
-from gls_es.initialisation import INITIALISATIONS, initialise
 from gls_es.network import Network
-from gls_es.population import PopulationProblem
-from gls_es.recipe import Recipe
-from gls_es.seeding import derived_seed, generator, minibatch_indices
-from gls_es.threads import over_members
+from gls_es.network.batchnorm import has_statistics, precise_statistics, updated_statistics
+from gls_es.network.initialisation import INITIALISATIONS, initialise
+from gls_es.problem.population import PopulationProblem
+from gls_es.problem.recipe import Recipe
 
 _T = TypeVar("_T")
 _STATISTICS_BATCH = 256  # images whose activations are in memory at a time
@@ -53,7 +53,7 @@ class CertifiedTrainingProblem(PopulationProblem):
         natural_weight: weight κ of the natural cross-entropy, in [0, 1].
         l1: weight of Σ|θ|, >= 0.
         initial_weights: "default" as ``make_network`` leaves them, "ibp", or "ibp-hidden" for all layers but the
-            last (see :func:`gls_es.initialisation.initialise`).
+            last (see :func:`gls_es.network.initialisation.initialise`).
         seed: chooses initial weights, minibatches and (through ``manual_seed``) the searcher's noise.
         device: where data and populations live.
         data_root: folder of datasets that are not built in.

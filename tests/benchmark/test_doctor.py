@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from gls_es import doctor
-from gls_es.doctor import Finding, examine
+from gls_es.benchmark import doctor
+from gls_es.benchmark.doctor import Finding, examine
 
 
 def by_name(data: Path | None = None) -> dict[str, Finding]:
