@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from gls_es.basics.suggestions import question
+from gls_es.basics.suggestions import named
 from gls_es.errors import ConfigError
 
 from .options import SETTING, config_option, output_options
@@ -104,10 +104,7 @@ def reproduce(ctx: click.Context, /, table: str | None, **options: Any) -> int:
     if table is None:
         _list(experiments.TABLES, session)
         return 0
-    if table not in experiments.TABLES:
-        hint = question(table, experiments.TABLES)
-        raise ConfigError(f"there is no table {table!r}: {hint}choose one of {', '.join(experiments.TABLES)}.")
-    chosen = experiments.TABLES[table]
+    chosen = named(experiments.TABLES, table, "there is no table")
     names = chosen.chosen(options["cells"])
     if options["listed"]:
         _list_cells(chosen, names if options["cells"] else chosen.cell_names, session)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from gls_es.basics.suggestions import question
+from gls_es.basics.suggestions import named
 from gls_es.bounds.best import BEST
 from gls_es.bounds.box import Box
 from gls_es.bounds.crown import CROWN, CROWN_ONE, CROWN_SAME, CROWN_ZERO
@@ -55,10 +55,7 @@ def method_named(name: str) -> Method:
     Raises:
         ConfigError: there is none; the message lists the names.
     """
-    found = METHODS.get(name) if isinstance(name, str) else None
-    if found is None:
-        raise ConfigError(f"unknown method {name!r}: {question(name, METHODS)}choose one of {', '.join(METHODS)}.")
-    return found
+    return named(METHODS, name, "unknown method")
 
 
 def margins(

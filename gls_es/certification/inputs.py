@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gls_es.basics.suggestions import question
+from gls_es.basics.suggestions import unknown
 from gls_es.certification.attack import AttackOptions
 from gls_es.certification.bab import BUDGET, TIMEOUT, Limits
 from gls_es.certification.execution import DTYPES, in_single_precision
@@ -132,8 +132,7 @@ def check_stages(stages: Any) -> tuple[str, ...]:
     names = tuple(stages)
     for name in names:
         if not isinstance(name, str) or name not in KNOWN_STAGES:
-            hint = question(name, KNOWN_STAGES)
-            raise ConfigError(f"there is no stage {name!r}: {hint}choose among {', '.join(KNOWN_STAGES)}")
+            raise unknown(name, KNOWN_STAGES, "there is no stage", offer="choose among")
         if names.count(name) > 1:
             raise ConfigError(f"stages: {name!r} is given twice")
     return names

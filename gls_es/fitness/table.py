@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from gls_es.basics.suggestions import question
+from gls_es.basics.suggestions import named
 from gls_es.bounds import Plan
-from gls_es.errors import ConfigError
 from gls_es.fitness.adversarial import ADVERSARIAL
 from gls_es.fitness.crown_ibp import CROWN_IBP_LOSS
 from gls_es.fitness.loss import Loss
@@ -29,10 +28,7 @@ def loss_named(name: str) -> Loss:
     Raises:
         ConfigError: there is none; the message lists the names.
     """
-    found = LOSSES.get(name) if isinstance(name, str) else None
-    if found is None:
-        raise ConfigError(f"unknown loss {name!r}: {question(name, LOSSES)}choose one of {', '.join(LOSSES)}.")
-    return found
+    return named(LOSSES, name, "unknown loss")
 
 
 def active_loss(stage: Stage) -> Loss:

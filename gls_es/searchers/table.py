@@ -11,6 +11,7 @@ from evotorch.algorithms import PGPE
 from evotorch.algorithms.searchalgorithm import SearchAlgorithm
 from torch import Tensor
 
+from gls_es.basics.suggestions import named
 from gls_es.errors import ConfigError
 from gls_es.problem import CertifiedTrainingProblem
 from gls_es.problem.recipe import Recipe
@@ -106,10 +107,9 @@ def build(
     Raises:
         ConfigError: unknown name, or a recipe the searcher cannot follow.
     """
-    if name not in SEARCHERS:
-        raise ConfigError(f"unknown searcher {name!r}: choose one of {', '.join(SEARCHERS)}.")
+    make = named(SEARCHERS, name, "unknown searcher")
     start = problem.network.parameter_vector() if center is None else center
-    searcher = SEARCHERS[name](problem, recipe, start.to(problem.device, torch.float32).clone())
+    searcher = make(problem, recipe, start.to(problem.device, torch.float32).clone())
     cut(searcher._popsize, 1, max(problem.num_actors, 1))  # now rather than when the actors have come up
     return searcher
 

@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import torch
 
+from gls_es.basics.suggestions import named
 from gls_es.bounds import method_named
 from gls_es.errors import ConfigError
 from gls_es.problem import CertifiedTrainingProblem
@@ -88,8 +89,7 @@ def _made(
     actors: Actors,
     **options: Any,
 ) -> tuple[CertifiedTrainingProblem, Settings]:
-    if searcher not in SEARCHERS:
-        raise ConfigError(f"unknown searcher {searcher!r}: choose one of {', '.join(SEARCHERS)}.")
+    named(SEARCHERS, searcher, "unknown searcher")
     check_device(options["device"])
     cls = _class_of(problem)
     if not issubclass(cls, CertifiedTrainingProblem):
