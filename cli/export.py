@@ -88,10 +88,14 @@ def _check_combination(ctx: click.Context, options: dict[str, Any]) -> None:
 def _write(subject: Any, path: Path, options: dict[str, Any]) -> dict[str, Any]:
     """Write all that was asked for; returns what ``--json`` prints."""
     from gls_es import certification, formats
+    from gls_es.certification.report import count_verdicts
 
     network, digest = subject.source.network, subject.source.digest
     metadata = {"problem": subject.problem_name, "eps": repr(subject.eps), "digest": digest}
-    records = None if options["records"] is None else certification.read_records(options["records"])
+    records = None
+    if options["records"] is not None:
+        header, verdicts = certification.read_records(options["records"])
+        records = (header, count_verdicts(verdicts))
     result: dict[str, Any] = dict.fromkeys(("onnx", "card", "safetensors", "instances", "compared"))
     files = []
     if options["safetensors"] is not None:

@@ -10,11 +10,11 @@ import importlib
 from pathlib import Path as _Path
 from typing import TYPE_CHECKING, Any
 
+from gls_es.basics.version import __version__ as __version__
+
 _root = _Path(__file__).resolve().parent.parent
 if (_root / "pyproject.toml").is_file() and (_root / "cli" / "__init__.py").is_file():
     __path__.append(str(_root))  # a checkout keeps cli/ and problems/ beside gls_es/
-
-__version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from gls_es import bounds as bounds

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gls_es.basics.intervals import wilson_interval
 from gls_es.certification.radii import RadiusReport
-from gls_es.certification.report import CertificationReport, wilson_interval
+from gls_es.certification.report import CertificationReport
 from gls_es.errors import ConfigError, DataError
 
 FORMATS = (".png", ".svg", ".pdf")

@@ -17,9 +17,9 @@ from typing import Literal
 import torch
 from torch import nn
 
+from gls_es.basics.property import Boundary, Numbers, Property, Row
 from gls_es.certification.execution import DTYPES, direct_sums, refuse_autocast
 from gls_es.certification.halving import Halving, open_cases
-from gls_es.certification.property import Boundary, Numbers, Property, Row
 from gls_es.certification.rows import with_rows
 from gls_es.certification.splitting import certify_box
 from gls_es.certification.violation import Group, Replay, Violations, Witness

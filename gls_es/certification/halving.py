@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from gls_es.basics.property import Boundary
 from gls_es.certification.execution import Executor
-from gls_es.certification.property import Boundary
 from gls_es.certification.rounding import sound_margins
 from gls_es.certification.violation import Group, Violations, Witness
 

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gls_es.certification.report import float32_bytes, versions
+from gls_es.basics.version import versions
+from gls_es.certification.report import float32_bytes
 from gls_es.certification.stages import Specification
 from gls_es.network import Network
 

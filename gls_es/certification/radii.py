@@ -17,12 +17,14 @@ from typing import Any
 
 from torch import Tensor
 
+from gls_es.basics.intervals import wilson_interval
+from gls_es.basics.version import versions
 from gls_es.certification import inputs
 from gls_es.certification.attack import AttackOptions
 from gls_es.certification.certifier import certify
 from gls_es.certification.identity import data_digest, network_digest
 from gls_es.certification.radius_log import RadiusLog, Step
-from gls_es.certification.report import Verdict, versions, wilson_interval
+from gls_es.certification.report import Verdict
 from gls_es.errors import ConfigError
 
 LARGEST_GRID = 2**20

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import math
-import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
@@ -13,7 +11,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from gls_es import __version__
+from gls_es.basics.intervals import wilson_interval
 
 VerdictName = Literal["misclassified", "falsified", "certified", "unknown"]
 VERDICTS: tuple[VerdictName, ...] = get_args(VerdictName)
@@ -21,7 +19,6 @@ CLEAN = "clean"
 REASONS = ("stages", "timeout", "domains", "memory", "rounding", "solver")
 """Why an image is unknown: no complete stage was run; branch and bound ran out of seconds, of parts or of memory; what
 is left lies within the slack for rounding; or the solver of fully split parts is not installed."""
-_Z95 = 1.959963984540054  # the 97.5 % quantile of the standard normal distribution
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,28 +198,6 @@ def count_verdicts(verdicts: tuple[Verdict, ...] | list[Verdict]) -> dict[str, i
     return {name: sum(verdict.verdict == name for verdict in verdicts) for name in VERDICTS}
 
 
-def wilson_interval(successes: int, n: int) -> tuple[float, float]:
-    """The Wilson score interval at 95 % of a binomial proportion (Wilson 1927), within [0, 1].
-
-    Args:
-        successes: how many of the trials succeeded, 0 .. n.
-        n: the trials, >= 1.
-
-    Returns:
-        Lower and upper end: (p + z²/2n ± z √(p(1-p)/n + z²/4n²)) / (1 + z²/n).
-    """
-    p, z2 = successes / n, _Z95 * _Z95
-    centre = p + z2 / (2 * n)
-    half = _Z95 * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
-    lower, upper = (centre - half) / (1 + z2 / n), (centre + half) / (1 + z2 / n)
-    return (0.0 if successes == 0 else lower, 1.0 if successes == n else upper)
-
-
 def float32_bytes(values: Tensor) -> bytes:
     """The values as little-endian float32 in row-major order."""
     return values.detach().cpu().to(torch.float32).contiguous().numpy().astype("<f4").tobytes()
-
-
-def versions() -> dict[str, str]:
-    """The versions that a verdict may depend on."""
-    return {"gls_es": __version__, "torch": str(torch.__version__), "python": platform.python_version()}

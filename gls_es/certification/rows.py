@@ -14,7 +14,7 @@ from fractions import Fraction
 import torch
 from torch import nn
 
-from gls_es.certification.property import Row, float32
+from gls_es.basics.property import Row, float32
 from gls_es.errors import ConfigError
 
 _FINEST = 2**24  # whole numbers up to here are float32 numbers

@@ -13,8 +13,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from gls_es.basics.property import Boundary
 from gls_es.certification.certifier import certify
-from gls_es.certification.property import Boundary
 from gls_es.certification.violation import Violations, Witness
 from gls_es.network import Network
 

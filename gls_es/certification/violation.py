@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from gls_es.basics.property import Boundary, Case, Numbers, Row
 from gls_es.certification.execution import Executor
-from gls_es.certification.property import Boundary, Case, Numbers, Row
 from gls_es.network import Network
 
 Replay = Callable[[Tensor], Tensor]

@@ -13,6 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
+from gls_es.basics.atomic import write_atomically
 from gls_es.errors import BusyError, ConfigError, DataError
 from gls_es.experiments.budget import brief_weights, generation_seconds
 from gls_es.experiments.fitting import Extent, fitted
@@ -21,7 +22,6 @@ from gls_es.problem import CertifiedTrainingProblem
 from gls_es.problem.recipe import Recipe
 from gls_es.problem.registry import resolve
 from gls_es.searchers.table import DEFAULTS
-from gls_es.training.atomic import write_atomically
 from gls_es.training.lock import FolderLock
 from gls_es.training.settings import check_device, stretched
 

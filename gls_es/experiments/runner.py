@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from gls_es import certification, training
+from gls_es.basics.atomic import write_atomically
 from gls_es.benchmark.measure import machine
 from gls_es.certification import certifier
 from gls_es.errors import BusyError, TrainingError
 from gls_es.experiments.plan import WAIT, Plan, base_recipe, check_machine
 from gls_es.experiments.results import RESULT, read_training
 from gls_es.experiments.tables import Cell, Table
-from gls_es.training.atomic import write_atomically
 from gls_es.training.lock import FolderLock
 from gls_es.training.names import CHECKPOINT, RUN
 from gls_es.training.progress import NullProgress, Progress

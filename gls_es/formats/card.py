@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gls_es.certification import Verdict
-from gls_es.certification.report import count_verdicts, versions, wilson_interval
+from gls_es.basics.intervals import wilson_interval
+from gls_es.basics.version import versions
 from gls_es.errors import DataError
 from gls_es.formats.files import read_file, sha256, write_text
 from gls_es.network import Network
@@ -26,7 +26,7 @@ class ModelCard:
         eps: the radius it was trained for.
         digest: of the file that the network was read from.
         files: the exported files, named relative to the card with their SHA-256.
-        records: header and verdicts of a file of certification records, if there is one.
+        records: of a file of certification records, if there is one: its header, and images per verdict by name.
         about: further lines, by name.
     """
 
@@ -36,7 +36,7 @@ class ModelCard:
     eps: float
     digest: str
     files: Sequence[Path]
-    records: tuple[Mapping[str, Any], Sequence[Verdict]] | None = None
+    records: tuple[Mapping[str, Any], Mapping[str, int]] | None = None
     about: Mapping[str, Any] = field(default_factory=dict)
 
     def write(self, path: Path) -> None:
@@ -72,24 +72,24 @@ class ModelCard:
     def _certification(self) -> list[str]:
         if self.records is None:
             return ["## Certification", "", "No records were given to the export (`--records`).", ""]
-        header, verdicts = self.records
+        header, counts = self.records
         if header.get("checkpoint") != self.digest:
             raise DataError(
                 f"the records are about the checkpoint {str(header.get('checkpoint'))[:16]}..., and the network comes "
                 f"from {self.digest[:16]}...; certify it first"
             )
-        counts, n = count_verdicts(list(verdicts)), header["n"]
+        seen = sum(counts.values())
         lines = [
             "## Certification",
             "",
-            f"{len(verdicts)} of {n} images at ε = {header['eps']:.6g}, execution `{header['execution']}`.",
+            f"{seen} of {header['n']} images at ε = {header['eps']:.6g}, execution `{header['execution']}`.",
             "",
             "| | images | fraction | Wilson 95 % |",
             "|---|---|---|---|",
         ]
         for name, number in counts.items():
-            low, high = wilson_interval(number, max(len(verdicts), 1))
-            fraction = number / max(len(verdicts), 1)
+            low, high = wilson_interval(number, max(seen, 1))
+            fraction = number / max(seen, 1)
             lines.append(f"| {name} | {number} | {100 * fraction:.1f} % | {100 * low:.1f} to {100 * high:.1f} % |")
         return [*lines, ""]
 

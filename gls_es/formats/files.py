@@ -6,8 +6,8 @@ import hashlib
 import stat
 from pathlib import Path
 
+from gls_es.basics.atomic import write_atomically
 from gls_es.errors import FormatError
-from gls_es.training.atomic import write_atomically
 
 LARGEST = 2**31 - 1
 """Bytes of the largest file that is read: what a protobuf message can be at most."""

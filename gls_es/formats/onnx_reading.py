@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from gls_es.errors import UnsupportedNetworkError
 from gls_es.formats.extras import installed
-from gls_es.formats.onnx_graph import Array, OnnxGraph, OnnxNode, Shape, read_onnx
+from gls_es.formats.onnx_building import Building, Refused
+from gls_es.formats.onnx_graph import OnnxGraph, OnnxNode, Shape, read_onnx
 from gls_es.formats.onnx_module import OnnxModule
-from gls_es.formats.onnx_nodes import CONSTANTS, NODES, Refused
+from gls_es.formats.onnx_nodes import CONSTANTS, NODES
 from gls_es.formats.runtime import OnnxRuntime, check_same_logits
 from gls_es.network import Network
 
@@ -81,100 +80,33 @@ def module_of(graph: OnnxGraph) -> OnnxModule:
     """
     building = Building(graph)
     for node in graph.nodes:
-        building.take(node)
+        _take(building, node)
     return building.result()
 
 
-@dataclass
-class Building:
-    """The module as far as it has been built. Value 0 is the input, value i + 1 what operation i makes.
+def _take(building: Building, node: OnnxNode) -> None:
+    """Translate one node; what cannot be is noted, and the search goes on."""
+    try:
+        _translate(building, node)
+    except Refused as reason:
+        building.problems.append(f"{node}: {reason}")
+        building.places.update(dict.fromkeys(node.outputs, None))
 
-    Attributes:
-        graph: where it comes from.
-        constants: arrays by name.
-        places: index of the value that has a name; None for one that a refused node makes.
-        shapes: of one image's values.
-    """
 
-    graph: OnnxGraph
-    constants: dict[str, Array] = field(init=False)
-    places: dict[str, int | None] = field(init=False)
-    shapes: list[Shape] = field(init=False)
-    operations: list[nn.Module] = field(default_factory=list)
-    wiring: list[tuple[int, ...]] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.constants = dict(self.graph.constants)
-        self.places = {self.graph.input_name: 0}
-        self.shapes = [self.graph.input_shape]
-        self.readers = Counter(name for node in self.graph.nodes for name in node.inputs)
-        self.readers[self.graph.output_name] += 1
-
-    def take(self, node: OnnxNode) -> None:
-        """Translate one node; what cannot be is noted, and the search goes on."""
-        try:
-            self._translate(node)
-        except Refused as reason:
-            self.problems.append(f"{node}: {reason}")
-            self.places.update(dict.fromkeys(node.outputs, None))
-
-    def _translate(self, node: OnnxNode) -> None:
-        given = [name for name in node.inputs if name]
-        if all(name in self.constants for name in given):
-            fold = CONSTANTS.get(node.op)
-            if fold is None:
-                raise Refused("it computes with constants alone; simplify the model (onnxsim) first")
-            self.constants[node.outputs[0]] = fold(node, [self.constants[name] for name in given])
-            return
-        translate = NODES.get(node.op)
-        if translate is None:
-            raise Refused("this operator has no bounds here")
-        if any(self.readers[name] for name in node.outputs[1:]):
-            raise Refused("only its first output can be used")
-        if any(name not in self.constants and self.places.get(name) is None for name in given):
-            self.places.update(dict.fromkeys(node.outputs, None))  # behind a refused node
-            return
-        self.places[node.outputs[0]] = translate(self, node)
-
-    # -- what the translations use ----------------------------------------------------------------------------------
-
-    def add(self, operation: nn.Module, sources: tuple[int, ...], shape: Shape) -> int:
-        """Append an operation; the index of its value."""
-        self.operations.append(operation)
-        self.wiring.append(sources)
-        self.shapes.append(shape)
-        return len(self.operations)
-
-    def activation(self, node: OnnxNode, position: int = 0) -> int:
-        """Index of the value that the node reads at ``position``."""
-        name = node.inputs[position] if position < len(node.inputs) else ""
-        place = self.places.get(name)
-        if place is None:
-            raise Refused(f"its input {position} must be computed from the network's input")
-        return place
-
-    def constant(self, node: OnnxNode, position: int) -> Array:
-        """The constant that the node reads at ``position``."""
-        name = node.inputs[position] if position < len(node.inputs) else ""
-        if name not in self.constants:
-            raise Refused(f"its input {position} must be a constant")
-        return self.constants[name]
-
-    def optional(self, node: OnnxNode, position: int) -> Array | None:
-        """The same, or None where the node leaves it out."""
-        given = position < len(node.inputs) and node.inputs[position]
-        return self.constant(node, position) if given else None
-
-    # -- the end ----------------------------------------------------------------------------------------------------
-
-    def result(self) -> OnnxModule:
-        """The module, or the error that lists all problems."""
-        place = self.places.get(self.graph.output_name)
-        if place is None and not self.problems:
-            self.problems.append(f"the output {self.graph.output_name[:60]!r} does not depend on the input")
-        if self.problems:
-            listed = "; ".join(f"({i}) {problem}" for i, problem in enumerate(self.problems, 1))
-            raise UnsupportedNetworkError(f"{self.graph.path} cannot be bounded: {listed}.")
-        assert place is not None
-        return OnnxModule(self.operations[:place], self.wiring[:place], place).eval()
+def _translate(building: Building, node: OnnxNode) -> None:
+    given = [name for name in node.inputs if name]
+    if all(name in building.constants for name in given):
+        fold = CONSTANTS.get(node.op)
+        if fold is None:
+            raise Refused("it computes with constants alone; simplify the model (onnxsim) first")
+        building.constants[node.outputs[0]] = fold(node, [building.constants[name] for name in given])
+        return
+    translate = NODES.get(node.op)
+    if translate is None:
+        raise Refused("this operator has no bounds here")
+    if any(building.readers[name] for name in node.outputs[1:]):
+        raise Refused("only its first output can be used")
+    if any(name not in building.constants and building.places.get(name) is None for name in given):
+        building.places.update(dict.fromkeys(node.outputs, None))  # behind a refused node
+        return
+    building.places[node.outputs[0]] = translate(building, node)

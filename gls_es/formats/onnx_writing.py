@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gls_es import __version__
+from gls_es.basics.version import __version__
 from gls_es.formats.extras import installed, library
 from gls_es.formats.files import write_file
 from gls_es.formats.runtime import check_same_logits

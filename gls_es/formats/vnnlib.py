@@ -15,7 +15,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from gls_es.certification.property import Boundary, Case, Property, Row
+from gls_es.basics.property import Boundary, Case, Property, Row
 from gls_es.errors import FormatError
 from gls_es.formats.files import read_file
 

@@ -11,14 +11,30 @@ import math
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Protocol
 
 from torch import Tensor
 
-from gls_es.certification.decision import Decision
 from gls_es.formats.files import write_text
 
 DECIMALS = 12
 """Decimals of a bound; one in the last place is far below what float32 tells apart near 1."""
+
+
+class Answer(Protocol):
+    """What is known of a property, as a plain record; ``gls_es.certification.Decision`` is one."""
+
+    @property
+    def result(self) -> str:
+        """One of "sat", "unsat", "unknown" and "timeout"."""
+
+    @property
+    def inputs(self) -> tuple[Fraction, ...] | None:
+        """For "sat", exact numbers that violate the property."""
+
+    @property
+    def outputs(self) -> tuple[float, ...] | None:
+        """For "sat", what the network makes of them."""
 
 
 def robustness_vnnlib(
@@ -76,7 +92,7 @@ def exact_decimal(number: Fraction) -> str:
     return decimal(number, up=False, places=max(twos, fives, 1))
 
 
-def result_text(decision: Decision) -> str:
+def result_text(decision: Answer) -> str:
     """What VNN-COMP expects in a result file: the result, and for "sat" the counterexample's inputs and outputs."""
     if decision.result != "sat":
         return f"{decision.result}\n"
@@ -87,7 +103,7 @@ def result_text(decision: Decision) -> str:
     return "sat\n(" + "\n".join(pairs) + ")\n"
 
 
-def write_result(decision: Decision, path: str | Path) -> None:
+def write_result(decision: Answer, path: str | Path) -> None:
     """Write the result file.
 
     Raises:

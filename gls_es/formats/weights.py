@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from gls_es.data import Dataset
 from gls_es.errors import FormatError
 from gls_es.formats.extras import library
 from gls_es.formats.files import read_file, sha256, write_file
 from gls_es.network import Network
-from gls_es.problem.registry import resolve
 
 if TYPE_CHECKING:
+    from gls_es.data import Dataset
     from gls_es.problem import CertifiedTrainingProblem
 
 _COUNTER = "num_batches_tracked"  # of BatchNorm; counts training steps, and no output depends on it
@@ -88,6 +87,8 @@ def load_safetensors(path: str | Path, *, problem: str, data_root: str | Path | 
         FormatError: the file is missing, damaged, holds NaN or infinity, or does not fit the problem's network; every
             tensor that does not fit is named.
     """
+    from gls_es.problem.registry import resolve  # loads EvoTorch, which nothing else here needs
+
     path = Path(path)
     data = read_file(path)
     tensors = _tensors(path, data)

@@ -9,13 +9,14 @@ from typing import Any
 
 from torch import Tensor
 
-from gls_es import __version__
-from gls_es.certification.report import VERDICTS, wilson_interval
+from gls_es.basics.atomic import write_atomically
+from gls_es.basics.intervals import wilson_interval
+from gls_es.basics.version import __version__
+from gls_es.certification.report import VERDICTS
 from gls_es.errors import DataError
 from gls_es.report.figures import accuracy_curve, training_curves
 from gls_es.report.gallery import Exhibit, gallery
 from gls_es.report.run import Records, RunData
-from gls_es.training.atomic import write_atomically
 
 Images = Callable[[RunData, Records], Tensor | None]
 """The images that records of a run are about, (n, C, H, W), or None where they are not at hand."""

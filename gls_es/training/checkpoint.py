@@ -19,8 +19,8 @@ from typing import Any
 
 import torch
 
+from gls_es.basics.atomic import write_atomically
 from gls_es.errors import CheckpointError
-from gls_es.training.atomic import write_atomically
 from gls_es.training.names import CHECKPOINT
 from gls_es.training.plain import Budget, NotPlainError, digest, plain_copy
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from evotorch.logging import ScalarLogger
 
-from gls_es.training.atomic import write_atomically
+from gls_es.basics.atomic import write_atomically
 from gls_es.training.bookkeeping import needed
 
 _GROUP = "gls-es"  # project or experiment, where the environment names no other

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
+from gls_es.basics.atomic import remove_leftovers, write_atomically
 from gls_es.errors import CheckpointError, ConfigError
-from gls_es.training.atomic import remove_leftovers, write_atomically
 from gls_es.training.closing import Closing
 from gls_es.training.lock import FolderLock
 from gls_es.training.names import CHECKPOINT, CONFIG, METRICS

@@ -7,8 +7,8 @@ import secrets
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from gls_es.basics.atomic import write_atomically
 from gls_es.errors import GlsEsError, TrainingError
-from gls_es.training.atomic import write_atomically
 from gls_es.training.bookkeeping import Bookkeeping
 from gls_es.training.closing import Closing
 from gls_es.training.runfolder import MetricsWriter, RunFolder

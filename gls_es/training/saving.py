@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gls_es.basics.atomic import write_atomically
 from gls_es.errors import CheckpointError
 from gls_es.searchers.table import searcher_state
-from gls_es.training.atomic import write_atomically
 from gls_es.training.checkpoint import save_checkpoint
 from gls_es.training.settings import Settings, versions
 

@@ -14,6 +14,7 @@ from typing import Any, cast
 import torch
 
 from gls_es.basics.suggestions import named
+from gls_es.basics.version import __version__
 from gls_es.bounds import method_named
 from gls_es.errors import ConfigError
 from gls_es.problem import CertifiedTrainingProblem
@@ -183,8 +184,6 @@ def check_device(device: str) -> None:
 def versions() -> dict[str, str]:
     """The versions that a result depends on."""
     found = {name: importlib.metadata.version(name) for name in ("torch", "evotorch", "numpy")}
-    from gls_es import __version__
-
     return {"gls-es": __version__, **found, "python": platform.python_version()}
 
 

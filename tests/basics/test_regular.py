@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from gls_es import certify
+from gls_es.basics.atomic import write_atomically
 from gls_es.basics.regular import bytes_if_there, check_regular
 from gls_es.errors import DataError
-from gls_es.training.atomic import write_atomically
 
 
 @pytest.fixture(params=["pipe", "folder", "link to a pipe"])

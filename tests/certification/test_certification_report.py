@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from gls_es.certification.report import CertificationReport, Verdict, wilson_interval
+from gls_es.certification import wilson_interval
+from gls_es.certification.report import CertificationReport, Verdict
 
 EXAMPLE = torch.tensor([[0.5, 1.0]])
 CLEAN = {"clean": 0.25}

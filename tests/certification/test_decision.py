@@ -10,8 +10,8 @@ import torch
 from certification_nets import QUICK, numpy_logits, relu_net
 from torch import Tensor, nn
 
+from gls_es.basics.property import Boundary, Case, Property, Row
 from gls_es.certification import certify, decide
-from gls_es.certification.property import Boundary, Case, Property, Row
 from gls_es.certification.splitting import FromUnitCube
 from gls_es.errors import ConfigError, DataError
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
+from gls_es.basics.property import Boundary, Row
 from gls_es.certification import Decision, decide
-from gls_es.certification.property import Boundary, Row
 from gls_es.errors import FormatError
 from gls_es.formats import read_vnnlib, robustness_vnnlib, write_instances, write_result
 from gls_es.formats.vnnlib import parse_vnnlib

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from gls_es.certification.property import Boundary, Case, Row, float32
+from gls_es.basics.property import Boundary, Case, Row, float32
 from gls_es.certification.rows import with_rows
 from gls_es.errors import ConfigError
 
