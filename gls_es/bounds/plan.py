@@ -5,13 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import Protocol
 
+from gls_es.bounds.box import Box
 from gls_es.bounds.patches import Patch
 from gls_es.network.graph import Add, Conv, Graph, Pool, ReLU, Scale, Shape
-
-if TYPE_CHECKING:
-    from gls_es.bounds.query import Query
 
 CACHE_BYTES = 6 << 20
 """Default size of the largest coefficient tensor on a CPU: caches still hold it, and operations are not too short."""
@@ -26,6 +24,20 @@ for the group is shared, and its backward passes go through the images in chunks
 
 DEVICE_BYTES = 1 << 30
 """Default size of the largest coefficient tensor on an accelerator, where few large launches beat many small ones."""
+
+
+class Work(Protocol):
+    """What is bounded, as far as chunks depend on it; a :class:`~gls_es.bounds.work.Query` is one.
+
+    Attributes:
+        graph: the network's graph.
+        box: the images' boxes.
+        members: how many members are bounded together.
+    """
+
+    graph: Graph
+    box: Box
+    members: int
 
 
 @dataclass(frozen=True)
@@ -65,24 +77,24 @@ class Plan:
         most = [self.bytes // (images * element * size) for size in sizes]
         return max(1, min(self.members, *most))
 
-    def image_chunk(self, query: Query, start: int, neurons: int | None = None) -> int:
+    def image_chunk(self, work: Work, start: int, neurons: int | None = None) -> int:
         """How many images to bound at once from node ``start``: all of its neurons, or at most ``neurons`` an image."""
-        return max(1, min(len(query.box), self._rows_that_fit(query, start) // _count(query, start, neurons)))
+        return max(1, min(len(work.box), self._rows_that_fit(work, start) // _count(work, start, neurons)))
 
-    def row_chunk(self, query: Query, start: int, neurons: int | None = None) -> int:
+    def row_chunk(self, work: Work, start: int, neurons: int | None = None) -> int:
         """How many channels (or features, or ``neurons``) of node ``start`` to bound at once, for one image."""
-        shape = query.node(start).shape
+        shape = work.graph.nodes[start].shape
         most, each = (channels(shape), math.prod(shape) // channels(shape)) if neurons is None else (neurons, 1)
-        return max(1, min(most, self._rows_that_fit(query, start) // each))
+        return max(1, min(most, self._rows_that_fit(work, start) // each))
 
-    def _rows_that_fit(self, query: Query, start: int) -> int:
+    def _rows_that_fit(self, work: Work, start: int) -> int:
         """For how many neurons of node ``start`` there is room."""
-        size = row_size(query.graph, start) * query.members * query.box.centre.element_size()
-        return math.prod(query.node(start).shape) * self.bytes // max(size, 1)
+        size = row_size(work.graph, start) * work.members * work.box.centre.element_size()
+        return math.prod(work.graph.nodes[start].shape) * self.bytes // max(size, 1)
 
 
-def _count(query: Query, start: int, neurons: int | None) -> int:
-    return math.prod(query.node(start).shape) if neurons is None else neurons
+def _count(work: Work, start: int, neurons: int | None) -> int:
+    return math.prod(work.graph.nodes[start].shape) if neurons is None else neurons
 
 
 def _starts(graph: Graph, passes: str) -> list[int]:
