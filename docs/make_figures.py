@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from matplotlib import rc_context
 from matplotlib.figure import Figure
-from pictures import estimators, landscape, relaxations, tightness
+from pictures import estimators, landscape, relaxations, rooms, tightness
 from pictures.look import LOOK, svg_of
 
 FIGURES = Path(__file__).with_name("figures")
@@ -27,6 +27,7 @@ DRAWINGS: dict[str, Callable[[], Figure]] = {
     "tightness.svg": tightness.draw,
     "landscape.svg": landscape.draw,
     "estimators.svg": estimators.draw,
+    "rooms.svg": rooms.draw,
 }
 """Every file and what draws it."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -188,3 +189,20 @@ def test_searchers_come_to_rest_where_the_picture_says(make: Make, searcher: str
     picture = make("pictures.estimators")
     problem = picture.Toy()
     assert picture.walk(problem, searcher, start, 0.3, 64, rate=0.1, steps=100) == pytest.approx(rest, abs=0.1)
+
+
+# -- rooms ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_picture_of_the_rooms_shows_who_imports_whom(make: Make) -> None:
+    """The committed file: what its arrows reach is what the imports reach."""
+    rooms = make("pictures.rooms")
+    text = (FOLDER / "rooms.svg").read_text(encoding="utf-8")
+    arrows: dict[str, frozenset[str]] = {}
+    for room, target in re.findall(r'id="(\w+)--(\w+)"', text):
+        arrows[room] = arrows.get(room, frozenset()) | {target}
+    imports = {r: targets - rooms.EVERYWHERE for r, targets in rooms.imports().items() if r not in rooms.EVERYWHERE}
+    shown, true = ({r: t for r, t in rooms.closure(a).items() if t} for a in (arrows, imports))
+    assert shown == true, "imports have changed: run docs/make_figures.py"
+    for room in imports:
+        assert f">{room}<" in text
