@@ -22,7 +22,7 @@ leaves room for the bounds' own products.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -82,6 +82,10 @@ class ExecutionModel:
         relative = (roundings / (1 - roundings) + self.guard) * (1 + 1e-6)
         error = size * relative + self._underflow(terms, steps, _largest(inputs, size))
         return torch.where(size <= self.largest / 4, error, math.inf)
+
+    def without_roundings(self) -> ExecutionModel:
+        """The same format with exact numbers in between its smallest and its largest one."""
+        return replace(self, roundoff=0.0, guard=0.0)
 
     def flushed(self, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
         """The box with 0 where the executor may take an input for 0, since it is smaller than any normal number."""
@@ -169,9 +173,20 @@ def sound_margins(
 
 
 @torch.no_grad()
-def sound_query(net: Network, lower: Tensor, upper: Tensor, *, execution: str, plan: Plan | None = None) -> Query:
-    """The query whose bounds hold for the executed network; arguments and errors are those of :func:`sound_margins`."""
-    model = ExecutionModel.named(execution, net.graph)
+def sound_query(
+    net: Network,
+    lower: Tensor,
+    upper: Tensor,
+    *,
+    execution: str,
+    plan: Plan | None = None,
+    model: ExecutionModel | None = None,
+) -> Query:
+    """The query whose bounds hold for the executed network; arguments and errors are those of :func:`sound_margins`.
+
+    With ``model`` it charges other errors than those of ``execution``.
+    """
+    model = ExecutionModel.named(execution, net.graph) if model is None else model
     weights = net.parameter_vector()
     if execution == "float32":
         weights = weights.float()  # what the executor holds
