@@ -6,8 +6,8 @@ on demand and kept: intervals of every node, the lines of every ReLU, the consta
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -22,9 +22,22 @@ from gls_es.bounds.transpose import Transposed
 from gls_es.network import Network
 from gls_es.network.graph import Constant, Graph, Node, ReLU, Reshape, Scale
 from gls_es.network.layers import ConvLayer, Layer, propagate
+from gls_es.network.steps import Steps, constant_steps
 
-RoundingError = Callable[[Tensor, int], Tensor]
-"""The largest error of computed values, from the sums of the absolute values of their terms and how many those are."""
+
+class RoundingError(Protocol):
+    """How much computed values may be off."""
+
+    def __call__(self, size: Tensor, terms: int, steps: Steps | None = None, inputs: Tensor | None = None) -> Tensor:
+        """The largest error, of the shape of ``size``.
+
+        Args:
+            size: the sums of the absolute values of their terms, (G | 1, B, *shape).
+            terms: how many products a sum has.
+            steps: what is computed on the way, if it is more than the sum.
+            inputs: the absolute values of what the products multiply, (G | 1, B, ...); None if there are no products.
+        """
+        ...
 
 
 @dataclass
@@ -193,7 +206,7 @@ class Query:
         return both[0].reshape(shape).transpose(0, 1), both[1].reshape(shape).transpose(0, 1)
 
     def _affine_error(self, layer: Layer | None, node: Node, before: list[tuple[Tensor, Tensor]]) -> Tensor:
-        """What rounding can change in the node's value: γ (|W| |z| + |b|)."""
+        """What execution can change in the node's value, from |W| |z| + |b| and |z|."""
         assert self.rounding is not None
         sizes = []
         for source, (centre, radius) in zip(node.inputs, before, strict=True):
@@ -204,7 +217,7 @@ class Query:
         size = layer.radius(sizes[0])
         if layer.bias_size is not None:
             size = size + layer.bias_size
-        return self.rounding(size, layer.terms)
+        return self.rounding(size, layer.terms, layer.steps, sizes[0])
 
     def _rounded(
         self, index: int, centre: Tensor, radius: Tensor, before: tuple[Tensor, Tensor]
@@ -298,8 +311,8 @@ def entry_box(net: Network, box: Box, rounding: RoundingError | None = None) -> 
         assert isinstance(node, Scale)
         assert isinstance(node.source, Constant)
         scale, shift = net.constant(node.source, centre)
-        size = (centre.abs() + radius) * scale.abs() + shift.abs()
+        inputs = centre.abs() + radius
         centre, radius = centre * scale + shift, radius * scale.abs()
         if rounding is not None:
-            radius = radius + rounding(size, 1)
+            radius = radius + rounding(inputs * scale.abs() + shift.abs(), 1, constant_steps(scale), inputs)
     return box if entry == 0 else Box(centre, radius)

@@ -54,7 +54,7 @@ class Search:
     Attributes:
         lower: proven lower bounds of the margins, (B, K-1), float64.
         counterexamples: per image a confirmed counterexample or None.
-        reasons: why an image is still open: "timeout", "domains", "memory", "rounding", "solver"; None where it is not.
+        reasons: why an image is still open, one of ``report.REASONS``; None where it is not.
         seconds: per image, its share of the time of every round.
         domains: parts that each image was split into.
     """
@@ -107,6 +107,8 @@ class _Tree:
         self.width = max(1, min(LARGEST_ROUND, goals_at_once(balls, limits.budget) // 2))
 
     def run(self) -> Search:
+        for image in self.balls.overflowing.nonzero()[:, 0].tolist():
+            self._give_up(image, "overflow")
         parts = self._within_limits(self._roots())
         while len(parts):
             chosen = _fair(parts, self.width)
@@ -125,7 +127,8 @@ class _Tree:
         """One part for each margin without a positive bound, if slopes alone do not prove it."""
         nothing = torch.zeros(0, dtype=torch.int64, device=self.found.lower.device)
         found = _Open(self.balls.goals(nothing, nothing), self.found.lower.new_zeros(0))
-        for image, column in open_margins(self.found.lower, most=2 * self.width):
+        wanted = self.found.lower.masked_fill(self.given_up[:, None], 1.0)
+        for image, column in open_margins(wanted, most=2 * self.width):
             started = time.perf_counter()
             goals = climbed(self.balls, self.balls.goals(image, column), ROOT_ASCENT)
             found = found.joined(self._remaining(_Open(goals, self.found.lower[image, column])))

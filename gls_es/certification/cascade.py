@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from gls_es.certification.execution import DTYPES, Executor, margins_of, other_classes
+from gls_es.certification.obstacles import obstacles
 from gls_es.certification.report import CLEAN, Verdict, VerdictName
+from gls_es.certification.rounding import outward_ball
 from gls_es.certification.stages import OpenImages, Outcome, Specification, make_stage
 
 
@@ -39,6 +41,7 @@ class Cascade:
     """
 
     def __init__(self, spec: Specification) -> None:
+        self._spec = spec
         self._device = spec.device
         self._executor = Executor(spec.network, dtype=DTYPES[spec.execution], device=spec.device)
         self._stages = {name: make_stage(name, spec) for name in spec.stages}
@@ -62,9 +65,19 @@ class Cascade:
             for index, share in zip(rest.indices, seconds, strict=True):
                 drafts[index].times[name] = share
             rest = outcome.images.keep(left)
-        for index, lower in zip(rest.indices, rest.lower.amin(dim=1).tolist(), strict=True):
-            drafts[index].margin = _finite(lower)
+        if len(rest):
+            self._explain(rest, drafts)
         return [Verdict(index=index, **vars(drafts[index])) for index in indices]
+
+    def _explain(self, rest: OpenImages, drafts: dict[int, _Draft]) -> None:
+        """Write into the drafts what was proven of the images that stay open, and what no search could change."""
+        spec = self._spec
+        ends = outward_ball(rest.images, spec.eps, clip=spec.clip)
+        bounds = None if rest.balls is None else rest.balls.proof.bounds
+        found = obstacles(spec.network, *ends, rest.labels, rest.lower, execution=spec.execution, bounds=bounds)
+        for index, lower, reason in zip(rest.indices, rest.lower.amin(dim=1).tolist(), found, strict=True):
+            drafts[index].margin = _finite(lower)
+            drafts[index].reason = reason or drafts[index].reason
 
     @torch.no_grad()
     def _clean_check(self, indices: list[int], images: Tensor, labels: Tensor) -> tuple[dict[int, _Draft], OpenImages]:

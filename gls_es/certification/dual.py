@@ -122,6 +122,13 @@ class Balls:
         return cls(proof, search, rows)
 
     @property
+    def overflowing(self) -> Tensor:
+        """Where an executed number may overflow, so that no bound is finite: (B,), bool."""
+        errors = self.proof.errors or {}
+        finite = [error.isfinite().flatten(2).all(dim=2)[0] for error in (self.proof.box.radius, *errors.values())]
+        return ~torch.stack(finite).all(dim=0)
+
+    @property
     def bytes_of_a_goal(self) -> int:
         """What one goal's signs, slopes and multipliers take."""
         neurons = sum(math.prod(self.search.node(relu).shape) for relu in self.search.relus)

@@ -22,9 +22,9 @@ MOST_NEURONS = 1024
 
 
 def tighter(balls: Balls, *, budget: int) -> Balls:
-    """The balls with optimised bounds of unstable neurons in every layer but those whose bounds are exact."""
+    """The balls with optimised bounds of unstable neurons behind the first ReLU; before it there are no slopes."""
     for relu in balls.search.relus:
-        if not balls.search.regions.exact[balls.search.source(relu)]:
+        if balls.search.regions.after_relu[balls.search.source(relu)]:
             balls = _tighter_layer(balls, relu, budget)
     return balls
 

@@ -238,21 +238,12 @@ class Translation:
         return self.add(kind(where(step), (self.operand(step),), shape_of(out), *rest))
 
     def scale(self, step: fx.Node, source: int, out: Tensor, scale: Tensor, shift: Tensor) -> int:
-        """Add ``scale * z + shift``; a multiplication joins the addition before it, as in ``(z - mean) / std``.
-
-        Nothing else is merged: in ``(z + c) - c`` the shifts would cancel, and with them the rounding errors that the
-        module makes and certification has to account for.
-        """
+        """Add ``scale * z + shift``: a node for every step that is executed, since each rounds and may overflow."""
         before = self.nodes[source]
         if shape_of(out) != before.shape:
             raise Refused(f"it broadcasts an activation of shape {before.shape} to {shape_of(out)}")
         rank = len(before.shape)
         scale, shift = (per_image(v.double(), rank) for v in (scale, shift))
-        if isinstance(before, Scale) and isinstance(before.source, Constant) and not bool(shift.any()):
-            inner = before.source.key
-            if bool((self.constants[f"{inner}.scale"] == 1).all()):
-                shift = scale * self.constants[f"{inner}.shift"]
-                source = before.inputs[0]
         key = f"constant{len(self.nodes)}"
         self.constants[f"{key}.scale"], self.constants[f"{key}.shift"] = scale, shift
         return self.add(Scale(where(step), (source,), shape_of(out), Constant(key)))

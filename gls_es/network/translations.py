@@ -273,7 +273,8 @@ def _operands(t: Translation, step: fx.Node) -> tuple[int | Tensor, int | Tensor
             found.append(node)
             continue
         constant = t.values[argument].concrete if isinstance(argument, fx.Node) else argument
-        found.append(torch.as_tensor(constant, device=t.like.device).double())
+        kind = constant.dtype if isinstance(constant, Tensor) else torch.float64  # a number is not rounded to float32
+        found.append(torch.as_tensor(constant, dtype=kind, device=t.like.device).double())
     return found[0], found[1]
 
 
