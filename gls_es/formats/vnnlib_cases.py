@@ -24,7 +24,7 @@ class Rules:
         name: how a variable is written, for messages.
         single: whether inputs are float32 numbers themselves, see :class:`~gls_es.basics.property.Boundary`.
         of_inputs: whether an inequality may hold several inputs, or inputs and outputs.
-        without_outputs: whether a case may say nothing about outputs.
+        without_outputs: whether there need be nothing about outputs.
     """
 
     name: Callable[[Variable], str]
@@ -62,7 +62,13 @@ class Assertions:
         common = _Box(inputs, outputs, rules)
         common.tighten(self.common)
         found = [common.case(choice) for choice in conjoined(self.alternatives)]
+        if not rules.without_outputs and not self._names_outputs():
+            raise Wrong("it says nothing about the outputs")
         return Property(inputs, outputs, tuple(case for case in found if case is not None))
+
+    def _names_outputs(self) -> bool:
+        atoms = [*self.common, *(atom for cases in self.alternatives for case in cases for atom in case)]
+        return any(letter == "Y" for atom in atoms for letter, _ in atom.term.coefficients)
 
 
 @dataclass
@@ -119,8 +125,6 @@ class _Box:
         if inner.impossible:
             return None
         if not inner.rows:
-            if not self.rules.without_outputs:
-                raise Wrong("it says nothing about the outputs")
             inner.rows.append(self._always())
         boundary = inner._boundary(self)
         return None if boundary.empty else Case(boundary, tuple(inner.rows))
