@@ -75,7 +75,7 @@ def certify(ctx: click.Context, /, path: Path, **options: Any) -> None:
     """
     session = ctx.ensure_object(Session)
     _check_combination(ctx, options)
-    from .output import prepare_libraries
+    from .output import note_reader, prepare_libraries
 
     prepare_libraries(session)
     if options["vnnlib"] is not None:
@@ -88,6 +88,9 @@ def certify(ctx: click.Context, /, path: Path, **options: Any) -> None:
     subject = load_subject(path, problem=options["problem"], data=options["data"])
     images, labels, chosen = chosen_images(subject, options)
     about = {"problem": subject.problem_name, **chosen, "path": str(path)}
+    if "compared" in subject.about:
+        about["compared"] = subject.about["compared"]
+        note_reader(session, about["compared"])
     work = _radii if options["radius"] else _balls
     work(session, subject, images, labels, about, options)
 

@@ -25,6 +25,13 @@ def messages(session: Session) -> Console:
     return _console(stderr=True, quiet=session.quiet)
 
 
+def note_reader(session: Session, compared: str) -> None:
+    """Say so where an ONNX file's logits were compared by other means than onnxruntime."""
+    if compared != "onnxruntime":
+        text = f"note: onnxruntime is not installed, so the logits were compared with those of {compared}"
+        messages(session).print(text, soft_wrap=True)
+
+
 def show(*parts: RenderableType) -> None:
     """Print what a person asked to see on standard output: texts and tables."""
     console = _console(stderr=False, quiet=False)

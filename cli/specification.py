@@ -19,15 +19,16 @@ def decide_specification(session: Session, path: Path, spec: Path, options: dict
     """
     from gls_es import certification, formats
 
-    from .output import print_json, show
+    from .output import note_reader, print_json, show
     from .subject import load_subject
 
     prop = formats.read_vnnlib(spec)
-    replay = None
+    replay, compared = None, None
     if path.suffix.lower() == ".onnx":
         model = formats.load_onnx(path)
         module, shape = model.module, model.input_shape
-        replay = formats.replaying(model)
+        replay, compared = formats.replaying(model), model.compared
+        note_reader(session, compared)
     else:
         network = load_subject(path, problem=options["problem"], data=options["data"]).source.network
         module, shape = network.module(), network.input_shape
@@ -48,6 +49,7 @@ def decide_specification(session: Session, path: Path, spec: Path, options: dict
         "seconds": decision.seconds,
         "inputs": None if decision.inputs is None else [float(value) for value in decision.inputs],
         "outputs": None if decision.outputs is None else list(decision.outputs),
+        "compared": compared,
         "replayed": "onnxruntime" if replay is not None else "torch",
         "path": str(path),
         "vnnlib": str(spec),

@@ -71,4 +71,4 @@ def load_subject(path: Path, *, problem: str | None, data: Path | None) -> Subje
 
     model = formats.load_onnx(path)
     made = registry.resolve(problem)(data_root=None if data is None else str(data))
-    return Subject(model, problem, made.eps, made, lambda _root: made.data, {})
+    return Subject(model, problem, made.eps, made, lambda _root: made.data, {"compared": model.compared})

@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Literal
 
 import torch
@@ -20,7 +21,7 @@ from torch import nn
 from gls_es.basics.property import Boundary, Numbers, Property, Row
 from gls_es.certification.execution import DTYPES, direct_sums, refuse_autocast
 from gls_es.certification.halving import Halving, open_cases
-from gls_es.certification.rows import with_rows
+from gls_es.certification.rows import settled, with_rows
 from gls_es.certification.splitting import certify_box
 from gls_es.certification.violation import Group, Replay, Violations, Witness
 from gls_es.errors import ConfigError, DataError
@@ -119,7 +120,8 @@ class _Search:
         self.deadline = deadline
         self.shape = shape
         run = replay or _executed(module)
-        self.open = [Violations(group, run, seed, deadline) for group in _groups(module, shape, prop)]
+        largest = None if execution == "real" else torch.finfo(DTYPES[execution]).max
+        self.open = [Violations(group, run, seed, deadline) for group in _groups(module, shape, prop, largest)]
 
     def run(self) -> Found:
         """Attack, bound, search."""
@@ -197,11 +199,16 @@ def _executed(module: nn.Module) -> Replay:
     return run
 
 
-def _groups(module: nn.Module, shape: tuple[int, ...], prop: Property) -> list[Group]:
-    """The cases, those of one box together, and boxes with the same rows together."""
+def _groups(module: nn.Module, shape: tuple[int, ...], prop: Property, largest: float | None) -> list[Group]:
+    """The cases, those of one box together, and boxes with the same rows together.
+
+    ``largest`` is the largest finite output; None where there is no such limit.
+    """
     by_box: dict[Boundary, list[tuple[Row, ...]]] = {}
     for case in prop.cases:
-        by_box.setdefault(case.box, []).append(case.rows)
+        still = _open_rows(case.rows, largest)
+        if still is not None:
+            by_box.setdefault(case.box, []).append(still)
     by_rows: dict[tuple[tuple[Row, ...], ...], list[Boundary]] = {}
     for box, rows in by_box.items():
         by_rows.setdefault(tuple(dict.fromkeys(rows)), []).append(box)
@@ -209,3 +216,12 @@ def _groups(module: nn.Module, shape: tuple[int, ...], prop: Property) -> list[G
         Group(rows, Network(with_rows(module, [row for case in rows for row in case]), shape), tuple(boxes))
         for rows, boxes in by_rows.items()
     ]
+
+
+def _open_rows(rows: tuple[Row, ...], largest: float | None) -> tuple[Row, ...] | None:
+    """The rows that finite outputs may or may not fulfil, at least one; None if one of them never holds."""
+    said = [settled(row, largest) for row in rows]
+    if False in said:
+        return None
+    kept = tuple(row for row, always in zip(rows, said, strict=True) if not always)
+    return kept or (Row((Fraction(0),) * len(rows[0].coefficients), Fraction(1)),)

@@ -35,7 +35,8 @@ def open_cases(group: Group, lower: Tensor, upper: Tensor, *, method: str, execu
     """
     labels = torch.zeros(len(lower), dtype=torch.int64)
     rows = sound_margins(group.network, lower, upper, labels, method, execution=execution)
-    ruled_out = rows.isfinite() & (rows > 0)
+    strict = torch.tensor([row.strict for case in group.rows for row in case])
+    ruled_out = rows.isfinite() & ((rows > 0) | ((rows == 0) & strict))
     return ~torch.stack([part.any(dim=1) for part in group.per_case(ruled_out)], dim=1)
 
 

@@ -83,7 +83,7 @@ class Violations:
             return None
         outputs = tuple(float(value) for value in self.replay(point[None])[0])
         cases = (Case(box, rows) for rows in self.group.rows)
-        return (written, outputs) if any(case.violated_by(outputs) for case in cases) else None
+        return (written, outputs) if any(case.violated_by(outputs, written) for case in cases) else None
 
     def search(self) -> Witness | None:
         """Try every box and case."""

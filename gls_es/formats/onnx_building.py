@@ -42,7 +42,7 @@ class Building:
         self.constants = dict(self.graph.constants)
         self.places = {self.graph.input_name: 0}
         self.shapes = [self.graph.input_shape]
-        self.readers = Counter(name for node in self.graph.nodes for name in node.inputs)
+        self.readers = Counter(name for node in self.graph.nodes for name in node.inputs if name)
         self.readers[self.graph.output_name] += 1
 
     def add(self, operation: nn.Module, sources: tuple[int, ...], shape: Shape) -> int:

@@ -7,6 +7,7 @@ before anything of that size is made.
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,13 +47,13 @@ class OnnxGraph:
 
     Attributes:
         path: where it was.
-        data: its bytes.
-        digest: their SHA-256.
+        data: the model in its serial form, without nodes and tensors that the output does not depend on.
+        digest: SHA-256 of the file.
         input_name: the one input.
         input_shape: its shape without the batch axis.
         output_name: the one output.
-        constants: the initializers by name.
-        nodes: in an order in which they can be computed.
+        constants: the initializers by name, as far as they are used.
+        nodes: those that the output depends on, in an order in which they can be computed.
     """
 
     path: Path
@@ -87,23 +88,55 @@ def read_onnx(path: str | Path) -> OnnxGraph:
         reason = lines[0].replace(str(path), "")[:150].rstrip(". ")
         raise FormatError(f"{path}: not an ONNX model, or a damaged one ({reason}).") from error
     _check_operators(path, model)
-    constants = {tensor.name: _array(path, tensor, onnx) for tensor in model.graph.initializer}
-    inputs = [value for value in model.graph.input if value.name not in constants]
+    held = {tensor.name: tensor for tensor in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in held]
     if len(inputs) != 1 or len(model.graph.output) != 1 or model.graph.sparse_initializer:
         raise FormatError(
             f"{path}: has {len(inputs)} inputs and {len(model.graph.output)} outputs; one of each, and no sparse "
             "tensors, can be bounded."
         )
+    live = _live(model.graph)
+    read = {name for number in live for name in model.graph.node[number].input}
     return OnnxGraph(
         path=path,
-        data=data,
+        data=_without_the_rest(data, model, live, read),
         digest=sha256(data),
         input_name=inputs[0].name,
         input_shape=_input_shape(path, inputs[0], onnx),
         output_name=model.graph.output[0].name,
-        constants=constants,
-        nodes=tuple(_node(path, node, number, onnx) for number, node in enumerate(model.graph.node)),
+        constants={name: _array(path, tensor, onnx) for name, tensor in held.items() if name in read},
+        nodes=tuple(_node(path, model.graph.node[number], number, onnx) for number in live),
     )
+
+
+def _live(graph: Any) -> list[int]:
+    """The nodes that the output depends on, in the file's order, which the checker has found to be one of reading."""
+    wanted, found = {graph.output[0].name}, []
+    for number in range(len(graph.node) - 1, -1, -1):
+        node = graph.node[number]
+        if any(name in wanted for name in node.output if name):
+            wanted.update(node.input)
+            found.append(number)
+    return found[::-1]
+
+
+def _without_the_rest(data: bytes, model: Any, live: Sequence[int], read: Collection[str]) -> bytes:
+    """The model without dead nodes and tensors: other readers refuse what they cannot execute even where it is dead."""
+    graph = model.graph
+    nodes = [graph.node[number] for number in live]
+    tensors = [tensor for tensor in graph.initializer if tensor.name in read]
+    if len(nodes) == len(graph.node) and len(tensors) == len(graph.initializer):
+        return data
+    rest = type(model)()
+    rest.CopyFrom(model)
+    held = {tensor.name for tensor in graph.initializer}
+    inputs = [value for value in graph.input if value.name in read or value.name not in held]
+    for field, kept in (("node", nodes), ("initializer", tensors), ("input", inputs)):
+        rest.graph.ClearField(field)
+        getattr(rest.graph, field).extend(kept)
+    rest.graph.ClearField("value_info")
+    smaller: bytes = rest.SerializeToString(deterministic=True)
+    return smaller
 
 
 def _refuse_other_files(path: Path, model: Any) -> None:
@@ -135,10 +168,10 @@ def _array(path: Path, tensor: Any, onnx: Any) -> Array:
     name = tensor.name[:60]
     kind = onnx.TensorProto.DataType.Name(tensor.data_type).lower() if tensor.data_type else "?"
     size = math.prod(tensor.dims) if all(length >= 0 for length in tensor.dims) else -1
-    width = {"float": 4, "int64": 8, "int32": 4}.get(kind)
+    width = {"float": 4, "int64": 8, "int32": 4, "bool": 1}.get(kind)
     if width is None:
         raise FormatError(f"{path}: tensor {name!r} holds {kind} numbers; networks of float32 are read.")
-    listed = {"float": tensor.float_data, "int64": tensor.int64_data, "int32": tensor.int32_data}[kind]
+    listed = {"float": tensor.float_data, "int64": tensor.int64_data}.get(kind, tensor.int32_data)
     found = len(tensor.raw_data) / width if tensor.HasField("raw_data") else len(listed)
     if found != size:
         raise FormatError(f"{path}: tensor {name!r} holds {found:g} numbers, not those of shape {list(tensor.dims)}.")

@@ -123,7 +123,8 @@ def _slid(size: Shape, kernel: _Pair, stride: _Pair, padding: _Pair, dilation: _
 
 def batch_norm(b: Building, node: OnnxNode) -> int:
     """BatchNormalization with frozen statistics."""
-    if node.attributes.get("training_mode", 0) or not node.attributes.get("spatial", 1):
+    training = node.attributes.get("training_mode", 0) or any(node.outputs[1:])  # until 13 the outputs say it
+    if training or not node.attributes.get("spatial", 1):
         raise Refused("only BatchNormalization with frozen statistics per channel is bounded")
     source = b.activation(node)
     shape = b.shapes[source]

@@ -26,8 +26,9 @@ class OnnxModel:
         module: from (B, *input_shape) to (B, K), in evaluation mode.
         input_shape: without the batch axis.
         digest: SHA-256 of the file.
-        data: the file's bytes, for replaying with onnxruntime.
+        data: the model in its serial form, for replaying with onnxruntime; dead nodes and tensors are left out.
         path: where it was.
+        compared: the second reader whose logits were found to be the same, "onnxruntime" or "onnx.reference".
     """
 
     module: OnnxModule
@@ -35,6 +36,7 @@ class OnnxModel:
     digest: str
     data: bytes
     path: Path
+    compared: str
 
     @cached_property
     def network(self) -> Network:
@@ -47,7 +49,7 @@ class OnnxModel:
 
 
 def load_onnx(path: str | Path) -> OnnxModel:
-    """Read a network from an ONNX file; where onnxruntime is installed, both are compared on random inputs.
+    """Read a network from an ONNX file; its logits are compared with those of onnxruntime, or of onnx itself.
 
     Args:
         path: the file: one float32 input (batch axis first), one output (batch, K), and of the operators: Conv, Gemm,
@@ -62,9 +64,10 @@ def load_onnx(path: str | Path) -> OnnxModel:
     """
     graph = read_onnx(path)
     module = module_of(graph)
-    if installed("onnxruntime"):
-        check_same_logits(graph.data, module, graph.input_shape, what=str(path))
-    return OnnxModel(module, graph.input_shape, graph.digest, graph.data, graph.path)
+    there = installed("onnxruntime")
+    check_same_logits(graph.data, module, graph.input_shape, what=str(path), reference=not there)
+    compared = "onnxruntime" if there else "onnx.reference"
+    return OnnxModel(module, graph.input_shape, graph.digest, graph.data, graph.path, compared)
 
 
 def replaying(model: OnnxModel) -> Callable[[Tensor], Tensor] | None:

@@ -58,12 +58,15 @@ def transpose(b: Building, node: OnnxNode) -> int:
     return _shaped(b, source, tuple(before[axis] for axis in order[1:]))
 
 
-def _axes(b: Building, node: OnnxNode, rank: int) -> list[int]:
+def _axes(b: Building, node: OnnxNode, rank: int, *, added: bool = False) -> list[int]:
+    """The axes that a node names, 0 being the batch; of the values with these axes if they are ``added``."""
     given = node.attributes.get("axes")
     axes = whole_numbers(b.constant(node, 1)) if given is None else given
-    if not all(-rank <= axis < rank for axis in axes):
-        raise Refused(f"axes={axes} are not there")
-    return [axis % rank for axis in axes]
+    rank += len(axes) if added else 0
+    found = sorted({axis % rank for axis in axes if -rank <= axis < rank})
+    if len(found) < len(axes):
+        raise Refused(f"axes={axes} are not there, or named twice")
+    return found
 
 
 def squeeze(b: Building, node: OnnxNode) -> int:
@@ -80,7 +83,7 @@ def unsqueeze(b: Building, node: OnnxNode) -> int:
     """Unsqueeze behind the batch."""
     source = b.activation(node)
     sizes = [1, *b.shapes[source]]
-    for axis in sorted(_axes(b, node, len(sizes) + 1)):
+    for axis in _axes(b, node, len(sizes), added=True):
         if axis == 0:
             raise Refused("it adds an axis in front of the batch")
         sizes.insert(axis, 1)

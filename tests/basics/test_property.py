@@ -1,6 +1,7 @@
 """Exact properties: rounding of box ends, rows, and witnesses, in rationals."""
 
 import math
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -8,8 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from gls_es.basics.property import Boundary, Case, Row, float32
-from gls_es.certification.rows import with_rows
+from gls_es.basics.property import Boundary, Case, Row
+from gls_es.basics.rounding import float32
+from gls_es.certification.rows import settled, with_rows
 from gls_es.errors import ConfigError
 
 TENTH = Fraction(1, 10)
@@ -94,6 +96,71 @@ def test_rows_are_never_made_easier_by_rounding() -> None:
         assert bias - 10 * offset <= abs(10 * offset) * Fraction(1, 2**22)
 
 
-def test_coefficients_beyond_float32_are_refused() -> None:
-    with pytest.raises(ConfigError, match="too fine"):
-        with_rows(nn.Identity(), [Row((Fraction(1), Fraction(1) + Fraction(1, 10**9)), Fraction(0))])
+def _exactly(module: nn.Module, x: list[Fraction]) -> list[Fraction]:
+    """What linear layers on top of an identity make of exact numbers, in exact arithmetic."""
+    layers = [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
+    weights = [[[Fraction(v) for v in row] for row in layer.weight.tolist()] for layer in layers]
+    biases = [layer.bias.tolist() if layer.bias is not None else [0.0] * len(layer.weight) for layer in layers]
+    return [
+        sum((w * v for table in weights for w, v in zip(table[i], x, strict=True)), Fraction(0))
+        + sum(Fraction(bias[i]) for bias in biases)
+        for i in range(len(weights[0]))
+    ]
+
+
+def test_decimals_finer_than_float32_are_kept_exactly() -> None:
+    """A row's outputs are a positive multiple of its exact value, whatever decimals it is written with."""
+    fine = [Fraction(1), 1 + Fraction(1, 10**9)], [Fraction(123456789, 10**9), Fraction(-7, 10**11)]
+    for c in fine:
+        rows = [Row(tuple(c), Fraction(0)), Row((Fraction(0), Fraction(1)), Fraction(0), tuple(c))]
+        module = with_rows(nn.Identity(), rows)
+        ratios = []
+        for x in (_fractions(5, 2), [Fraction(1), Fraction(-1)]):
+            zero, *found = _exactly(module, x)
+            assert zero == 0
+            ratios.append([-value / row.excess(x, x) for value, row in zip(found, rows, strict=True)])
+        assert ratios[0] == ratios[1]
+        assert min(ratios[0]) > 0
+
+
+def test_numbers_too_far_apart_are_refused() -> None:
+    for c in ((Fraction(1), Fraction(1) + Fraction(1, 10**40)), (Fraction(10) ** 60, Fraction(1, 10**60))):
+        with pytest.raises(ConfigError, match="too fine"):
+            with_rows(nn.Identity(), [Row(c, Fraction(0))])
+
+
+def test_what_lies_beyond_a_format_is_settled_without_a_search() -> None:
+    largest = float(np.finfo(np.float32).max)
+    row = Row((Fraction(2), Fraction(0)), Fraction(10) ** 400)
+    assert settled(row, largest) is True
+    assert settled(replace(row, offset=-row.offset), largest) is False
+    assert settled(replace(row, offset=Fraction(10) ** 38), largest) is None
+    assert settled(replace(row, offset=Fraction(10) ** 39), largest) is True
+    assert settled(row, None) is None  # real numbers have no end
+    edge = Row((Fraction(1),), -Fraction(largest))  # f <= -largest: the last number only
+    assert settled(edge, largest) is None
+    assert settled(replace(edge, strict=True), largest) is False
+
+
+def test_strict_rows_and_open_ends_leave_their_border_out() -> None:
+    row = Row((Fraction(1),), Fraction(1, 2), strict=True)
+    assert not row.fulfilled([Fraction(1, 2)])
+    assert row.fulfilled([Fraction(1, 2) - Fraction(1, 10**30)])
+    box = Boundary((Fraction(0),), (Fraction(1),), open_lower=frozenset({0}))
+    assert box.written(torch.tensor([0.0])) is None
+    assert box.written(torch.tensor([1.0])) == (Fraction(1),)
+    low, high = box.points()
+    assert (float(low), float(high)) == (2.0**-149, 1.0)
+    assert not box.empty
+    assert Boundary((Fraction(1),), (Fraction(1),), open_upper=frozenset({0})).empty
+
+
+def test_inputs_that_are_float32_numbers_lie_in_the_box_themselves() -> None:
+    box = Boundary((TENTH, Fraction(0)), (Fraction(3, 10), TENTH), single=True)
+    low, high = box.points()
+    assert TENTH <= Fraction(float(low[0])) <= TENTH + Fraction(1, 2**26)
+    assert Fraction(float(high[1])) <= TENTH
+    assert box.written(torch.tensor([0.1, 0.0])) is not None  # float32 rounds 0.1 up, into this end
+    assert box.written(torch.tensor([0.2, 0.1])) is None  # and out of that one
+    point = Boundary((TENTH,), (TENTH,), single=True)  # written for the float32 number 0.1
+    assert point.written(point.points()[0]) == (Fraction(float(np.float32(0.1))),)

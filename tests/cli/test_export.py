@@ -184,3 +184,16 @@ def test_bad_files_are_one_sentence(
     assert said in result.stderr
     assert result.stderr.count("Error: ") == 1
     assert "Traceback" not in result.output
+
+
+def test_without_onnxruntime_the_report_says_who_compared(
+    run: Run, exported: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gls_es.formats.onnx_reading.installed", lambda name: False)
+    spec = tmp_path / "v" / "digits-cnn3_3.vnnlib"
+    chosen = ("--problem", "digits-cnn3", "--limit", "2", "--eps", EPS, "--stages", "ibp")
+    for arguments in (("--vnnlib", spec), chosen):
+        result = run("certify", tmp_path / "net.onnx", *arguments, "--json")
+        assert result.exit_code == 0, result.output
+        assert json.loads(result.stdout)["compared"] == "onnx.reference"
+        assert "compared with those of onnx.reference" in result.stderr

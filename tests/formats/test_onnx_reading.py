@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from gls_es.errors import UnsupportedNetworkError
+from gls_es.errors import FormatError, UnsupportedNetworkError
 from gls_es.formats import load_onnx
-from gls_es.formats.runtime import OnnxRuntime
+from gls_es.formats.runtime import OnnxRuntime, check_same_logits
 from gls_es.network.graph import Linear, Scale
-from tests.formats.hand_made import model, node, numbers, saved
+from tests.formats.hand_made import helper, model, node, numbers, saved
 from tests.oracles.nets import BY_NAME
 
 pytest.importorskip("onnxruntime")
@@ -147,6 +147,84 @@ def test_networks_that_torch_exports(name: str, tmp_path: Path) -> None:
     with torch.no_grad():
         found = load_onnx(tmp_path / "net.onnx").network.module()(x)
         assert float((found - module(x)).abs().max()) <= 1e-5
+
+
+def _training(opset: int) -> Any:
+    """BatchNormalization with the outputs of training, which it had until version 13."""
+    made_node = helper.make_node("BatchNormalization", list("xcccc"), list("ymvsn"), name="the_y")
+    return model([made_node], {"c": np.ones(2, dtype=np.float32)}, [1, 2, 5, 5], opset=opset)
+
+
+@pytest.mark.parametrize("opset", [7, 9, 13])
+def test_normalisation_with_the_outputs_of_training_is_refused(opset: int, tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedNetworkError, match=r"the_y.*frozen statistics"):
+        load_onnx(saved(_training(opset), tmp_path))
+
+
+@pytest.mark.parametrize("installed", [True, False])
+@pytest.mark.parametrize(
+    ("axes", "shape"),
+    [([2, 3], (1, 5)), ([-1, -2], (1, 5)), ([3, 1], (1, 5)), ([-3, 4], (1, 5, 2)), ([4, 2, -2], (1, 5))],
+)
+def test_added_axes_are_those_of_the_result(
+    axes: list[int], shape: tuple[int, ...], installed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What numpy.expand_dims makes."""
+    monkeypatch.setattr("gls_es.formats.onnx_reading.installed", lambda name: installed)
+    made = model([node("Unsqueeze", "x axes", "v"), node("Relu", "v", "y")], {"axes": np.array(axes)}, list(shape))
+    loaded = load_onnx(saved(made, tmp_path))
+    x = torch.randn(2, *shape[1:], generator=torch.Generator().manual_seed(0))
+    wanted = np.maximum(np.expand_dims(x.numpy(), axes), 0)
+    assert loaded.module(x).shape == wanted.shape
+    assert np.array_equal(loaded.module(x).numpy(), wanted)
+
+
+def test_axes_added_twice_or_before_the_batch_are_refused(tmp_path: Path) -> None:
+    for axes, said in (
+        ([1, 1], "named twice"),
+        ([3, -1], "named twice"),
+        ([0], "front of the batch"),
+        ([5], "not there"),
+    ):
+        made = model([node("Unsqueeze", "x axes", "y")], {"axes": np.array(axes)}, [1, 4])
+        with pytest.raises(UnsupportedNetworkError, match=said):
+            load_onnx(saved(made, tmp_path))
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_what_the_output_does_not_depend_on_is_left_out(
+    installed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unused tensors of any type, dead nodes of any operator, a mask that nobody reads, and a switch that is off."""
+    monkeypatch.setattr("gls_es.formats.onnx_reading.installed", lambda name: installed)
+    dropout = helper.make_node("Dropout", ["x", "half", "off"], ["d", "mask"], name="the_d")
+    nodes = [node("Sigmoid", "x", "dead"), dropout, node("MatMul", "d w", "y")]
+    nodes.insert(0, helper.make_node("Anything", ["x"], ["gone"], domain="some.where"))
+    constants = {"w": numbers(1, 4, 3), "half": np.array(0.5, dtype=np.float32), "off": np.array(False)}
+    constants |= {"double": np.full(3, np.nan), "words": np.array(["a"], dtype=object), "i8": np.ones(3, dtype=np.int8)}
+    made = model(nodes, constants, [1, 4])
+    made.opset_import.append(helper.make_opsetid("some.where", 1))
+    loaded = load_onnx(saved(made, tmp_path))
+    x = torch.rand(3, 4, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.allclose(loaded.module(x), x @ torch.from_numpy(numbers(1, 4, 3)), atol=1e-6)
+    assert loaded.compared == ("onnxruntime" if installed else "onnx.reference")
+
+
+def test_dropout_that_is_on_is_refused(tmp_path: Path) -> None:
+    constants = {"half": np.array(0.5, dtype=np.float32), "on": np.array(True)}
+    made = model([node("Dropout", "x half on", "y")], constants, [1, 4])
+    with pytest.raises(UnsupportedNetworkError, match="training mode"):
+        load_onnx(saved(made, tmp_path))
+
+
+def test_other_logits_are_noticed_without_onnxruntime(tmp_path: Path) -> None:
+    path = saved(_dense(), tmp_path)
+    wrong = load_onnx(path).module
+    with torch.no_grad():
+        next(iter(wrong.parameters()))[0, 0] += 0.01
+    with pytest.raises(FormatError, match=r"logits of gls-es and of onnx\.reference lie"):
+        check_same_logits(path.read_bytes(), wrong, (1, 1, 5), what="net", reference=True)
 
 
 def test_dense_equals_numpy(tmp_path: Path) -> None:

@@ -103,6 +103,56 @@ def test_what_is_refused(text: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("zero", ["(* 0 X_0)", "(- X_1 X_1)", "(* 0.0 Y_1)", "(+ X_0 (* -1 X_0))"])
+def test_terms_that_cancel_leave_no_trace(zero: str) -> None:
+    """Input 0 has the number of output 0: what is left of it must not take that one's place."""
+    for body, offset in ((f"(<= (+ Y_0 {zero}) 2)", F(2)), (f"(>= {zero} (+ Y_0 2))", F(-2))):
+        (case,) = parse_vnnlib(f"{DECLARED}{BOX}(assert {body})").cases
+        assert case.rows == (Row((F(1), F(0)), offset),)
+    assert parse_vnnlib(f"{DECLARED}{BOX}(assert (<= Y_0 0))(assert (>= {zero} 1))").cases == ()
+    (case,) = parse_vnnlib(f"{DECLARED}{BOX}(assert (<= Y_0 0))(assert (<= (+ X_0 {zero}) 0.3))").cases
+    assert case.box.upper[0] == F(3, 10)
+
+
+@pytest.mark.parametrize(
+    ("formula", "wanted"),
+    [
+        ("(<= Y_0 1e39)", "sat"),
+        ("(<= Y_0 -1e39)", "unsat"),
+        ("(>= Y_0 -1e400)", "sat"),
+        ("(<= Y_0 -1e400)", "unsat"),
+        ("(<= (* 1e300 Y_0) 1e299)", "unsat"),
+        ("(<= (* 1e300 Y_0) 1e301)", "sat"),
+        ("(<= (* 1e-300 Y_0) 1e-301)", "unsat"),
+        ("(or (<= Y_0 -1e39) (>= Y_0 1.5))", "sat"),
+        ("(and (<= Y_0 1e39) (>= Y_0 2.5))", "unsat"),
+        ("(and (>= X_0 -1e400) (<= X_0 1e39) (<= Y_0 1.25))", "sat"),
+    ],
+)
+def test_numbers_beyond_float32_are_answered(formula: str, wanted: str) -> None:
+    """Y_0 = 1 + X_0, X_0 in [0, 1]."""
+    net = nn.Linear(1, 1)
+    nn.init.ones_(net.weight)
+    nn.init.ones_(net.bias)
+    box = "(declare-const X_0 Real)(declare-const Y_0 Real)(assert (>= X_0 0))(assert (<= X_0 1))"
+    prop = parse_vnnlib(f"{box}(assert {formula})")
+    for execution in ("float32", "float64", "real"):
+        if execution != "real" or "1e400" not in formula:
+            assert decide(net, (1,), prop, execution=execution).result == wanted
+
+
+def test_inputs_beyond_float32_are_refused_in_a_sentence() -> None:
+    for bound in ("1e39", "1e400"):
+        with pytest.raises(FormatError, match="X_0 has a bound beyond the numbers of float32"):
+            parse_vnnlib(f"{DECLARED}{BOX.replace('0.5', bound)}(assert (<= Y_0 0))")
+
+
+def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path: Path) -> None:
+    text = f"{DECLARED}{BOX}(assert (<= Y_0 0))"
+    (tmp_path / "a.vnnlib").write_text(text, encoding="utf-8-sig")
+    assert read_vnnlib(tmp_path / "a.vnnlib") == parse_vnnlib(text)
+
+
 def test_files_say_their_name(tmp_path: Path) -> None:
     (tmp_path / "a.vnnlib").write_text("(assert")
     (tmp_path / "b.vnnlib").write_bytes(b"\xff\xfe(")
@@ -166,6 +216,7 @@ def test_result_files(tmp_path: Path) -> None:
 
 def test_a_written_counterexample_violates_the_file_when_it_is_read_back(tmp_path: Path) -> None:
     """The competition reads decimals, rounds them to float32, and executes; no tolerance is needed."""
+    torch.manual_seed(0)
     net = nn.Sequential(nn.Flatten(), nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
     image = torch.rand(1, 2, 3, generator=torch.Generator().manual_seed(2))
     label = int(net(image[None]).argmax())
