@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
+from gls_es.basics.deadline import OutOfTime
 from gls_es.certification.execution import DTYPES, Executor, margins_of, other_classes
 from gls_es.certification.report import CLEAN, Verdict, VerdictName
-from gls_es.certification.stages import OpenImages, Outcome, Specification, make_stage
+from gls_es.certification.stages import OpenImages, Outcome, Specification, make_stage, out_of_time
 
 
 @dataclass
@@ -40,6 +41,7 @@ class Cascade:
 
     def __init__(self, spec: Specification) -> None:
         self._device = spec.device
+        self._seconds = spec.limits.seconds
         self._executor = Executor(spec.network, dtype=DTYPES[spec.execution], device=spec.device)
         self._stages = {name: make_stage(name, spec) for name in spec.stages}
 
@@ -56,7 +58,11 @@ class Cascade:
             if not len(rest):
                 break
             started = time.perf_counter()
-            outcome = stage(rest)
+            rest = self._timed(rest, drafts)
+            try:
+                outcome = stage(rest)
+            except OutOfTime:
+                outcome = out_of_time(rest)
             left = _apply(outcome, drafts, stage=name)
             seconds = outcome.seconds or [(time.perf_counter() - started) / len(rest)] * len(rest)
             for index, share in zip(rest.indices, seconds, strict=True):
@@ -65,6 +71,13 @@ class Cascade:
         for index, lower in zip(rest.indices, rest.lower.amin(dim=1).tolist(), strict=True):
             drafts[index].margin = _finite(lower)
         return [Verdict(index=index, **vars(drafts[index])) for index in indices]
+
+    def _timed(self, images: OpenImages, drafts: dict[int, _Draft]) -> OpenImages:
+        """The images with what the stages may still spend on each; the clean check is not counted."""
+        if self._seconds is None:
+            return images
+        spent = (sum(s for name, s in drafts[i].times.items() if name != CLEAN) for i in images.indices)
+        return replace(images, left=[self._seconds - seconds for seconds in spent])
 
     @torch.no_grad()
     def _clean_check(self, indices: list[int], images: Tensor, labels: Tensor) -> tuple[dict[int, _Draft], OpenImages]:

@@ -11,7 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
+from gls_es.basics.checks import dense_numbers
+from gls_es.basics.modes import ordinary_modes
 from gls_es.errors import ConfigError, UnsupportedNetworkError
+from gls_es.network.entrance import check_module
 from gls_es.network.graph import Constant, Graph, Input, ReLU
 from gls_es.network.layers import Layer, materialise, propagate
 from gls_es.network.tracing import trace
@@ -55,9 +58,9 @@ class Network:
     graph: Graph
     """The traced graph (see :mod:`gls_es.network.graph`)."""
 
+    @ordinary_modes()
     def __init__(self, module: nn.Module, input_shape: Sequence[int]) -> None:
-        if not isinstance(module, nn.Module):
-            raise UnsupportedNetworkError(f"Network takes an nn.Module, not {type(module).__name__}.")
+        check_module(module)
         shape = _checked_shape(input_shape)
         module = copy.deepcopy(module).eval()
         if type(module).__module__.startswith("torch.nn") and not isinstance(module, nn.Sequential):
@@ -191,11 +194,10 @@ class Network:
 
     def check_images(self, x: Tensor) -> None:
         """Refuse what is not (B, *input_shape) of floating numbers."""
+        dense_numbers("images", x)
         if tuple(x.shape[1:]) != self.input_shape or x.dim() != len(self.input_shape) + 1:
             wanted = ", ".join(map(str, self.input_shape))
             raise ConfigError(f"images must have shape (B, {wanted}), not {tuple(x.shape)}.")
-        if not x.is_floating_point():
-            raise ConfigError(f"images must be floating-point numbers in [0, 1], not {x.dtype}.")
 
     def _buffer(self, name: str) -> Tensor:
         constant = self._constants.get(name)
