@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol
 
+from gls_es.basics.deadline import NEVER, Deadline
 from gls_es.bounds.box import Box
 from gls_es.bounds.patches import Patch
 from gls_es.network.graph import Add, Conv, Graph, Pool, ReLU, Scale, Shape
@@ -49,11 +50,13 @@ class Plan:
             when gradients are kept).
         members: the most members that are bounded together; as many are as ``bytes`` allows.
         tf32: on CUDA, leave TF32 as PyTorch is set to it, for training only: bounds are then off by about one percent.
+        deadline: when chunks that are not begun are given up, by ``gls_es.basics.deadline.OutOfTime``.
     """
 
     bytes: int
     members: int = 64
     tf32: bool = False
+    deadline: Deadline = NEVER
 
     @classmethod
     def default(cls, device: str) -> Plan:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
+from gls_es.basics.deadline import OutOfTime
 from gls_es.certification.execution import DTYPES, Executor, margins_of, other_classes
 from gls_es.certification.obstacles import obstacles
 from gls_es.certification.report import CLEAN, Verdict, VerdictName
 from gls_es.certification.rounding import outward_ball
-from gls_es.certification.stages import OpenImages, Outcome, Specification, make_stage
+from gls_es.certification.stages import OpenImages, Outcome, Specification, make_stage, out_of_time
 
 
 @dataclass
@@ -43,6 +44,7 @@ class Cascade:
     def __init__(self, spec: Specification) -> None:
         self._spec = spec
         self._device = spec.device
+        self._seconds = spec.limits.seconds
         self._executor = Executor(spec.network, dtype=DTYPES[spec.execution], device=spec.device)
         self._stages = {name: make_stage(name, spec) for name in spec.stages}
 
@@ -59,7 +61,11 @@ class Cascade:
             if not len(rest):
                 break
             started = time.perf_counter()
-            outcome = stage(rest)
+            rest = self._timed(rest, drafts)
+            try:
+                outcome = stage(rest)
+            except OutOfTime:
+                outcome = out_of_time(rest)
             left = _apply(outcome, drafts, stage=name)
             seconds = outcome.seconds or [(time.perf_counter() - started) / len(rest)] * len(rest)
             for index, share in zip(rest.indices, seconds, strict=True):
@@ -78,6 +84,13 @@ class Cascade:
         for index, lower, reason in zip(rest.indices, rest.lower.amin(dim=1).tolist(), found, strict=True):
             drafts[index].margin = _finite(lower)
             drafts[index].reason = reason or drafts[index].reason
+
+    def _timed(self, images: OpenImages, drafts: dict[int, _Draft]) -> OpenImages:
+        """The images with what the stages may still spend on each; the clean check is not counted."""
+        if self._seconds is None:
+            return images
+        spent = (sum(s for name, s in drafts[i].times.items() if name != CLEAN) for i in images.indices)
+        return replace(images, left=[self._seconds - seconds for seconds in spent])
 
     @torch.no_grad()
     def _clean_check(self, indices: list[int], images: Tensor, labels: Tensor) -> tuple[dict[int, _Draft], OpenImages]:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from gls_es.basics.deadline import NEVER
 from gls_es.bounds import Plan, entry_box, method_named
 from gls_es.bounds.box import Box
 from gls_es.bounds.nodes import backward_rows, margin_rows
@@ -119,6 +120,7 @@ class Balls:
             search = Query.ask(net, net.parameter_vector().to(box.centre)[None], box, plan=plan)
             search.bounds = {relu: (low.to(dtype), up.to(dtype)) for relu, (low, up) in proof.bounds.items()}
             _fill_constants(search)
+            proof.plan = search.plan = replace(proof.plan, deadline=NEVER)  # it was that of making the balls
         return cls(proof, search, rows)
 
     @property

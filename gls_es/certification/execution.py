@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gls_es.basics.modes import under_autocast
 from gls_es.errors import ConfigError
 from gls_es.network import Network
 
@@ -36,8 +37,8 @@ class Executor:
         self.module = module.to(device=device, dtype=dtype).eval().requires_grad_(False)
 
     def logits(self, x: Tensor) -> Tensor:
-        """The logits (B, K) of inputs (B, *input_shape)."""
-        logits: Tensor = self.module(x.to(device=self.device, dtype=self.dtype))
+        """The logits (B, K) of inputs (B, *input_shape), which the module may change in a copy only."""
+        logits: Tensor = self.module(x.to(device=self.device, dtype=self.dtype, copy=True))
         return logits
 
     def margins(self, x: Tensor, labels: Tensor) -> Tensor:
@@ -62,7 +63,7 @@ def other_classes(labels: Tensor, *, num_classes: int) -> Tensor:
 
 def refuse_autocast() -> None:
     """Raise ConfigError under ``torch.autocast``, which would run another program than the one certified."""
-    if any(torch.is_autocast_enabled(kind) for kind in ("cpu", "cuda")):
+    if under_autocast():
         raise ConfigError(
             "certify() was called under torch.autocast, whose reduced precision no certificate covers; "
             "call it outside the autocast block"

@@ -17,7 +17,9 @@ from typing import Any
 
 from torch import Tensor
 
+from gls_es.basics.checks import as_real
 from gls_es.basics.intervals import wilson_interval
+from gls_es.basics.modes import ordinary_modes
 from gls_es.basics.version import versions
 from gls_es.certification import inputs
 from gls_es.certification.attack import AttackOptions
@@ -137,6 +139,7 @@ class _Search:
             self.high = self.falsified = 0
 
 
+@ordinary_modes()
 def certified_radii(
     network_or_checkpoint: Any,
     images: Tensor,
@@ -164,8 +167,9 @@ def certified_radii(
         ConfigError: an option makes no sense.
         DataError: images or labels make no sense, or the records belong to another run or cannot be written.
     """
-    points = _grid(tolerance, largest)
+    tolerance, largest, points = _grid(tolerance, largest)
     options = _limited(options)
+    inputs.check_records(records, progress)
     network, checkpoint = inputs.resolve_network(network_or_checkpoint, images)
     x = inputs.check_images(images, network, clip=bool(options.get("clip", True)))
     y = inputs.check_labels(labels, n=len(x), num_classes=network.num_classes)
@@ -205,11 +209,9 @@ def _limited(options: dict[str, Any]) -> dict[str, Any]:
     return options if given else {**options, "timeout": TIMEOUT}
 
 
-def _grid(tolerance: float, largest: float) -> int:
-    """The number of the grid's last point."""
-    for name, value in (("tolerance", tolerance), ("largest", largest)):
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
-            raise ConfigError(f"{name} must be a number in (0, 1], in pixel units, not {value!r}")
+def _grid(tolerance: float, largest: float) -> tuple[float, float, int]:
+    """Both as floats, and the number of the grid's last point."""
+    tolerance, largest = _radius("tolerance", tolerance), _radius("largest", largest)
     points = int(largest / tolerance)
     while points * tolerance > largest:
         points -= 1
@@ -217,7 +219,14 @@ def _grid(tolerance: float, largest: float) -> int:
         raise ConfigError(
             f"tolerance {tolerance:g} divides {largest:g} into {points:,} steps; 1 to {LARGEST_GRID:,} do"
         )
-    return points
+    return tolerance, largest, points
+
+
+def _radius(name: str, value: float) -> float:
+    number = as_real(value)
+    if number is None or not 0 < number <= 1:
+        raise ConfigError(f"{name} must be a number in (0, 1], in pixel units, not {value!r}")
+    return number
 
 
 def _rounds(searches: list[_Search]) -> Iterator[tuple[int, list[int]]]:

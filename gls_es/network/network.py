@@ -11,7 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
+from gls_es.basics.checks import dense_numbers
+from gls_es.basics.modes import ordinary_modes, usable
 from gls_es.errors import ConfigError, UnsupportedNetworkError
+from gls_es.network.entrance import check_module
 from gls_es.network.graph import Constant, Graph, Input, ReLU
 from gls_es.network.layers import Layer, materialise, propagate
 from gls_es.network.tracing import trace
@@ -55,9 +58,9 @@ class Network:
     graph: Graph
     """The traced graph (see :mod:`gls_es.network.graph`)."""
 
+    @ordinary_modes()
     def __init__(self, module: nn.Module, input_shape: Sequence[int]) -> None:
-        if not isinstance(module, nn.Module):
-            raise UnsupportedNetworkError(f"Network takes an nn.Module, not {type(module).__name__}.")
+        check_module(module)
         shape = _checked_shape(input_shape)
         module = copy.deepcopy(module).eval()
         if type(module).__module__.startswith("torch.nn") and not isinstance(module, nn.Sequential):
@@ -142,11 +145,15 @@ class Network:
         """``params`` as (P, L) with the dtype and device of ``like``; None gives the own weights, (1, L)."""
         if params is None:
             return self.parameter_vector().to(like)[None]
+        if not isinstance(params, Tensor) or params.layout != torch.strided or params.is_meta:
+            raise ConfigError(f"params must be a dense torch.Tensor (P, L), not {type(params).__name__}.")
         if params.dim() != 2 or params.shape[1] != self.num_parameters or len(params) == 0:
             raise ConfigError(f"params must have shape (P, {self.num_parameters}), P >= 1, not {tuple(params.shape)}.")
         if not params.is_floating_point():
             raise ConfigError(f"params must be floating-point numbers, not {params.dtype}.")
-        return params.as_subclass(Tensor).to(like)  # EvoTorch hands out a read-only type that spoils in-place steps
+        return usable(
+            params.as_subclass(Tensor).to(like)
+        )  # EvoTorch hands out a read-only type that spoils in-place steps
 
     def layers(self, params: Tensor, *, sizes: bool = False) -> list[Layer | None]:
         """The graph's layers with weights ``params`` (G, L); see :func:`~gls_es.network.layers.materialise`."""
@@ -191,11 +198,10 @@ class Network:
 
     def check_images(self, x: Tensor) -> None:
         """Refuse what is not (B, *input_shape) of floating numbers."""
+        dense_numbers("images", x)
         if tuple(x.shape[1:]) != self.input_shape or x.dim() != len(self.input_shape) + 1:
             wanted = ", ".join(map(str, self.input_shape))
             raise ConfigError(f"images must have shape (B, {wanted}), not {tuple(x.shape)}.")
-        if not x.is_floating_point():
-            raise ConfigError(f"images must be floating-point numbers in [0, 1], not {x.dtype}.")
 
     def _buffer(self, name: str) -> Tensor:
         constant = self._constants.get(name)

@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import torch
 
+from gls_es.basics.checks import existing_device, whole_number
 from gls_es.basics.suggestions import named
 from gls_es.basics.version import __version__
 from gls_es.bounds import method_named
@@ -159,8 +160,7 @@ def stretched(recipe: Recipe, generations: int) -> Recipe:
     Raises:
         ConfigError: fewer than one generation.
     """
-    if generations < 1:
-        raise ConfigError(f"generations must be at least 1, not {generations}.")
+    generations = whole_number("generations", generations, least=1)
     share = generations / recipe.generations
     phases = {name: round(getattr(recipe, name) * share) for name in PHASES}
     drops = [round(drop * share) for drop in recipe.learning_rate_drops]
@@ -173,12 +173,7 @@ def check_device(device: str) -> None:
     Raises:
         ConfigError: it does not.
     """
-    try:
-        kind = torch.device(device).type
-    except (RuntimeError, TypeError) as error:
-        raise ConfigError(f"unknown device {device!r}: use cpu, cuda or cuda:N.") from error
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(f"device {device!r}: this PyTorch finds no CUDA device; use --device cpu.")
+    existing_device(device)
 
 
 def versions() -> dict[str, str]:
