@@ -115,7 +115,11 @@ def box_margins(
     plan = Plan.default(params.device.type) if plan is None else plan
     parts = []
     with full_precision(params.device, tf32=plan.tf32):
-        for query in _queries(net, box, params, chosen, plan):
+        direct = chosen.direct if plan.direct and _untracked_on_cpu(params, box) else None
+        for query in _queries(net, box, params, chosen.passes if direct is None else "sweep", plan):
+            if direct is not None:
+                parts.append(query.for_all(direct(query, labels)))
+                continue
             chosen.preactivations(query)
             parts.append(query.for_all(chosen.margins(query, labels)))
     return parts[0] if len(parts) == 1 else torch.cat(parts)
@@ -151,17 +155,23 @@ def box_preactivations(
     plan = Plan.default(params.device.type) if plan is None else plan
     parts: list[list[tuple[Tensor, Tensor]]] = []
     with full_precision(params.device, tf32=plan.tf32):
-        for query in _queries(net, box, params, chosen, plan):
+        for query in _queries(net, box, params, chosen.passes, plan):
             chosen.preactivations(query)
             parts.append([query.bounds[relu] for relu in query.relus])
     return [(torch.cat([p[i][0] for p in parts]), torch.cat([p[i][1] for p in parts])) for i in range(len(parts[0]))]
 
 
-def _queries(net: Network, box: Box, params: Tensor, method: Method, plan: Plan) -> Iterator[Query]:
+def _queries(net: Network, box: Box, params: Tensor, passes: str, plan: Plan) -> Iterator[Query]:
     """The queries that cover the population, a group of members each."""
-    size = plan.group(net.graph, len(box), method.passes, params.element_size())
+    size = plan.group(net.graph, len(box), passes, params.element_size())
     for start in range(0, len(params), size):
         yield Query.ask(net, params[start : start + size], box.members(start, start + size), plan=plan)
+
+
+def _untracked_on_cpu(params: Tensor, box: Box) -> bool:
+    """Whether no gradient can be asked for, and quick ways are worth their while: accelerators want large pieces."""
+    tracked = torch.is_grad_enabled() and any(v.requires_grad for v in (params, box.centre, box.radius))
+    return params.device.type == "cpu" and not tracked
 
 
 def _checked_box(net: Network, lower: Tensor, upper: Tensor, plan: Plan | None) -> tuple[Tensor, Tensor]:

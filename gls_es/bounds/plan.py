@@ -23,6 +23,15 @@ GROUP_CHUNKS = 4
 """Members are bounded together while their coefficients for all images fill at most this many chunks: what is done once
 for the group is shared, and its backward passes go through the images in chunks anyway."""
 
+SIDE_BY_SIDE = 32
+"""Input channels of a grouped convolution, all members together: beyond it one convolution a member is as quick."""
+
+MOST_SIDE_BY_SIDE = 8
+"""The most members whose intervals are pushed together in place: layers' fixed costs are shared by then."""
+
+HELD = 3
+"""Values of the largest node that a sweep holds: centre and radius, and one more in a ReLU."""
+
 DEVICE_BYTES = 1 << 30
 """Default size of the largest coefficient tensor on an accelerator, where few large launches beat many small ones."""
 
@@ -51,12 +60,14 @@ class Plan:
         members: the most members that are bounded together; as many are as ``bytes`` allows.
         tf32: on CUDA, leave TF32 as PyTorch is set to it, for training only: bounds are then off by about one percent.
         deadline: when chunks that are not begun are given up, by ``gls_es.basics.deadline.OutOfTime``.
+        direct: where no gradient is asked for, use a method's quicker way to the margins, if it has one.
     """
 
     bytes: int
     members: int = 64
     tf32: bool = False
     deadline: Deadline = NEVER
+    direct: bool = True
 
     @classmethod
     def default(cls, device: str) -> Plan:
@@ -69,11 +80,13 @@ class Plan:
         Args:
             graph: the network's graph.
             images: B.
-            passes: a method's ``passes``.
+            passes: a method's ``passes``, or "sweep" for intervals in place, which take images in turns, too.
             element: bytes of a number.
         """
         sizes = [row_size(graph, start) for start in _starts(graph, passes)]
         values = max(math.prod(node.shape) for node in graph.nodes)
+        if passes == "sweep":
+            return max(1, min(self.members, _side_by_side(graph), self.bytes // (HELD * values * element)))
         if passes == "forward":
             sizes = [values * values]  # a term for every value
         sizes = [VALUES_SHARE * values, *(math.ceil(size / GROUP_CHUNKS) for size in sizes)]
@@ -89,6 +102,11 @@ class Plan:
         shape = work.graph.nodes[start].shape
         most, each = (channels(shape), math.prod(shape) // channels(shape)) if neurons is None else (neurons, 1)
         return max(1, min(most, self._rows_that_fit(work, start) // each))
+
+    def swept_images(self, work: Work) -> int:
+        """How many images to push intervals of in place at once."""
+        values = max(math.prod(node.shape) for node in work.graph.nodes)
+        return max(1, self.bytes // (HELD * values * work.members * work.box.centre.element_size()))
 
     def _rows_that_fit(self, work: Work, start: int) -> int:
         """For how many neurons of node ``start`` there is room."""
@@ -106,6 +124,12 @@ def _starts(graph: Graph, passes: str) -> list[int]:
         return []
     layers = [graph.nodes[relu].inputs[0] for relu in graph.relus()] if passes == "all" else []
     return [*layers, graph.output]
+
+
+def _side_by_side(graph: Graph) -> int:
+    """How many members' intervals to push together: as many as grouped convolutions gain from."""
+    read = [graph.nodes[n.inputs[0]].shape[0] for n in graph.nodes if isinstance(n, Conv) and n.inputs[0] > 0]
+    return max(1, min([MOST_SIDE_BY_SIDE, *(SIDE_BY_SIDE // each for each in read)]))
 
 
 def channels(shape: Shape) -> int:
