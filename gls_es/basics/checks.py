@@ -26,14 +26,16 @@ def whole_number(name: str, value: Any, *, least: int, most: float = math.inf) -
         number = None if isinstance(value, bool | Tensor) else operator.index(value)
     except TypeError:
         number = None
-    if number is None or not least <= number <= most:
-        limit = f"of at least {least}" if most == math.inf else f"in {least} .. {int(most)}"
-        raise ConfigError(f"{name} must be a whole number {limit}, not {_shown(value)}.")
+    limit = f"at least {least}" if most == math.inf else f"between {least} and {int(most)}"
+    if number is None:
+        raise ConfigError(f"{name} must be a whole number, {limit}, not {_shown(value)}.")
+    if not least <= number <= most:
+        raise ConfigError(f"{name} must be {limit}, not {number}.")
     return number
 
 
 def real_number(name: str, value: Any, wanted: str, *, least: float, most: float = math.inf) -> float:
-    """A finite number in ``least .. most``; open at ``least`` if that is said to be ``math.nextafter`` of something.
+    """A finite number in ``least .. most``.
 
     Args:
         name: of the argument.
@@ -58,11 +60,11 @@ def radius(value: Any) -> float:
         ConfigError: it is none; fractions are numbers, not texts.
     """
     number = as_real(value)
-    if number is None or not 0 <= number <= 1:
-        hint = f"; write {value} without quotes" if isinstance(value, str) else ""
-        raise ConfigError(
-            f"eps must be one number between 0 and 1, in pixel units before normalisation, not {_shown(value)}{hint}."
-        )
+    if number is None:
+        hint = "; a fraction is written without quotes" if isinstance(value, str) else ""
+        raise ConfigError(f"eps must be one number between 0 and 1, in pixel units, not {_shown(value)}{hint}.")
+    if not 0 <= number <= 1:
+        raise ConfigError(f"eps must be between 0 and 1, in pixel units before normalisation, not {_shown(value)}.")
     return number
 
 
@@ -84,7 +86,7 @@ def existing_device(value: Any) -> torch.device:
     """
     try:
         found = torch.device(value)
-    except (RuntimeError, TypeError):
+    except (RuntimeError, TypeError, ValueError, OverflowError):
         raise ConfigError(f"unknown device {_shown(value)}: use cpu, cuda or cuda:N.") from None
     try:
         if found.type == "meta":

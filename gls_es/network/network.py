@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from gls_es.basics.checks import dense_numbers
-from gls_es.basics.modes import ordinary_modes
+from gls_es.basics.modes import ordinary_modes, usable
 from gls_es.errors import ConfigError, UnsupportedNetworkError
 from gls_es.network.entrance import check_module
 from gls_es.network.graph import Constant, Graph, Input, ReLU
@@ -145,11 +145,15 @@ class Network:
         """``params`` as (P, L) with the dtype and device of ``like``; None gives the own weights, (1, L)."""
         if params is None:
             return self.parameter_vector().to(like)[None]
+        if not isinstance(params, Tensor) or params.layout != torch.strided or params.is_meta:
+            raise ConfigError(f"params must be a dense torch.Tensor (P, L), not {type(params).__name__}.")
         if params.dim() != 2 or params.shape[1] != self.num_parameters or len(params) == 0:
             raise ConfigError(f"params must have shape (P, {self.num_parameters}), P >= 1, not {tuple(params.shape)}.")
         if not params.is_floating_point():
             raise ConfigError(f"params must be floating-point numbers, not {params.dtype}.")
-        return params.as_subclass(Tensor).to(like)  # EvoTorch hands out a read-only type that spoils in-place steps
+        return usable(
+            params.as_subclass(Tensor).to(like)
+        )  # EvoTorch hands out a read-only type that spoils in-place steps
 
     def layers(self, params: Tensor, *, sizes: bool = False) -> list[Layer | None]:
         """The graph's layers with weights ``params`` (G, L); see :func:`~gls_es.network.layers.materialise`."""
@@ -172,6 +176,7 @@ class Network:
         Raises:
             ConfigError: images or weights of the wrong shape.
         """
+        dense_numbers("images", x)
         weights = self.members(params, x)
         own = x.dim() == len(self.input_shape) + 2 and len(x) == len(weights)
         self.check_images(x[0] if own else x)

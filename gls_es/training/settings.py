@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import torch
 
+from gls_es.basics.checks import existing_device, whole_number
 from gls_es.bounds import method_named
 from gls_es.errors import ConfigError
 from gls_es.problem import CertifiedTrainingProblem
@@ -88,7 +89,7 @@ def _made(
     actors: Actors,
     **options: Any,
 ) -> tuple[CertifiedTrainingProblem, Settings]:
-    if searcher not in SEARCHERS:
+    if not isinstance(searcher, str) or searcher not in SEARCHERS:
         raise ConfigError(f"unknown searcher {searcher!r}: choose one of {', '.join(SEARCHERS)}.")
     check_device(options["device"])
     cls = _class_of(problem)
@@ -158,8 +159,7 @@ def stretched(recipe: Recipe, generations: int) -> Recipe:
     Raises:
         ConfigError: fewer than one generation.
     """
-    if generations < 1:
-        raise ConfigError(f"generations must be at least 1, not {generations}.")
+    generations = whole_number("generations", generations, least=1)
     share = generations / recipe.generations
     phases = {name: round(getattr(recipe, name) * share) for name in PHASES}
     drops = [round(drop * share) for drop in recipe.learning_rate_drops]
@@ -172,12 +172,7 @@ def check_device(device: str) -> None:
     Raises:
         ConfigError: it does not.
     """
-    try:
-        kind = torch.device(device).type
-    except (RuntimeError, TypeError) as error:
-        raise ConfigError(f"unknown device {device!r}: use cpu, cuda or cuda:N.") from error
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(f"device {device!r}: this PyTorch finds no CUDA device; use --device cpu.")
+    existing_device(device)
 
 
 def versions() -> dict[str, str]:
