@@ -86,7 +86,7 @@ def existing_device(value: Any) -> torch.device:
     """
     try:
         found = torch.device(value)
-    except (RuntimeError, TypeError):
+    except (RuntimeError, TypeError, ValueError, OverflowError):
         raise ConfigError(f"unknown device {_shown(value)}: use cpu, cuda or cuda:N.") from None
     try:
         if found.type == "meta":

@@ -55,10 +55,14 @@ class AttackOptions:
             raise ConfigError(f"AttackOptions.step_size must be a positive finite number, not {self.step_size!r}")
         if not (_is_number(self.decay) and 0 < self.decay <= 1):
             raise ConfigError(f"AttackOptions.decay must lie in (0, 1], not {self.decay!r}")
+        for name in ("milestones", "losses"):
+            if not isinstance(getattr(self, name), tuple | list):
+                raise ConfigError(f"AttackOptions.{name} must be a tuple, not {getattr(self, name)!r}")
+            object.__setattr__(self, name, tuple(getattr(self, name)))
         ascending = all(_is_number(m) and 0 < m < 1 for m in self.milestones)
         if not ascending or list(self.milestones) != sorted(self.milestones):
             raise ConfigError(f"AttackOptions.milestones must ascend within (0, 1), not {self.milestones!r}")
-        if not self.losses or isinstance(self.losses, str) or not set(self.losses) <= set(LOSSES):
+        if not self.losses or not all(isinstance(loss, str) and loss in LOSSES for loss in self.losses):
             raise ConfigError(f"AttackOptions.losses must name some of {', '.join(LOSSES)}, not {self.losses!r}")
 
     def objectives(self, num_classes: int) -> list[tuple[str, int]]:

@@ -31,6 +31,7 @@ from gls_es.certification.splitting import certify_box
 from gls_es.certification.violation import Group, Replay, Violations, Witness
 from gls_es.errors import ConfigError, DataError
 from gls_es.network import Network
+from gls_es.network.entrance import check_module
 
 DecisionName = Literal["sat", "unsat", "unknown", "timeout"]
 METHODS = ("ibp", "crown-ibp", "crown", "best")
@@ -96,7 +97,8 @@ def decide(
     if not isinstance(execution, str) or execution not in DTYPES:
         raise ConfigError(f"execution must be one of {', '.join(DTYPES)}, not {execution!r}")
     shape = _shape(input_shape)
-    _check_kinds(module, prop, replay)
+    check_module(module)
+    _check_kinds(prop, replay)
     seed = whole_number("seed", seed, least=0, most=2**63 - 1)
     refuse_autocast()
     module = copy.deepcopy(module)  # formats and modes of the caller's are left alone
@@ -198,9 +200,7 @@ def _shape(input_shape: Sequence[int]) -> tuple[int, ...]:
     return shape
 
 
-def _check_kinds(module: nn.Module, prop: Property, replay: Replay | None) -> None:
-    if not isinstance(module, nn.Module):
-        raise ConfigError(f"decide() takes an nn.Module, not {type(module).__name__}; network.module() gives one")
+def _check_kinds(prop: Property, replay: Replay | None) -> None:
     if not isinstance(prop, Property):
         raise ConfigError(f"prop must be a gls_es.certification.Property, not {type(prop).__name__}")
     if not (replay is None or callable(replay)):
@@ -211,8 +211,13 @@ def _checked(module: nn.Module, shape: tuple[int, ...], prop: Property) -> nn.Mo
     """The module in evaluation mode, if it has as many inputs and outputs as the property speaks of."""
     module = module.eval()
     like = next((p for p in module.parameters()), torch.zeros(()))
-    with torch.no_grad():
-        outputs = module(torch.zeros(1, *shape, dtype=like.dtype)).numel()
+    try:
+        with torch.no_grad():
+            outputs = module(torch.zeros(1, *shape, dtype=like.dtype, device=like.device)).numel()
+    except (RuntimeError, ValueError, IndexError, TypeError) as error:
+        raise DataError(
+            f"the network does not take inputs of the shape {shape}: {' '.join(str(error).split())[:200]}"
+        ) from error
     if (math.prod(shape), outputs) != (prop.inputs, prop.outputs):
         raise DataError(
             f"the specification speaks of {prop.inputs} inputs and {prop.outputs} outputs, the network has "

@@ -140,6 +140,8 @@ def check_records(records: Any, progress: Any) -> None:
     """Where verdicts go, and who is told of them."""
     if not (records is None or isinstance(records, str | Path)):
         raise ConfigError(f"records must be the path of a file, not {type(records).__name__}")
+    if "\0" in str(records):
+        raise ConfigError(f"records: {str(records)!r} is no path, since it holds a zero byte")
     if not (progress is None or callable(progress)):
         raise ConfigError(f"progress must be something to call, not {type(progress).__name__}")
 

@@ -167,14 +167,13 @@ def certified_radii(
         ConfigError: an option makes no sense.
         DataError: images or labels make no sense, or the records belong to another run or cannot be written.
     """
-    tolerance, largest, points = _grid(tolerance, largest)
-    options = _limited(options)
-    inputs.check_records(records, progress)
+    tolerance, points = _grid(tolerance, largest)
+    options = _limited(options, records, progress)
     network, checkpoint = inputs.resolve_network(network_or_checkpoint, images)
     x = inputs.check_images(images, network, clip=bool(options.get("clip", True)))
     y = inputs.check_labels(labels, n=len(x), num_classes=network.num_classes)
     identity = {
-        "network": network_digest(network),
+        "network": (digest := network_digest(network)),
         "checkpoint": checkpoint,
         "data": data_digest(x, y),
         "options": {name: _plain(value) for name, value in sorted(options.items())},
@@ -189,28 +188,30 @@ def certified_radii(
             searches[step.index].learn(step)
             seconds += step.seconds
         for point, chosen in _rounds(searches):
-            verdicts = certify(network, x[chosen], y[chosen], point * tolerance, **options).verdicts
-            steps = [_step(index, point, verdict) for index, verdict in zip(chosen, verdicts, strict=True)]
+            found = certify(network, x[chosen], y[chosen], point * tolerance, **options).verdicts
+            steps = [_step(index, point, verdict) for index, verdict in zip(chosen, found, strict=True)]
             if log is not None:
                 log.write(steps)
             for step in steps:
                 searches[step.index].learn(step)
                 seconds += step.seconds
             if progress is not None:
-                done = [search for search in searches if search.next is None]
-                progress(len(done), len(searches), {"certified": sum(search.low >= 0 for search in done)})
-    found = [_image(i, int(y[i]), search, tolerance, points) for i, search in enumerate(searches)]
-    return RadiusReport(tuple(found), tolerance, points * tolerance, checkpoint, network_digest(network), seconds)
+                progress(*_done(searches))
+    radii = tuple(_image(i, int(y[i]), search, tolerance, points) for i, search in enumerate(searches))
+    return RadiusReport(radii, tolerance, points * tolerance, checkpoint, digest, seconds)
 
 
-def _limited(options: dict[str, Any]) -> dict[str, Any]:
-    """The options, with a limit for the search if none is given."""
+def _limited(options: dict[str, Any], records: Any, progress: Any) -> dict[str, Any]:
+    """The options, with a limit for the search if none is given; refuses what ``certify`` has no place for."""
+    inputs.check_records(records, progress)
+    if "eps" in options:
+        raise ConfigError("eps is what certified_radii() looks for; give tolerance and largest instead")
     given = options.get("timeout") is not None or options.get("max_domains") is not None
     return options if given else {**options, "timeout": TIMEOUT}
 
 
-def _grid(tolerance: float, largest: float) -> tuple[float, float, int]:
-    """Both as floats, and the number of the grid's last point."""
+def _grid(tolerance: float, largest: float) -> tuple[float, int]:
+    """The step, and the number of the grid's last point."""
     tolerance, largest = _radius("tolerance", tolerance), _radius("largest", largest)
     points = int(largest / tolerance)
     while points * tolerance > largest:
@@ -219,7 +220,7 @@ def _grid(tolerance: float, largest: float) -> tuple[float, float, int]:
         raise ConfigError(
             f"tolerance {tolerance:g} divides {largest:g} into {points:,} steps; 1 to {LARGEST_GRID:,} do"
         )
-    return tolerance, largest, points
+    return tolerance, points
 
 
 def _radius(name: str, value: float) -> float:
@@ -246,6 +247,12 @@ def _rounds(searches: list[_Search]) -> Iterator[tuple[int, list[int]]]:
                 break
             point = min(waiting)
             yield point, waiting[point]
+
+
+def _done(searches: list[_Search]) -> tuple[int, int, dict[str, int]]:
+    """Images done, images in all, and how many of those done are certified somewhere."""
+    done = [search for search in searches if search.next is None]
+    return len(done), len(searches), {"certified": sum(search.low >= 0 for search in done)}
 
 
 def _step(index: int, point: int, verdict: Verdict) -> Step:

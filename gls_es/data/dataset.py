@@ -15,7 +15,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from gls_es.basics.checks import FLOATS, as_real
+from gls_es.basics.checks import FLOATS, as_real, existing_device
 from gls_es.basics.modes import usable
 from gls_es.errors import ConfigError, DataError
 
@@ -82,6 +82,7 @@ class Split:
         """
         if not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
             raise DataError(f"pixels in [0, 1] cannot be of dtype {dtype}; ask for a floating one.")
+        device = existing_device(device)
         images, labels = self._rows(indices)
         x = images.to(device).to(dtype)
         # A divisor on the device: dividing by a Python number multiplies by its rounded reciprocal on CUDA,
@@ -95,6 +96,7 @@ class Split:
 
     def to(self, device: torch.device | str) -> Split:
         """The same split with its tensors on ``device``, to take batches there without a copy for each."""
+        device = existing_device(device)
         return dataclasses.replace(self, images=self.images.to(device), labels=self.labels.to(device))
 
     def _rows(self, indices: Tensor | slice | None) -> tuple[Tensor, Tensor]:
@@ -183,7 +185,8 @@ class Dataset:
         Raises:
             ConfigError: there is none of that name.
         """
-        found = {"train": self.train, "validation": self.validation, "test": self.test}.get(name)
+        splits = {"train": self.train, "validation": self.validation, "test": self.test}
+        found = splits.get(name) if isinstance(name, str) else None
         if found is None:
             hint = "train with --set validation=N to have one" if name == "validation" else "choose train or test"
             raise ConfigError(f"{self.name!r} has no {name} split; {hint}.")

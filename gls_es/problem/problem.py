@@ -136,12 +136,9 @@ class CertifiedTrainingProblem(PopulationProblem):
         self.batch_size = whole_number("batch_size", batch_size, least=1)
         self.natural_weight = real_number("natural_weight", natural_weight, "between 0 and 1", least=0, most=1)
         self.l1 = real_number("l1", l1, "at least 0", least=0)
-        self.initial_weights = _checked(
-            "initial_weights",
-            initial_weights,
-            isinstance(initial_weights, str) and initial_weights in INITIALISATIONS,
-            f"one of {', '.join(INITIALISATIONS)}",
-        )
+        known = isinstance(initial_weights, str) and initial_weights in INITIALISATIONS
+        wanted = f"one of {', '.join(INITIALISATIONS)}"
+        self.initial_weights = _checked("initial_weights", initial_weights, known, wanted)
         self.memory_budget = whole_number("memory_budget", memory_budget, least=1 << 20)
         self.validation = whole_number("validation", validation, least=0)
         rooted = data_root is None or isinstance(data_root, str | PurePath)

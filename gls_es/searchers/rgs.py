@@ -7,6 +7,7 @@ jump, so it estimates E[∇L], not ∇E[L]. With one member and σ = 0 it is pla
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from evotorch import SolutionBatch
@@ -81,8 +82,7 @@ class RGS(GaussianSearchAlgorithm):  # type: ignore[misc]
         if radius_init is not None:
             radius_init = real_number("radius_init", radius_init, "at least 0", least=0)
         _check_stdev(stdev_init, problem.solution_length)
-        if isinstance(optimizer, str) and optimizer not in OPTIMIZERS:
-            raise ConfigError(f"optimizer must be one of {', '.join(OPTIMIZERS)}, not {optimizer!r}.")
+        _check_optimizer(optimizer, optimizer_config)
         _check_center(center_init, problem.solution_length)
         if antithetic:
             self.DISTRIBUTION_TYPE = AntitheticGradientGaussian
@@ -129,6 +129,15 @@ def _check_stdev(stdev: Any, length: int) -> None:
         raise ConfigError(f"stdev_init must be one number, or {length} of them, not {tuple(values.shape)}.")
     if not bool((values.isfinite() & (values >= 0)).all()):
         raise ConfigError("stdev_init must not be negative, and finite.")
+
+
+def _check_optimizer(optimizer: Any, config: Any) -> None:
+    """Refuse what EvoTorch can make no optimizer of."""
+    known = isinstance(optimizer, str) and optimizer in (*OPTIMIZERS, "clipsgd", "clipsga", "sga")
+    if not (optimizer is None or known or callable(optimizer) or hasattr(optimizer, "ascent")):
+        raise ConfigError(f"optimizer must be one of {', '.join(OPTIMIZERS)}, not {optimizer!r}.")
+    if not (config is None or isinstance(config, Mapping)):
+        raise ConfigError(f"optimizer_config must be a dict of the optimizer's arguments, not {config!r}.")
 
 
 def _check_center(center: Any, length: int) -> None:

@@ -89,6 +89,7 @@ def train(
         TrainingError: training cannot go on.
         TrainingInterrupted: Ctrl-C or SIGTERM; the state is saved.
     """
+    shown = _shown(progress)
     _check_kinds(out=out, data_root=data_root, init=init, overrides=overrides, bookkeeping=bookkeeping, actors=actors)
     made, settings = prepared(
         problem, searcher, seed=seed, eps=eps, method=method, device=device, data_root=data_root,
@@ -96,9 +97,7 @@ def train(
         bookkeeping=(bookkeeping or DEFAULT).over(DEFAULT), actors=actors or Actors(), tf32=tf32,
     )  # fmt: skip
     search = build(searcher, made, settings.recipe)
-    shown = progress or NullProgress()
-    where = default_folder(settings) if out is None else out
-    with StopSignals(shown.note) as signals, RunFolder.create(where) as folder:
+    with StopSignals(shown.note) as signals, RunFolder.create(out or default_folder(settings)) as folder:
         folder.write_config(config_table(made, settings))
         with _log(made, settings, folder, shown) as log:
             loop = _loop(made, search, settings, folder, log, shown)
@@ -135,7 +134,7 @@ def resume(
         TrainingInterrupted: Ctrl-C or SIGTERM; the state is saved.
     """
     _check_kinds(run=run, data_root=data_root, bookkeeping=bookkeeping, actors=actors)
-    shown = progress or NullProgress()
+    shown = _shown(progress)
     with StopSignals(shown.note) as signals, RunFolder.open(run) as folder:
         saved = load_checkpoint(folder.checkpoint)
         if "searcher_state" not in saved:
@@ -228,6 +227,15 @@ _KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
     "bookkeeping": (Bookkeeping, "a gls_es.training.Bookkeeping"),
     "actors": (Actors, "a gls_es.training.Actors"),
 }
+
+
+def _shown(progress: Any) -> Progress:
+    """What is told of every generation."""
+    told: Progress = NullProgress() if progress is None else progress
+    for name in ("note", "start", "finish"):
+        if not callable(getattr(told, name, None)):
+            raise ConfigError(f"progress must be a gls_es.training.Progress, not {progress!r}, which has no {name}().")
+    return told
 
 
 def _check_kinds(**arguments: Any) -> None:
