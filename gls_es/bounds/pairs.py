@@ -28,6 +28,13 @@ def folded_pairs(layer: Dense) -> Tensor:
     return layer.weight.index_select(1, first).sub_(layer.weight.index_select(1, second))
 
 
+def folded_margins(layer: Dense) -> Tensor:
+    """W_j - W_y for every class y and each other class j in ascending order, (G, K, K - 1, F)."""
+    classes = layer.weight.shape[1]
+    others = layer.weight.index_select(1, other_classes(classes, layer.weight.device).flatten())
+    return others.view(len(others), classes, classes - 1, -1).sub_(layer.weight.unsqueeze(2))
+
+
 def interval_pair_margins(layer: Dense, sizes: Tensor, centre: Tensor, radius: Tensor, labels: Tensor) -> Tensor:
     """Lower bounds of f_y - f_j from the interval before the last layer.
 

@@ -21,7 +21,7 @@ from gls_es.bounds.relaxation import Lines, LowerSlope, enclose
 from gls_es.bounds.transpose import Transposed
 from gls_es.network import Network
 from gls_es.network.graph import Constant, Graph, Node, ReLU, Reshape, Scale
-from gls_es.network.layers import ConvLayer, Layer, propagate
+from gls_es.network.layers import ConvLayer, Elementwise, Layer, propagate
 from gls_es.network.steps import Steps, constant_steps
 
 
@@ -123,6 +123,25 @@ class Query:
         if self.errors is not None:
             part.errors = {index: error[:, images] for index, error in self.errors.items()}
         return part
+
+    def part(self, images: slice) -> Query:
+        """The same question about some images, with nothing known; layers and kernels are shared."""
+        part = replace(self, box=self.box.images(images.start, images.stop), bounds={}, errors=None, others=[])
+        part._transposed = self._transposed
+        return part
+
+    def member(self, place: int) -> Query:
+        """The same question about one member, with the lines and constant parts known so far (views)."""
+        one = slice(place, place + 1)
+        layers = [_layer_of_member(layer, one) for layer in self.layers]
+        alone = replace(self, layers=layers, box=self.box.members(place, place + 1), members=1, bounds={}, others=[])
+        alone._lines = {relu: lines.members(one) for relu, lines in self._lines.items()}
+        alone._bases = {i: base if base is None else _of_member(base, one) for i, base in self._bases.items()}
+        return alone
+
+    def set_base(self, index: int, base: Tensor) -> None:
+        """Give the constant part of a node that no ReLU lies before, (G | 1, B, *shape), where it is known already."""
+        self._bases[index] = base
 
     @property
     def relus(self) -> tuple[int, ...]:
@@ -298,6 +317,20 @@ class Query:
     def forget_seen(self) -> None:
         """Drop the windows' copies of the lines."""
         self._seen.clear()
+
+
+def _of_member(value: Tensor, one: slice) -> Tensor:
+    """A member's part of (G | 1, ...)."""
+    return value if len(value) == 1 else value[one]
+
+
+def _layer_of_member(layer: Layer | None, one: slice) -> Layer | None:
+    if layer is None:
+        return None
+    bias = None if layer.bias is None else _of_member(layer.bias, one)
+    if isinstance(layer, Elementwise):
+        return replace(layer, scale=_of_member(layer.scale, one), bias=bias)
+    return replace(layer, weight=_of_member(layer.weight, one), bias=bias)
 
 
 def entry_box(net: Network, box: Box, rounding: RoundingError | None = None) -> Box:

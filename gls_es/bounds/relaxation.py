@@ -56,6 +56,11 @@ class Lines:
         parts = (self.mean, self.half, self.mean_offset, self.half_offset)
         return Lines(*(v[:, start:stop] if v.shape[1] > 1 else v for v in parts))
 
+    def members(self, chosen: slice) -> Lines:
+        """The lines of some members (views)."""
+        parts = (self.mean, self.half, self.mean_offset, self.half_offset)
+        return Lines(*(v[chosen] if len(v) > 1 else v for v in parts))
+
 
 def enclose(lower: Tensor, upper: Tensor, base: Tensor | None, rule: LowerSlope) -> Lines:
     """The lines for pre-activations in [lower, upper].
@@ -75,3 +80,29 @@ def enclose(lower: Tensor, upper: Tensor, base: Tensor | None, rule: LowerSlope)
     if base is None:
         return Lines(mean, half, offset, offset)
     return Lines(mean, half, offset + mean * base, offset + half * base)
+
+
+def enclose_over(lower: Tensor, upper: Tensor, base: Tensor | None, buffers: tuple[Tensor, Tensor]) -> Lines:
+    """:func:`enclose` with the adaptive rule, written over its arguments: for passes without gradients.
+
+    Args:
+        lower: (G, B, *shape), given up.
+        upper: (G, B, *shape), given up.
+        base: broadcastable to (G, B, *shape), or None; not changed.
+        buffers: two tensors to write to, shaped like ``lower``.
+
+    Returns:
+        The lines, whose tensors are ``lower``, ``upper`` and the buffers.
+    """
+    above, slope = buffers
+    torch.clamp_min(upper, 0, out=above)
+    other = upper.add_(lower).gt_(0)
+    below = lower.clamp_max_(0)
+    torch.sub(above, below, out=slope).clamp_min_(torch.finfo(lower.dtype).tiny)
+    torch.div(above, slope, out=slope)
+    offset = below.mul_(slope).mul_(-0.5)
+    mean, half = torch.add(slope, other, out=above).mul_(0.5), slope.sub_(other).mul_(0.5)
+    if base is None:
+        return Lines(mean, half, offset, offset)
+    mean_offset = torch.addcmul(offset, mean, base, out=other)
+    return Lines(mean, half, mean_offset, offset.addcmul_(half, base))

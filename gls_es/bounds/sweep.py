@@ -32,9 +32,15 @@ class Sweep:
         query: layers and graph; nothing in it is changed.
         box: the box of the images to bound.
         work: where intervals are written.
+        keep: fill ``kept``.
+
+    Attributes:
+        kept: by ReLU, bounds and centre (l, u, c) of its input, (G | 1, B, *shape) each, row-major, in ``work``.
     """
 
-    def __init__(self, query: Query, box: Box, work: Workspace) -> None:
+    def __init__(self, query: Query, box: Box, work: Workspace, *, keep: bool = False) -> None:
+        self.kept: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
+        self._keep = keep
         self._query = query
         self._box = box
         self._work = work
@@ -45,6 +51,8 @@ class Sweep:
         """Push the box up to node ``stop``, which stays, as do nodes that later nodes read."""
         for index in range(self._query.regions.box + 1, stop + 1):
             node = self._query.node(index)
+            if isinstance(node, ReLU) and self._keep:
+                self._set_aside(index, node)
             made = self._relu(node) if isinstance(node, ReLU) else self._affine(index, node)
             for source in node.inputs:
                 self._readers[source] -= 1
@@ -60,6 +68,8 @@ class Sweep:
         """Hand everything back."""
         for index in list(self._values):
             self._let_go(index, ())
+        for parts in self.kept.values():
+            self._work.give(*parts)
 
     def _let_go(self, index: int, kept: tuple[Tensor, ...]) -> None:
         places = {tensor.data_ptr() for tensor in kept}
@@ -82,6 +92,14 @@ class Sweep:
         middle = torch.lerp(lower, upper, 0.5, out=radius if self._mine(source) else self._like(radius))
         self._work.give(lower)
         return middle, upper.sub_(middle)
+
+    def _set_aside(self, index: int, node: Node) -> None:
+        """Keep what lines are made from, as backward passes read it."""
+        centre, radius = self._values[node.inputs[0]]
+        lower, upper, middle = (self._work.take(centre.shape, centre) for _ in range(3))
+        torch.sub(centre, radius, out=lower)
+        torch.add(centre, radius, out=upper)
+        self.kept[index] = (lower, upper, middle.copy_(centre))
 
     def _affine(self, index: int, node: Node) -> Interval:
         query = self._query
