@@ -32,6 +32,7 @@ class Length:
         ramp_until: where the radius is full.
         learning_rate: of Adam at the start; it goes down a cosine to a hundredth.
         stdev: σ of the cells that name none.
+        eps_factor: training radius relative to that of certification.
     """
 
     generations: int
@@ -40,6 +41,7 @@ class Length:
     ramp_until: int
     learning_rate: float
     stdev: float = 0.03
+    eps_factor: float = 1.0
 
     @classmethod
     def of_epochs(cls, epochs: int, images: int, *, batch_size: int = 128, learning_rate: float = 0.005) -> Length:
@@ -57,7 +59,7 @@ class Length:
             "ramp_until": self.ramp_until,
             "center_learning_rate": self.learning_rate,
             "learning_rate_end": 0.01,
-            "eps_factor": 1.0,
+            "eps_factor": self.eps_factor,
         }
 
 
@@ -122,7 +124,7 @@ def _variants(length: Length) -> Mapping[str, Mapping[str, Any]]:
 
 _LENGTHS: Mapping[str, Length] = {
     # 12,000 minibatches of the 1,437 training images, 534 epochs, as in the pilot that found σ to matter
-    "digits-0.1": Length(12_000, 64, natural_until=800, ramp_until=6000, learning_rate=0.01),
+    "digits-0.1": Length(12_000, 64, natural_until=800, ramp_until=6000, learning_rate=0.01, eps_factor=1.1),
     "mnist-0.1": Length.of_epochs(20, 60_000),
     "mnist-0.3": Length.of_epochs(20, 60_000),
     "cifar-2": Length.of_epochs(40, 50_000),

@@ -64,7 +64,7 @@ def test_the_pilot_is_a_cell_of_the_digits() -> None:
     recipe = Plan(table.name, (0,)).recipe(table, table.cell("rgs-crown-s0.06"))
     assert (recipe.generations, recipe.natural_until, recipe.ramp_until, recipe.batch_size) == (12_000, 800, 6000, 64)
     assert (recipe.optimizer, recipe.center_learning_rate, recipe.learning_rate_end) == ("adam", 0.01, 0.01)
-    assert (recipe.popsize, recipe.stdev_init, recipe.stdev_mode) == (1, 0.06, "absolute")
+    assert (recipe.popsize, recipe.stdev_init, recipe.stdev_mode, recipe.eps_factor) == (1, 0.06, "absolute", 1.1)
 
 
 @pytest.mark.slow
