@@ -3,9 +3,13 @@
 from gls_es.experiments.aggregate import Row as Row
 from gls_es.experiments.aggregate import aggregate as aggregate
 from gls_es.experiments.aggregate import markdown as markdown
+from gls_es.experiments.full import FULL as FULL
+from gls_es.experiments.paired import Comparison as Comparison
+from gls_es.experiments.paired import compare as compare
 from gls_es.experiments.plan import Plan as Plan
 from gls_es.experiments.plan import make_plan as make_plan
 from gls_es.experiments.plan import read_plan as read_plan
+from gls_es.experiments.processes import run_in_processes as run_in_processes
 from gls_es.experiments.results import read_results as read_results
 from gls_es.experiments.runner import Outcome as Outcome
 from gls_es.experiments.runner import run_plan as run_plan

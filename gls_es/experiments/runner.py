@@ -290,6 +290,7 @@ class _Work:
         return {
             "command": _command(self.table, plan, job, start),
             "certification": report.to_json(),
+            "outcomes": "".join(verdict.verdict[0] for verdict in report.verdicts),
             "machine": machine(images.device),
             "versions": versions(),
         }

@@ -7,7 +7,9 @@ from torch import Tensor
 from gls_es.basics.suggestions import named
 from gls_es.bounds import Plan
 from gls_es.fitness.adversarial import ADVERSARIAL
+from gls_es.fitness.cc_ibp import CC_IBP
 from gls_es.fitness.crown_ibp import CROWN_IBP_LOSS
+from gls_es.fitness.exp_ibp import EXP_IBP
 from gls_es.fitness.loss import Loss
 from gls_es.fitness.minibatch import Minibatch
 from gls_es.fitness.mtl_ibp import MTL_IBP
@@ -16,9 +18,12 @@ from gls_es.fitness.regularizer import regularization
 from gls_es.fitness.robust import ROBUST
 from gls_es.fitness.sabr import SABR
 from gls_es.fitness.stage import Stage
+from gls_es.fitness.taps import STAPS, TAPS
 from gls_es.network import Network
 
-LOSSES: dict[str, Loss] = {x.name: x for x in (ROBUST, NATURAL, ADVERSARIAL, SABR, MTL_IBP, CROWN_IBP_LOSS)}
+_ALL = (ROBUST, NATURAL, ADVERSARIAL, SABR, MTL_IBP, CC_IBP, EXP_IBP, TAPS, STAPS, CROWN_IBP_LOSS)
+
+LOSSES: dict[str, Loss] = {x.name: x for x in _ALL}
 """Every loss by the name that ``loss=`` takes."""
 
 
