@@ -6,6 +6,7 @@
 
 #define LV (REGISTERS >= 32 ? NV : 1)    /* vectors of a block that a convolution treats at once */
 #define MOST (REGISTERS >= 32 ? 24 : 12) /* accumulators that fit the registers */
+#define STRIP 256                        /* vectors of a convolution's rows that are kept for the tail */
 #define SUMS 4                           /* partial sums of a bound, so that additions do not wait for each other */
 
 typedef struct {
@@ -50,38 +51,60 @@ INLINE void NAME(tail_one)(const VEC *from, VEC *to, const NAME(lines) *p, int64
     }
 }
 
-INLINE void NAME(tail_of)(const VEC *from, VEC *to, int64_t n, const NAME(lines) *p, VEC *sums,
+/* A box of channels, rows and pixels: how many of each, and how far apart they lie in what is read (pixels side by side),
+   in what is written, and on the map. */
+typedef struct {
+    int64_t channels, rows, pixels;
+    int64_t from_channel, from_row, to_channel, to_row, map_channel, map_row;
+} NAME(box);
+
+INLINE void NAME(tail_of)(const VEC *from, VEC *to, const NAME(box) *k, const NAME(lines) *lines, VEC *sums,
                           const int relu, const int added, const int weigh, const int store)
 {
     VEC s[SUMS][NV];
-    int64_t x = 0;
+    const int64_t n = k->pixels;
     memcpy(s, sums, sizeof s);
-    for (; x + 4 <= n; x += 4) {
-        NAME(tail_one)(from, to, p, x, s[0], s[2], relu, added, weigh, store);
-        NAME(tail_one)(from, to, p, x + 1, s[1], s[3], relu, added, weigh, store);
-        NAME(tail_one)(from, to, p, x + 2, s[2], s[0], relu, added, weigh, store);
-        NAME(tail_one)(from, to, p, x + 3, s[3], s[1], relu, added, weigh, store);
-    }
-    for (; x < n; x++)
-        NAME(tail_one)(from, to, p, x, s[0], s[2], relu, added, weigh, store);
+    for (int64_t c = 0; c < k->channels; c++)
+        for (int64_t y = 0; y < k->rows; y++) {
+            const VEC *a = from + c * k->from_channel + y * k->from_row;
+            VEC *z = to + c * k->to_channel + y * k->to_row;
+            const int64_t i = c * k->map_channel + y * k->map_row;
+            NAME(lines) p;
+            if (relu)
+                p.mean = lines->mean + i, p.half = lines->half + i, p.mean_offset = lines->mean_offset + i,
+                p.half_offset = lines->half_offset + i;
+            if (added)
+                p.multiplier = lines->multiplier + i;
+            if (weigh)
+                p.size = lines->size + i;
+            int64_t x = 0;
+            for (; x + 4 <= n; x += 4) {
+                NAME(tail_one)(a, z, &p, x, s[0], s[2], relu, added, weigh, store);
+                NAME(tail_one)(a, z, &p, x + 1, s[1], s[3], relu, added, weigh, store);
+                NAME(tail_one)(a, z, &p, x + 2, s[2], s[0], relu, added, weigh, store);
+                NAME(tail_one)(a, z, &p, x + 3, s[3], s[1], relu, added, weigh, store);
+            }
+            for (; x < n; x++)
+                NAME(tail_one)(a, z, &p, x, s[0], s[2], relu, added, weigh, store);
+        }
     memcpy(sums, s, sizeof s);
 }
 
-/* n numbers that lie side by side from place i of the map on */
-static void NAME(tail)(const gls_op *op, int64_t g, int64_t b, int64_t i, const VEC *from, VEC *to, int64_t n,
-                       VEC *sums)
+/* The tail of an operation for a box whose first pixel is number i of the map. */
+static void NAME(tail)(const gls_op *op, int64_t g, int64_t b, int64_t i, const VEC *from, VEC *to,
+                       const NAME(box) *k, VEC *sums)
 {
     NAME(lines) p = {NAME(at)(&op->mean, g, b, i),        NAME(at)(&op->half, g, b, i),
                      NAME(at)(&op->mean_offset, g, b, i), NAME(at)(&op->half_offset, g, b, i),
                      NAME(at)(&op->multiplier, g, b, i),  NAME(at)(&op->size, g, b, i)};
     if (op->relu && p.multiplier)
-        op->weigh ? NAME(tail_of)(from, to, n, &p, sums, 1, 1, 1, 1) : NAME(tail_of)(from, to, n, &p, sums, 1, 1, 0, 1);
+        op->weigh ? NAME(tail_of)(from, to, k, &p, sums, 1, 1, 1, 1) : NAME(tail_of)(from, to, k, &p, sums, 1, 1, 0, 1);
     else if (op->relu)
-        op->weigh ? NAME(tail_of)(from, to, n, &p, sums, 1, 0, 1, 1) : NAME(tail_of)(from, to, n, &p, sums, 1, 0, 0, 1);
+        op->weigh ? NAME(tail_of)(from, to, k, &p, sums, 1, 0, 1, 1) : NAME(tail_of)(from, to, k, &p, sums, 1, 0, 0, 1);
     else if (op->weigh)
-        op->store ? NAME(tail_of)(from, to, n, &p, sums, 0, 0, 1, 1) : NAME(tail_of)(from, to, n, &p, sums, 0, 0, 1, 0);
-    else if (from != to)
-        memcpy(to, from, n * NV * sizeof(VEC));
+        op->store ? NAME(tail_of)(from, to, k, &p, sums, 0, 0, 1, 1) : NAME(tail_of)(from, to, k, &p, sums, 0, 0, 1, 0);
+    else
+        NAME(tail_of)(from, to, k, &p, sums, 0, 0, 0, 1);
 }
 
 INLINE int NAME(has_tail)(const gls_op *op)
@@ -91,10 +114,10 @@ INLINE int NAME(has_tail)(const gls_op *op)
 
 /* -- rows of a transposed convolution ----------------------------------------------------------------------------- */
 
-/* Which rows of the coefficients, with which rows of the kernel, reach a row of the input. */
+/* Which rows of the coefficients, with which rows of the kernel, reach a row of the input: the first ones (counted in
+   vectors and numbers), and steps to the next. */
 typedef struct {
-    int64_t count;
-    int64_t from[64], kernel[64];
+    int64_t count, from, from_step, kernel, kernel_step;
 } NAME(taps);
 
 typedef struct {
@@ -119,8 +142,8 @@ INLINE void NAME(segment)(const NAME(row) *r, int64_t x, int64_t first, const in
             for (int u = 0; u < LV; u++)
                 sum[j][u] = r->to[(first + j) * NV + v + u];
         for (int64_t t = 0; t < r->taps->count; t++) {
-            const VEC *a = r->from + r->taps->from[t] + x * NV + v;
-            const REAL *w = r->weight + r->taps->kernel[t];
+            const VEC *a = r->from + r->taps->from + t * r->taps->from_step + x * NV + v;
+            const REAL *w = r->weight + r->taps->kernel + t * r->taps->kernel_step;
             for (int64_t o = 0; o < r->outs; o++) {
 #pragma GCC unroll 8
                 for (int i = 0; i < XB; i++)
@@ -157,7 +180,7 @@ INLINE void NAME(segment)(const NAME(row) *r, int64_t x, int64_t first, const in
     {                                                                                                                  \
         const int64_t most = FITTING(KW, S) > 8 ? 8 : FITTING(KW, S) < 1 ? 1 : FITTING(KW, S);                         \
         for (int64_t x = 0, step; x < n; x += step) {                                                                  \
-            const int64_t left = (n - x + most - 1) / most, even = (n - x + left - 1) / left;                          \
+            const int64_t left = (n - x + most - 1) / most, even = left == 1 ? n - x : (n - x + left - 1) / left;      \
             step = even == 7 ? 4 : even == 5 ? 3 : even;                                                               \
             CASE(8, KW, S) CASE(6, KW, S) CASE(4, KW, S) CASE(3, KW, S) CASE(2, KW, S)                                 \
             NAME(segment)(r, x, first + x * (S), KW, S, 1);                                                            \
@@ -179,8 +202,8 @@ static void NAME(rows_any)(const NAME(row) *r, int64_t n, int64_t first, const g
     for (int64_t t = 0; t < r->taps->count; t++)
         for (int64_t o = 0; o < r->outs; o++)
             for (int64_t k = 0; k < op->kernel[1]; k++) {
-                const VEC *a = r->from + r->taps->from[t] + o * r->from_channel;
-                const REAL w = r->weight[r->taps->kernel[t] + o * r->weight_out + k];
+                const VEC *a = r->from + r->taps->from + t * r->taps->from_step + o * r->from_channel;
+                const REAL w = r->weight[r->taps->kernel + t * r->taps->kernel_step + o * r->weight_out + k];
                 for (int64_t x = 0; x < n; x++) {
                     VEC *to = r->to + (first + x * op->stride[1] + k * op->dilation[1]) * NV;
                     for (int v = 0; v < NV; v++)
@@ -206,17 +229,21 @@ static void NAME(one_row)(const NAME(row) *r, int64_t n, int64_t first, const gl
 
 static void NAME(taps_of)(NAME(taps) *taps, const gls_op *op, const NAME(slot) *from, int64_t y)
 {
+    const int64_t s = op->stride[0], d = op->dilation[0], height = op->kernel[0];
+    int64_t row = 0, reach = y + op->padding[0] - from->top * s; /* of the first row, in pixels from the kernel's start */
     taps->count = 0;
-    for (int64_t k = 0; k < op->kernel[0]; k++) {
-        const int64_t t = y + op->padding[0] - k * op->dilation[0];
-        if (t < 0 || t % op->stride[0])
-            continue;
-        const int64_t row = t / op->stride[0] - from->top;
-        if (row < 0 || row >= from->height)
-            continue;
-        taps->from[taps->count] = row * from->width * NV;
-        taps->kernel[taps->count++] = k * op->kernel[1];
+    while (row < from->height && (reach > (height - 1) * d || (d > 1 && reach % d)))
+        row++, reach -= s;
+    int64_t step = 1, fall = s; /* rows until a tap meets again, and how much the tap falls */
+    if (d > 1) {
+        while (step * s % d)
+            step++;
+        fall = step * s / d, reach = reach < 0 ? -1 : reach / d;
     }
+    taps->from = row * from->width * NV, taps->from_step = step * from->width * NV;
+    taps->kernel = reach * op->kernel[1], taps->kernel_step = -fall * op->kernel[1];
+    for (; row < from->height && reach >= 0; row += step, reach -= fall)
+        taps->count++;
 }
 
 static void NAME(convolution)(const gls_op *op, int64_t g, int64_t b, const NAME(slot) *from, const NAME(slot) *to,
@@ -229,24 +256,28 @@ static void NAME(convolution)(const gls_op *op, int64_t g, int64_t b, const NAME
     NAME(taps) taps;
     const int64_t last = first + (from->width - 1) * op->stride[1] + (op->kernel[1] - 1) * op->dilation[1] + 1;
     const int64_t low = first < 0 ? first : 0, high = last > to->width ? last : to->width;
-    VEC *line = scratch - low * NV; /* pixels before and after the rectangle are padding: computed, and left out */
-    NAME(row) row = {0, 0, plane, inside * kernel, outs, line, &taps};
-    for (int64_t y = 0; y < to->height; y++) {
-        NAME(taps_of)(&taps, op, from, to->top + y);
+    const int64_t width = high - low, many = STRIP / (width * NV) + 1;
+    NAME(row) row = {0, 0, plane, inside * kernel, outs, 0, &taps};
+    NAME(box) box = {1, 0, to->width, 0, width * NV, 0, to->width * NV, 0, op->width};
+    for (int64_t y = 0; y < to->height; y += box.rows) {
+        box.rows = to->height - y < many ? to->height - y : many;
         for (int64_t c = 0; c < op->channels; c++) {
-            const int64_t group = c / inside;
+            const int64_t group = c / inside, i = (c * op->height + to->top + y) * op->width + to->left;
             VEC *place = to->data + (c * to->height + y) * to->width * NV;
             row.from = from->data + group * outs * plane;
             row.weight = weight + (group * outs * inside + c % inside) * kernel;
-            memset(scratch, 0, (high - low) * NV * sizeof(VEC));
-            if (op->add)
-                memcpy(line, place, to->width * NV * sizeof(VEC));
-            NAME(one_row)(&row, from->width, first, op);
+            row.to = scratch - low * NV; /* pixels beyond the ends are padding: computed, and left out */
+            memset(scratch, 0, box.rows * width * NV * sizeof(VEC));
+            for (int64_t k = 0; k < box.rows; k++, row.to += width * NV) {
+                if (op->add)
+                    memcpy(row.to, place + k * to->width * NV, to->width * NV * sizeof(VEC));
+                NAME(taps_of)(&taps, op, from, to->top + y + k);
+                NAME(one_row)(&row, from->width, first, op);
+            }
             if (tailed)
-                NAME(tail)(op, g, b, (c * op->height + to->top + y) * op->width + to->left, line, place, to->width,
-                           sums);
+                NAME(tail)(op, g, b, i, scratch - low * NV, place, &box, sums);
             else
-                memcpy(place, line, to->width * NV * sizeof(VEC));
+                NAME(tail_of)(scratch - low * NV, place, &box, 0, sums, 0, 0, 0, 1);
         }
     }
 }
@@ -299,8 +330,9 @@ static void NAME(linear)(const gls_op *op, int64_t g, int64_t b, const NAME(slot
             else
                 NAME(products)(from->data, w + j, outs, size, place, op->add, 1);
         }
+        NAME(box) box = {1, 1, n, 0, 0, 0, 0, 0, 0};
         if (tailed)
-            NAME(tail)(op, g, b, i, to->data + i * NV, to->data + i * NV, n, sums);
+            NAME(tail)(op, g, b, i, to->data + i * NV, to->data + i * NV, &box, sums);
     }
 }
 
@@ -319,25 +351,36 @@ INLINE void NAME(scaled)(const VEC *from, VEC *to, int64_t n, const REAL *scale,
         }
 }
 
-/* A scaling, a sum of nodes read backwards, or a ReLU by itself, row by row of the part that both slots have. */
+/* A scaling, a sum of nodes read backwards, or a ReLU by itself, on the part that both slots have. */
 static void NAME(elementwise)(const gls_op *op, int64_t g, int64_t b, const NAME(slot) *from, const NAME(slot) *to,
                               VEC *scratch, VEC *sums)
 {
     const int same = from->height == to->height && from->width == to->width;
+    const int64_t down = from->top - to->top, along = from->left - to->left, plane = op->height * op->width;
+    const int64_t first = from->top * op->width + from->left;
+    VEC *place = to->data + (down * to->width + along) * NV;
+    if (op->kind == GLS_STEP && !op->add) {
+        NAME(box) box = {op->channels, from->height, from->width,
+                         from->height * from->width * NV, from->width * NV,
+                         to->height * to->width * NV, to->width * NV, plane, op->width};
+        if (!same)
+            memset(to->data, 0, op->channels * to->height * to->width * NV * sizeof(VEC));
+        NAME(tail)(op, g, b, first, from->data, place, &box, sums);
+        return;
+    }
     if (!op->add && !same)
         memset(to->data, 0, op->channels * to->height * to->width * NV * sizeof(VEC));
     for (int64_t c = 0; c < op->channels; c++)
         for (int64_t y = 0; y < from->height; y++) {
-            const int64_t i = (c * op->height + from->top + y) * op->width + from->left;
+            const int64_t i = c * plane + first + y * op->width;
             const VEC *a = from->data + (c * from->height + y) * from->width * NV;
-            VEC *place = to->data + ((c * to->height + from->top + y - to->top) * to->width + from->left - to->left) * NV;
-            if (op->kind == GLS_STEP && !op->add) {
-                NAME(tail)(op, g, b, i, a, place, from->width, sums);
-            } else if (op->kind == GLS_STEP) {
-                NAME(tail)(op, g, b, i, a, scratch, from->width, sums);
-                NAME(scaled)(scratch, place, from->width, 0, 1);
+            VEC *z = place + (c * to->height + y) * to->width * NV;
+            NAME(box) box = {1, 1, from->width, 0, 0, 0, 0, 0, 0};
+            if (op->kind == GLS_STEP) {
+                NAME(tail)(op, g, b, i, a, scratch, &box, sums);
+                NAME(scaled)(scratch, z, from->width, 0, 1);
             } else {
-                NAME(scaled)(a, place, from->width, NAME(at)(&op->weight, g, b, i), op->add);
+                NAME(scaled)(a, z, from->width, NAME(at)(&op->weight, g, b, i), op->add);
             }
         }
 }
@@ -414,12 +457,11 @@ static void NAME(begin)(const gls_pass *p, int64_t g, int64_t b, int64_t lane, V
 static void NAME(again)(const gls_op *op, int64_t g, int64_t b, const NAME(slot) *once, const NAME(slot) *to,
                         VEC *sums)
 {
-    for (int64_t c = 0; c < op->channels; c++)
-        for (int64_t y = to->top; y < to->top + to->height; y++) {
-            const VEC *a = once->data + ((c * once->height + y - once->top) * once->width + to->left - once->left) * NV;
-            VEC *place = to->data + (c * to->height + y - to->top) * to->width * NV;
-            NAME(tail)(op, g, b, (c * op->height + y) * op->width + to->left, a, place, to->width, sums);
-        }
+    NAME(box) box = {op->channels, to->height, to->width,
+                     once->height * once->width * NV, once->width * NV,
+                     to->height * to->width * NV, to->width * NV, op->height * op->width, op->width};
+    const VEC *a = once->data + ((to->top - once->top) * once->width + to->left - once->left) * NV;
+    NAME(tail)(op, g, b, to->top * op->width + to->left, a, to->data, &box, sums);
 }
 
 static void NAME(finish)(const gls_pass *p, int64_t g, int64_t b, int64_t position, int64_t lane, const VEC *sums)
@@ -464,6 +506,7 @@ static int64_t NAME(sizes)(const gls_pass *p, NAME(slot) *slots, int64_t *most)
         if (NAME(longest)(first, &unit, &once) > most[p->slots])
             most[p->slots] = NAME(longest)(first, &unit, &once);
     }
+    most[p->slots] += STRIP / NV + most[p->slots];
     for (int64_t i = 0; i < p->slots + 2; i++)
         total += most[i] * NV;
     return total;
@@ -526,6 +569,7 @@ static int NAME(block)(const gls_pass *p, int64_t g, int64_t lane)
 #undef MOST
 #undef MANY
 #undef PIECE
+#undef STRIP
 #undef SUMS
 #undef FITTING
 #undef CASE
