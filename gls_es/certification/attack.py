@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from gls_es.basics.deadline import NEVER, Deadline
+from gls_es.basics.modes import ordinary_modes, usable
 from gls_es.certification.ball import inner_box, inside
 from gls_es.certification.execution import Executor
 from gls_es.errors import ConfigError
@@ -93,6 +94,7 @@ class AttackResult:
     margins: Tensor
 
 
+@ordinary_modes()
 def find_counterexamples(
     network: Network,
     images: Tensor,
@@ -125,6 +127,7 @@ def find_counterexamples(
         Counterexamples and least margins. A margin of exactly 0 is a tie, and counts as misclassified.
     """
     options = options or AttackOptions()
+    images, labels = usable(images.detach()), usable(labels)
     names = list(range(len(images))) if indices is None else indices
     search = _Search(network, images, labels, eps, dtype=dtype, clip=clip, deadline=deadline)
     objectives = list(product(range(options.restarts), options.objectives(network.num_classes)))

@@ -56,6 +56,7 @@ class RGS(GaussianSearchAlgorithm):  # type: ignore[misc]
     DISTRIBUTION_PARAMS = None
     _population: SolutionBatch | None
 
+    @ordinary_modes()
     def __init__(
         self,
         problem: CertifiedTrainingProblem,

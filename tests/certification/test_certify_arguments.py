@@ -63,7 +63,6 @@ NAN[1, 2] = float("nan")
         ({"images": X.to("meta")}, DataError),
         ({"images": X.to(torch.complex64)}, DataError),
         ({"net": copy.deepcopy(NET).to("meta")}, UnsupportedNetworkError),
-        ({"net": copy.deepcopy(NET).to(torch.complex64)}, UnsupportedNetworkError),
         ({"net": nn.Sequential(nn.LazyLinear(3))}, UnsupportedNetworkError),
         ({"labels": torch.tensor([0, 1, 2], device="meta")}, DataError),
         ({"labels": [[0], [1, 2], 0]}, DataError),

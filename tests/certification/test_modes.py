@@ -10,7 +10,7 @@ from certification_nets import QUICK, random_images, relu_net
 
 import gls_es
 from gls_es import bounds
-from gls_es.certification import certified_radii, certify, decide
+from gls_es.certification import certified_radii, certify, decide, find_counterexamples
 from gls_es.certification.property import Boundary, Case, Property, Row
 
 
@@ -42,6 +42,7 @@ MODES = {
 NET = relu_net(4, (4, 8, 8, 3))
 X = random_images(4, 3, 4)
 Y = NET(X).argmax(1)
+NETWORK = gls_es.Network(NET, (4,))
 ROW = Row((Fraction(1), Fraction(-1), Fraction(0)), Fraction(-100))
 BOX = Boundary((Fraction(0),) * 4, (Fraction(1),) * 4)
 PROPERTY = Property(4, 3, (Case(BOX, (ROW,)),))
@@ -57,6 +58,7 @@ CALLS: dict[str, Callable[[], object]] = {
     "alpha-layers": lambda: _verdicts(stages=("alpha-layers",)),
     "bab": lambda: _verdicts(stages=("bab",)),
     "radii": lambda: certified_radii(NET, X, Y, tolerance=0.25, max_domains=3, attack=QUICK).images,
+    "the attack": lambda: find_counterexamples(NETWORK, X, Y, 0.1, options=QUICK).margins.tolist(),
     "decide": lambda: decide(NET, (4,), PROPERTY).result,
 }
 

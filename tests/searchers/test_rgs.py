@@ -193,6 +193,18 @@ def test_options_out_of_range(options: dict[str, Any], message: str) -> None:
         RGS(Blobs(), **({"popsize": 2, "center_learning_rate": 0.1, "stdev_init": 0.1} | options))
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_steps_do_not_depend_on_the_callers_modes(mode: Any) -> None:
+    def center() -> torch.Tensor:
+        searcher = RGS(Blobs(), popsize=2, center_learning_rate=0.1, stdev_init=0.1)
+        searcher.run(2)
+        return torch.as_tensor(searcher.status["center"]).clone()
+
+    with mode():
+        found = center()
+    assert torch.equal(found, center())
+
+
 def test_sigma_per_weight_and_by_radius() -> None:
     stdev = torch.tensor([0.0, 1.0, 0.0, 2.0])
     searcher = RGS(Quadratic(), popsize=400, center_learning_rate=0.1, stdev_init=stdev)
