@@ -95,9 +95,9 @@ class ExecutionModel:
     def _underflow(self, terms: int, steps: Steps | None, largest: Tensor | float) -> Tensor | float:
         """The absolute error of sums that read inputs up to ``largest``; infinite where a step might overflow.
 
-        A product errs by a smallest number, and so may each of its factors.
+        A product may err by a smallest number, so may the sum that takes it up, and the factor that is a weight.
         """
-        lost = (1 + largest) * terms
+        lost = (2 + largest) * terms
         if steps is None:
             return (lost + 8) * self.tiny
         peak = steps.peak[0] * largest + steps.peak[1]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from gls_es.formats.onnx_building import Building, Refused, checked_shape, float_tensor
 from gls_es.formats.onnx_graph import MOST_VALUES, OnnxNode, Shape
-from gls_es.formats.onnx_module import with_weights
+from gls_es.formats.onnx_module import WithConstant, with_weights
 
 
 def _linear(b: Building, source: int, weight: Tensor, bias: Tensor | None) -> int:
@@ -39,13 +40,19 @@ def gemm(b: Building, node: OnnxNode) -> int:
     weight, bias = b.constant(node, 1), b.optional(node, 2)
     if weight.ndim != 2:
         raise Refused(f"its matrix has shape {weight.shape}")
-    matrix = _scaled(float_tensor(weight), attributes.get("alpha", 1.0))
+    matrix, alpha = float_tensor(weight), attributes.get("alpha", 1.0)
+    _scaled(matrix, alpha)
     if not attributes.get("transB", 0):
         matrix = matrix.T
     shift = None
     if bias is not None:
         shift = _row(_scaled(float_tensor(bias), attributes.get("beta", 1.0)), len(matrix))
-    return _linear(b, b.activation(node), matrix, shift)
+    if alpha == 1:
+        return _linear(b, b.activation(node), matrix, shift)
+    # the factor comes after the sum, which may overflow before it and underflows before it
+    found = _linear(b, b.activation(node), matrix, None)
+    found = b.add(WithConstant("Mul", torch.tensor(alpha), first=False), (found,), (len(matrix),))
+    return found if shift is None else b.add(WithConstant("Add", shift, first=False), (found,), (len(matrix),))
 
 
 def _scaled(value: Tensor, factor: float) -> Tensor:

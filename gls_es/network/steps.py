@@ -77,6 +77,8 @@ class Norm:
     def steps(self, spatial: int, weight: Tensor | None = None, bias: Tensor | None = None) -> Steps:
         """The steps of Σ w z + b, normalised as z · scale + shift or as γ ((z - mean) / √(var + eps)) + β.
 
+        Folded into the weights, as runtimes of ONNX files do it, they are no more.
+
         Args:
             spatial: how many axes the value has behind its channels.
             weight: w, (G, C, ...); None for a BatchNorm by itself.
@@ -87,7 +89,14 @@ class Norm:
         most = torch.maximum(inverse, gamma).clamp_min(1.0)  # by how much a result on the way exceeds the sum
         slope = most if weight is None else most * weight.flatten(2).abs().sum(2)
         offset = self.mean.abs() if bias is None else self.mean.abs() + bias.abs()
-        numbers = (slope, offset * most + scale, scale, inverse + gamma + 2 * scale + 8, self.variance)
+        weights = scale if weight is None else scale * weight.flatten(2).abs().amax(2).clamp_min(1.0)
+        numbers = (
+            slope,
+            offset * most + weights,
+            scale.clamp_min(1.0),
+            inverse + gamma + 2 * scale + 8,
+            self.variance,
+        )
         slope, offset, scale, losses, variance = (per_channel(v, spatial) for v in numbers)
         return Steps(8, (slope, offset), scale, losses, variance)
 

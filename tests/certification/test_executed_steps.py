@@ -1,6 +1,6 @@
 """Errors of execution against other executors, step by step: every value they may compute lies within the bounds.
 
-Random networks of BatchNorm, pools, residual sums and chains of constants, with numbers from 2^-140 to 2^120. The
+Random networks of BatchNorm, pools, residual sums and chains of constants, with numbers from 2^-149 to 2^127. The
 executors here round after every step and differ in what a certificate leaves open: the order of sums, whether a
 BatchNorm becomes one factor and one shift, whether products and sums are fused, whether small numbers become zero. One
 of them does not round at all.
@@ -111,6 +111,7 @@ class Chain(nn.Module):
         for _ in range(self.draw.randint(2, 5)):
             self._append(self.draw.choice(["conv", "norm", "norm", "mul", "div", "add", "cancel", "relu", "skip"]))
         if self.draw.random() < 0.5:
+            self._append("mul", wanted=self.draw.choice([1.0, 2.0**126, 2.0**-140]))
             self._append(self.draw.choice(["pool", "mean"]))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -129,14 +130,15 @@ class Chain(nn.Module):
             return x + before
         return {"relu": torch.relu, "pool": lambda z: F.avg_pool2d(z, 2), "mean": lambda z: z.mean((2, 3))}[kind](x)
 
-    def _append(self, kind: str) -> None:
+    def _append(self, kind: str, wanted: float | None = None) -> None:
         """One more step whose result is about 2^wanted where the numbers are about 2^now."""
         with torch.no_grad():
             now = float(self.double()(self.x.double()).abs().max())
         self.float()
-        now = now if 2.0**-140 < now < 2.0**120 else 1.0
-        wanted = 2.0 ** self.draw.choice([self.draw.randint(-10, 10), self.draw.randint(-140, 120)])
-        ratio = self.draw.choice([-1, 1]) * min(max(self.draw.uniform(0.1, 2) * wanted / now, 2.0**-120), 2.0**120)
+        now = min(max(now, 2.0**-140), 2.0**126)
+        far = self.draw.choice([self.draw.randint(-140, -100), self.draw.randint(100, 127)])
+        wanted = wanted or 2.0 ** self.draw.choice([self.draw.randint(-10, 10), far])
+        ratio = min(max(self.draw.uniform(0.1, 2) * wanted / now, 2.0**-126), 2.0**126) * self.draw.choice([-1, 1])
         if kind == "conv":
             kind, what = "conv", self._add(nn.Conv2d(2, 2, 1))
             self._fill(self.layers[-1].weight, abs(ratio))
