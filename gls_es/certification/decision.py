@@ -191,7 +191,7 @@ def _executed(module: nn.Module) -> Replay:
     @torch.no_grad()
     def run(x: torch.Tensor) -> torch.Tensor:
         like = next((p for p in module.parameters()), x)
-        outputs: torch.Tensor = module(x.to(like.dtype))
+        outputs: torch.Tensor = module(x.to(like.dtype, copy=True))
         return outputs.flatten(1)
 
     return run

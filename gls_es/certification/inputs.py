@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from gls_es.basics.suggestions import question
 from gls_es.certification.attack import AttackOptions
 from gls_es.certification.bab import BUDGET, TIMEOUT, Limits
-from gls_es.certification.execution import DTYPES, in_single_precision
+from gls_es.certification.execution import DTYPES, in_precision
 from gls_es.certification.stages import KNOWN_STAGES, Specification
 from gls_es.errors import ConfigError, DataError
 from gls_es.network import Network
@@ -69,7 +69,7 @@ def specify(
     if not isinstance(execution, str) or execution not in DTYPES:
         raise ConfigError(f"execution must be one of {', '.join(DTYPES)}, not {execution!r}")
     return Specification(
-        network=in_single_precision(network) if execution == "float32" else network,
+        network=in_precision(network, DTYPES[execution]),
         eps=check_eps(eps),
         clip=clip,
         execution=execution,
