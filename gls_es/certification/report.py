@@ -18,9 +18,11 @@ from gls_es import __version__
 VerdictName = Literal["misclassified", "falsified", "certified", "unknown"]
 VERDICTS: tuple[VerdictName, ...] = get_args(VerdictName)
 CLEAN = "clean"
-REASONS = ("stages", "timeout", "domains", "memory", "rounding", "solver")
+EQUALITY = "equality"
+REASONS = ("stages", "timeout", "domains", "memory", "rounding", "solver", EQUALITY)
 """Why an image is unknown: no complete stage was run; branch and bound ran out of seconds, of parts or of memory; what
-is left lies within the slack for rounding; or the solver of fully split parts is not installed."""
+is left lies within the slack for rounding; the solver of fully split parts is not installed; or bounds prove it, but
+the module was seen to compute something else than the traced graph, or another class, in its ball."""
 _Z95 = 1.959963984540054  # the 97.5 % quantile of the standard normal distribution
 
 

@@ -157,6 +157,10 @@ class Network:
         """The graph's layers with weights ``params`` (G, L); see :func:`~gls_es.network.layers.materialise`."""
         return materialise(self.graph, params, self._buffer, sizes=sizes)
 
+    def constants(self) -> dict[str, Tensor]:
+        """All that constant scalings refer to, float64, by name; copies."""
+        return {name: value.clone() for name, value in self._constants.items()}
+
     def constant(self, source: Constant, like: Tensor) -> tuple[Tensor, Tensor]:
         """Scale and shift of a constant scaling, with the dtype and device of ``like``; they broadcast to images."""
         return self._constants[f"{source.key}.scale"].to(like), self._constants[f"{source.key}.shift"].to(like)
