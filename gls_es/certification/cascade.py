@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from gls_es.basics.deadline import OutOfTime
+from gls_es.certification.equality import LastLook
 from gls_es.certification.execution import DTYPES, Executor, margins_of, other_classes
 from gls_es.certification.obstacles import obstacles
-from gls_es.certification.report import CLEAN, Verdict, VerdictName
+from gls_es.certification.report import CLEAN, EQUALITY, Verdict, VerdictName
 from gls_es.certification.rounding import outward_ball
 from gls_es.certification.stages import OpenImages, Outcome, Specification, make_stage, out_of_time
 
@@ -33,6 +34,11 @@ class _Draft:
     def decide(self, verdict: VerdictName, stage: str, margin: float) -> None:
         self.verdict, self.stage, self.margin, self.reason = verdict, stage, _finite(margin), None
 
+    def leave_unknown(self, reason: str) -> None:
+        """Name why no stage may decide any more; a counterexample that was found still counts."""
+        if self.verdict == "unknown":
+            self.reason = reason
+
 
 class Cascade:
     """The clean check and the stages of a specification, ready for batch after batch.
@@ -45,6 +51,7 @@ class Cascade:
         self._spec = spec
         self._device = spec.device
         self._seconds = spec.limits.seconds
+        self._last_look = LastLook(spec.network, dtype=DTYPES[spec.execution], device=spec.device)
         self._executor = Executor(spec.network, dtype=DTYPES[spec.execution], device=spec.device)
         self._stages = {name: make_stage(name, spec) for name in spec.stages}
 
@@ -66,7 +73,10 @@ class Cascade:
                 outcome = stage(rest)
             except OutOfTime:
                 outcome = out_of_time(rest)
-            left = _apply(outcome, drafts, stage=name)
+            differs = self._differing(outcome)
+            left = _apply(replace(outcome, certified=outcome.certified & ~differs), drafts, stage=name) & ~differs
+            for row in differs.nonzero().flatten().tolist():
+                drafts[rest.indices[row]].leave_unknown(EQUALITY)
             seconds = outcome.seconds or [(time.perf_counter() - started) / len(rest)] * len(rest)
             for index, share in zip(rest.indices, seconds, strict=True):
                 drafts[index].times[name] = share
@@ -91,6 +101,17 @@ class Cascade:
             return images
         spent = (sum(s for name, s in drafts[i].times.items() if name != CLEAN) for i in images.indices)
         return replace(images, left=[self._seconds - seconds for seconds in spent])
+
+    def _differing(self, outcome: Outcome) -> Tensor:
+        """Which of the images that a stage certifies must stay unknown, (B,) bool, after a last look at the module."""
+        differs = torch.zeros_like(outcome.certified)
+        rows = outcome.certified.nonzero().flatten()
+        if len(rows):
+            images, labels = outcome.images.images[rows], outcome.images.labels[rows]
+            differs[rows] = ~self._last_look.stands(
+                images, labels, eps=self._spec.eps, clip=self._spec.clip, seed=self._spec.seed
+            )
+        return differs
 
     @torch.no_grad()
     def _clean_check(self, indices: list[int], images: Tensor, labels: Tensor) -> tuple[dict[int, _Draft], OpenImages]:

@@ -37,8 +37,13 @@ class Executor:
         self.module = module.to(device=device, dtype=dtype).eval().requires_grad_(False)
 
     def logits(self, x: Tensor) -> Tensor:
-        """The logits (B, K) of inputs (B, *input_shape), which the module may change in a copy only."""
+        """The logits (B, K) of inputs (B, *input_shape), which stay as they are whatever the module does to its input.
+
+        They depend on ``x`` for autograd even where the module switches gradients off.
+        """
         logits: Tensor = self.module(x.to(device=self.device, dtype=self.dtype, copy=True))
+        if x.requires_grad and torch.is_grad_enabled() and not logits.requires_grad:
+            logits = logits + 0 * x.to(logits).flatten(1).sum(dim=1, keepdim=True)
         return logits
 
     def margins(self, x: Tensor, labels: Tensor) -> Tensor:
@@ -70,12 +75,14 @@ def refuse_autocast() -> None:
         )
 
 
-def in_single_precision(network: Network) -> Network:
-    """The network with the weights and buffers that a float32 executor holds: itself unless some are wider."""
-    state = network.module().state_dict().values()
-    if all(not value.is_floating_point() or value.dtype == torch.float32 for value in state):
+def in_precision(network: Network, dtype: torch.dtype) -> Network:
+    """The network with the weights, buffers and derived constants of an executor of ``dtype``: itself if they are."""
+    module = network.module()
+    if all(
+        not value.is_floating_point() or value.dtype == dtype for value in (*module.parameters(), *module.buffers())
+    ):
         return network
-    return Network(network.module().float(), network.input_shape)
+    return Network(module.to(dtype), network.input_shape)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from gls_es.basics.checks import as_real, class_labels, dense_numbers, existing_
 from gls_es.basics.suggestions import unknown
 from gls_es.certification.attack import AttackOptions
 from gls_es.certification.bab import BUDGET, TIMEOUT, Limits
-from gls_es.certification.execution import DTYPES, in_single_precision
+from gls_es.certification.execution import DTYPES, in_precision
 from gls_es.certification.stages import KNOWN_STAGES, Specification
 from gls_es.errors import ConfigError, DataError
 from gls_es.network import Network
@@ -69,7 +69,7 @@ def specify(
     if not isinstance(execution, str) or execution not in DTYPES:
         raise ConfigError(f"execution must be one of {', '.join(DTYPES)}, not {execution!r}")
     return Specification(
-        network=in_single_precision(network) if execution == "float32" else network,
+        network=in_precision(network, DTYPES[execution]),
         eps=radius(eps),
         clip=clip,
         execution=execution,

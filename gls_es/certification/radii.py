@@ -24,7 +24,7 @@ from gls_es.basics.version import versions
 from gls_es.certification import inputs
 from gls_es.certification.attack import AttackOptions
 from gls_es.certification.certifier import certify
-from gls_es.certification.identity import data_digest, network_digest
+from gls_es.certification.identity import DIGEST, data_digest, network_digest
 from gls_es.certification.radius_log import RadiusLog, Step
 from gls_es.certification.report import Verdict
 from gls_es.errors import ConfigError
@@ -174,6 +174,7 @@ def certified_radii(
     y = inputs.check_labels(labels, n=len(x), num_classes=network.num_classes)
     identity = {
         "network": (digest := network_digest(network)),
+        "network_digest": DIGEST,
         "checkpoint": checkpoint,
         "data": data_digest(x, y),
         "options": {name: _plain(value) for name, value in sorted(options.items())},
