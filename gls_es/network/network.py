@@ -70,6 +70,7 @@ class Network:
             traced = trace(module, shape)
         self._module = module
         self._constants = traced.constants
+        self._wide = traced.wide
         self.graph = traced.graph
         self.steps = traced.steps
         self.input_shape = shape
@@ -197,9 +198,10 @@ class Network:
         """
         x = x.double()
         params = self.parameter_vector().to(x)
-        layers = materialise(self.steps, params[None], self._buffer)
-        _, error = evaluate_with_error(self.steps, layers, x[None], params, self._buffer)
-        return self.logits(x)[0], 4 * error[0]
+        layers = materialise(self.steps, params[None], self._wide_buffer)
+        _, error = evaluate_with_error(self.steps, layers, x[None], params, self._wide_buffer)
+        merged = materialise(self.graph, params[None], self._wide_buffer)
+        return evaluate(self.graph, merged, x[None])[0], 4 * error[0]
 
     def check_images(self, x: Tensor) -> None:
         """Refuse what is not (B, *input_shape) of floating numbers."""
@@ -208,6 +210,10 @@ class Network:
             raise ConfigError(f"images must have shape (B, {wanted}), not {tuple(x.shape)}.")
         if not x.is_floating_point():
             raise ConfigError(f"images must be floating-point numbers in [0, 1], not {x.dtype}.")
+
+    def _wide_buffer(self, name: str) -> Tensor:
+        constant = self._wide.get(name)
+        return self._module.get_buffer(name) if constant is None else constant
 
     def _buffer(self, name: str) -> Tensor:
         constant = self._constants.get(name)
