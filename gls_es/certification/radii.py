@@ -168,8 +168,7 @@ def certified_radii(
     x = inputs.check_images(images, network, clip=bool(options.get("clip", True)))
     y = inputs.check_labels(labels, n=len(x), num_classes=network.num_classes)
     identity = {
-        "network": network_digest(network),
-        "network_digest": DIGEST,
+        **{"network": network_digest(network), "network_digest": DIGEST},
         "checkpoint": checkpoint,
         "data": data_digest(x, y),
         "options": {name: _plain(value) for name, value in sorted(options.items())},
