@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -35,16 +36,36 @@ class Executor:
         self.dtype = dtype
         self.device = device
         self.module = module.to(device=device, dtype=dtype).eval().requires_grad_(False)
+        self._network = network
 
     def logits(self, x: Tensor) -> Tensor:
         """The logits (B, K) of inputs (B, *input_shape), which stay as they are whatever the module does to its input.
 
-        They depend on ``x`` for autograd even where the module switches gradients off.
+        Their gradient is the module's own; where autograd cannot follow it (steps in place, ``no_grad``, ``detach``),
+        it is that of the traced graph.
         """
+        if not (x.requires_grad and torch.is_grad_enabled()):
+            return self._executed(x)
+        if self._differentiable:
+            return self._executed(x)
+        with torch.no_grad():
+            executed = self._executed(x)
+        graph = self._network.logits(x.to(device=self.device, dtype=self.dtype))[0]
+        return executed + torch.nan_to_num(graph - graph.detach())
+
+    def _executed(self, x: Tensor) -> Tensor:
         logits: Tensor = self.module(x.to(device=self.device, dtype=self.dtype, copy=True))
-        if x.requires_grad and torch.is_grad_enabled() and not logits.requires_grad:
-            logits = logits + 0 * x.to(logits).flatten(1).sum(dim=1, keepdim=True)
         return logits
+
+    @cached_property
+    def _differentiable(self) -> bool:
+        """Whether autograd follows the module."""
+        x = torch.full((1, *self._network.input_shape), 0.5, dtype=self.dtype, device=self.device, requires_grad=True)
+        try:
+            torch.autograd.grad(self._executed(x).sum(), x)
+        except RuntimeError:
+            return False
+        return True
 
     def margins(self, x: Tensor, labels: Tensor) -> Tensor:
         """The margins (B, K-1) of inputs (B, *input_shape); see :func:`margins_of`."""

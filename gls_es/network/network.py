@@ -73,6 +73,7 @@ class Network:
             traced = trace(module, shape)
         self._module = module
         self._constants = traced.constants
+        self._wide = traced.wide
         self.graph = traced.graph
         self.steps = traced.steps
         self.input_shape = shape
@@ -205,9 +206,10 @@ class Network:
         """
         x = x.double()
         params = self.parameter_vector().to(x)
-        layers = materialise(self.steps, params[None], self._buffer)
-        _, error = evaluate_with_error(self.steps, layers, x[None], params, self._buffer)
-        return self.logits(x)[0], 4 * error[0]
+        layers = materialise(self.steps, params[None], self._wide_buffer)
+        _, error = evaluate_with_error(self.steps, layers, x[None], params, self._wide_buffer)
+        merged = materialise(self.graph, params[None], self._wide_buffer)
+        return evaluate(self.graph, merged, x[None])[0], 4 * error[0]
 
     def check_images(self, x: Tensor) -> None:
         """Refuse what is not (B, *input_shape) of floating numbers."""
@@ -215,6 +217,10 @@ class Network:
         if tuple(x.shape[1:]) != self.input_shape or x.dim() != len(self.input_shape) + 1:
             wanted = ", ".join(map(str, self.input_shape))
             raise ConfigError(f"images must have shape (B, {wanted}), not {tuple(x.shape)}.")
+
+    def _wide_buffer(self, name: str) -> Tensor:
+        constant = self._wide.get(name)
+        return self._module.get_buffer(name) if constant is None else constant
 
     def _buffer(self, name: str) -> Tensor:
         constant = self._constants.get(name)

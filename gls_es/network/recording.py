@@ -172,8 +172,9 @@ class _Step:
         self.where = recorder.where(signature.short)
         self.written = [given[name] for name in signature.writes if isinstance(given[name], Tensor)]
         self.tensors = [t for t in tree_iter(given) if isinstance(t, Tensor)]
-        targets = {id(t) for t in self.written} if signature.only_writes else set()
-        self.reads = [t for t in self.tensors if id(t) not in targets]
+        unread = signature.writes if signature.only_writes else ()
+        read = {name: value for name, value in given.items() if name not in unread}  # by name: it may be given twice
+        self.reads = [t for t in tree_iter(read) if isinstance(t, Tensor)]
         self.kinds = {self.storages.of(t).kind for t in self.reads}
         self.names = [name for t in self.reads for name, _, _ in self.storages.of(t).parameters]
         self.translate = OPERATORS.get(signature.name) if self.kinds & _VALUES else None
@@ -181,10 +182,8 @@ class _Step:
         self.arguments: dict[str, Any] = {}
         if self.translate is not None:
             try:
-                resolved = {
-                    name: value if id(value) in targets else self._resolved(value) for name, value in given.items()
-                }
-                self.arguments = signature.chosen(self.translate, resolved)
+                resolved = {name: self._resolved(value) for name, value in read.items()}
+                self.arguments = signature.chosen(self.translate, {**given, **resolved})
             except Refused as reason:
                 self.refused = reason
 

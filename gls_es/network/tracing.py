@@ -34,12 +34,14 @@ class Traced:
     Attributes:
         graph: what is computed with.
         steps: the same before anything was merged, a node for every executed operator.
-        constants: what ``Constant`` nodes refer to, float64, by name.
+        constants: what ``Constant`` nodes refer to when the module runs in its own format, by name; float64 numbers.
+        wide: the same when it runs in float64: a 0.1 in the code is another number there.
     """
 
     graph: Graph
     steps: Graph
     constants: dict[str, Tensor]
+    wide: dict[str, Tensor]
 
 
 @torch.no_grad()
@@ -63,18 +65,19 @@ def trace(module: nn.Module, input_shape: Shape) -> Traced:
             parameter.mul_(1.5).add_(noise.to(parameter.device), alpha=0.05)
         other = _watched(wide, images[1:].flip(0), " with other weights")
     _check(module, (own, again, other), exact=like.dtype == torch.float64)
-    return _finished(own, like.device)
+    return _finished(own, again.constants, like.device)
 
 
-def _finished(own: Pass, device: torch.device) -> Traced:
+def _finished(own: Pass, wide: dict[str, Tensor], device: torch.device) -> Traced:
     nodes, constants = own.nodes, own.constants
     last = nodes[-1]
     if isinstance(last, Input | ReLU):  # logits need a last affine layer to fold the margins into
         key = f"constant{len(nodes)}"
-        constants[f"{key}.scale"] = torch.ones((1,), dtype=torch.float64, device=device)
-        constants[f"{key}.shift"] = torch.zeros((1,), dtype=torch.float64, device=device)
+        for found in (constants, wide):
+            found[f"{key}.scale"] = torch.ones((1,), dtype=torch.float64, device=device)
+            found[f"{key}.shift"] = torch.zeros((1,), dtype=torch.float64, device=device)
         nodes = (*nodes, Scale("output", (len(nodes) - 1,), last.shape, Constant(key)))
-    return Traced(fused(nodes, len(own.params)), Graph(nodes, len(own.params)), constants)
+    return Traced(fused(nodes, len(own.params)), Graph(nodes, len(own.params)), constants, wide)
 
 
 @contextmanager
