@@ -142,7 +142,7 @@ def _largest(box: Box) -> float:
 
 
 def _single_box(lower: Tensor, upper: Tensor) -> Box:
-    """The float32 box that contains [lower, upper], and 0 where an executor may take an input for 0 as it is so small."""
+    """The float32 box that contains [lower, upper], and 0 where an executor may flush so small an input to 0."""
     lower = lower.masked_fill((lower > 0) & (lower < _SINGLE.tiny), 0.0)
     upper = upper.masked_fill((upper < 0) & (upper > -_SINGLE.tiny), 0.0)
     centre = ((lower + upper) / 2).float()
