@@ -62,6 +62,12 @@ class Box:
             found = self._columns[window] = (F.unfold(self.centre[0], *shape), F.unfold(self.radius[0], *shape))
         return found
 
+    def worth_columns(self, window: Window, members: int) -> bool:
+        """Whether products with the columns pay: for one member only if they are there already."""
+        return (
+            len(self.centre) == 1 and window.groups == 1 and (members > 1 or window in (*self._columns, *self._pixels))
+        )
+
     def pixels(self, window: Window) -> tuple[Tensor, Tensor]:
         """What each pixel of a convolution's result reads, (C kh kw + 1, B, positions) and (C kh kw, B, positions).
 

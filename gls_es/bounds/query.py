@@ -12,6 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from gls_es.basics.memory import reuse_freed_blocks
 from gls_es.bounds.box import Box
 from gls_es.bounds.matrix import is_small
 from gls_es.bounds.patches import Patch, windows
@@ -94,6 +95,8 @@ class Query:
     ) -> Query:
         """The query for the weights ``params`` (G, L) and the boxes that :func:`entry_box` gave."""
         plan = Plan.default(box.centre.device.type) if plan is None else plan
+        if box.centre.device.type == "cpu":
+            reuse_freed_blocks()
         return cls(net.graph, net.layers(params, sizes=rounding is not None), box, plan, len(params), rounding, guard)
 
     def restarted(self) -> Query:
@@ -187,8 +190,8 @@ class Query:
     def _affine_interval(self, index: int) -> tuple[Tensor, Tensor]:
         node, layer = self.node(index), self.layers[index]
         before = [self.interval(i) for i in node.inputs]
-        at_shared_box = node.inputs[0] == self.regions.box and len(self.box.centre) == 1
-        if isinstance(layer, ConvLayer) and at_shared_box and layer.window.groups == 1:
+        at_box = node.inputs[0] == self.regions.box
+        if isinstance(layer, ConvLayer) and at_box and self.box.worth_columns(layer.window, self.members):
             centre, radius = self._first_convolution(layer, node)
         else:
             centre, radius = self._pushed(index, layer, node, before)

@@ -221,4 +221,4 @@ def swept_parts(query: Query) -> list[slice]:
 
 def reads_pixels(layer: Layer | None, box: Box) -> TypeGuard[ConvLayer]:
     """Whether a layer that reads ``box`` is a convolution that one product computes for all members."""
-    return isinstance(layer, ConvLayer) and layer.window.groups == 1 and len(box.centre) == 1
+    return isinstance(layer, ConvLayer) and box.worth_columns(layer.window, len(layer.weight))

@@ -25,7 +25,8 @@ from gls_es.certification.dual import Balls
 from gls_es.certification.execution import DTYPES, Executor
 from gls_es.certification.layers import tighter
 from gls_es.certification.leaves import LeafSolver
-from gls_es.certification.rounding import outward_ball, sound_margins
+from gls_es.certification.rounding import outward_ball
+from gls_es.certification.screen import screened_margins
 from gls_es.network import Network
 
 STAGES = ("attack", "ibp", "crown-ibp", "crown", "best", "alpha", "bab")
@@ -163,7 +164,7 @@ def _attack_stage(images: OpenImages, spec: Specification) -> Outcome:
 def _bound_stage(images: OpenImages, spec: Specification, *, method: str) -> Outcome:
     lower, upper = outward_ball(images.images, spec.eps, clip=spec.clip)
     plan, kind = _plan(images), spec.execution
-    margins = sound_margins(spec.network, lower, upper, images.labels, method, execution=kind, plan=plan)
+    margins = screened_margins(spec.network, lower, upper, images.labels, method, execution=kind, plan=plan)
     known = torch.where(margins.isfinite(), torch.maximum(images.lower, margins), images.lower)
     return _outcome(replace(images, lower=known), stage=method)
 
