@@ -135,12 +135,11 @@ _LENGTHS: Mapping[str, Length] = {
 def _full(table: Table, length: Length) -> Table:
     """The table's problem and published numbers, with the cells of full length."""
     published = {cell.name: cell.published for cell in table.cells}
-    drawn = length.generations * length.batch_size
     cells = tuple(
         Cell(c.name, c.searcher, c.method, c.settings, published.get(c.name, c.published), c.start, c.kind)
         for c in _cells(length)
     )
-    title = f"{table.title}; full length, {length.generations} minibatches of {length.batch_size}: {drawn} images"
+    title = f"{table.title}; full length, every cell on the same minibatches"
     return Table(f"{table.name}-full", title, table.problem, table.eps, cells)
 
 
