@@ -25,6 +25,7 @@ _OF_LOSSES: Mapping[str, tuple[str, ...]] = {
     "taps": ("taps_alpha",),
     "staps": ("taps_alpha", "sabr_lambda"),
     "crown-ibp": ("crown_ibp_beta_end",),
+    "crown-ibp-fused": ("crown_ibp_beta_end",),
 }
 _COPIES = {"rgs": (1, 2, 4, 8), "pgpe": (16, 32, 64, 128)}
 
