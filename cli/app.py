@@ -29,6 +29,7 @@ COMMANDS = {
     "report": ("gls_es.cli.report:report", "Write an HTML page about runs."),
     "reproduce": ("gls_es.cli.reproduce:reproduce", "Run the paper's comparison, as far as the time goes."),
     "train": ("gls_es.cli.train:train", "Train a network, or continue a run."),
+    "tune": ("gls_es.cli.tune:tune", "Search for hyper-parameters on images kept out of training."),
     "zoo": ("gls_es.cli.zoo:zoo", "List the trained networks that come with gls-es."),
 }
 

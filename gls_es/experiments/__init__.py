@@ -16,3 +16,7 @@ from gls_es.experiments.runner import run_plan as run_plan
 from gls_es.experiments.tables import TABLES as TABLES
 from gls_es.experiments.tables import Cell as Cell
 from gls_es.experiments.tables import Table as Table
+from gls_es.experiments.tuning import Search as Search
+from gls_es.experiments.tuning import Tuning as Tuning
+from gls_es.experiments.tuning import front_table as front_table
+from gls_es.experiments.tuning import make_tuning as make_tuning

@@ -19,6 +19,8 @@ SIGMAS = ("0.01", "0.03", "0.06", "0.1")
 RELATIVE = ("0.03", "0.1", "0.2")
 """The same relative to the layer's weights."""
 METHODS = ("ibp", "crown-ibp", "crown")
+LOSSES = ("adversarial", "sabr", "mtl-ibp", "cc-ibp", "exp-ibp", "taps", "staps")
+"""Losses of other trainings, followed by gradients; bounds are intervals where they have any."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,7 @@ def _cells(length: Length) -> tuple[Cell, ...]:
         Cell(f"{searcher}-crown-from-ibp", searcher, "crown", of | onwards, start="grad-ibp", kind="further")
         for searcher, of in (("grad", same), ("rgs", rgs))
     ]
+    cells += [Cell(f"grad-{loss}", "grad", "ibp", same | {"loss": loss}, kind="further") for loss in LOSSES]
     pgpe = same | {"popsize": 64, "stdev_init": length.stdev}
     cells += [Cell(f"pgpe-{method}", "pgpe", method, pgpe, kind="further") for method in METHODS]
     return tuple(cells)
@@ -135,12 +138,11 @@ _LENGTHS: Mapping[str, Length] = {
 def _full(table: Table, length: Length) -> Table:
     """The table's problem and published numbers, with the cells of full length."""
     published = {cell.name: cell.published for cell in table.cells}
-    drawn = length.generations * length.batch_size
     cells = tuple(
         Cell(c.name, c.searcher, c.method, c.settings, published.get(c.name, c.published), c.start, c.kind)
         for c in _cells(length)
     )
-    title = f"{table.title}; full length, {length.generations} minibatches of {length.batch_size}: {drawn} images"
+    title = f"{table.title}; full length, every cell on the same minibatches"
     return Table(f"{table.name}-full", title, table.problem, table.eps, cells)
 
 

@@ -83,8 +83,8 @@ class Comparison:
 def compare(table: Table, results: Sequence[Mapping[str, Any]]) -> list[Comparison]:
     """Every cell that has results beside the best cell with gradients, in the table's order.
 
-    The best is that of the highest mean certified accuracy among the cells of the searcher "grad", without the
-    baselines and what starts from other cells. Results without ``outcomes``, of older versions, are left out.
+    The best is that of the highest mean certified accuracy among the cells of the searcher "grad", without those of
+    other losses and what starts from other cells. Results without ``outcomes``, of older versions, are left out.
 
     Args:
         table: whose cells.
@@ -107,7 +107,7 @@ def _reference(table: Table, runs: Mapping[str, Mapping[int, str]]) -> str:
     means = {
         cell.name: _mean_certified(runs[cell.name])
         for cell in table.cells
-        if cell.searcher == "grad" and cell.kind != "baseline" and not cell.start and runs[cell.name]
+        if cell.searcher == "grad" and "loss" not in cell.settings and not cell.start and runs[cell.name]
     }
     return max(means, key=lambda name: means[name], default="")
 

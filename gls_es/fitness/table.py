@@ -10,6 +10,7 @@ from gls_es.fitness.adversarial import ADVERSARIAL
 from gls_es.fitness.cc_ibp import CC_IBP
 from gls_es.fitness.crown_ibp import CROWN_IBP_LOSS
 from gls_es.fitness.exp_ibp import EXP_IBP
+from gls_es.fitness.fused import FUSED
 from gls_es.fitness.loss import Loss
 from gls_es.fitness.minibatch import Minibatch
 from gls_es.fitness.mtl_ibp import MTL_IBP
@@ -21,7 +22,7 @@ from gls_es.fitness.stage import Stage
 from gls_es.fitness.taps import STAPS, TAPS
 from gls_es.network import Network
 
-_ALL = (ROBUST, NATURAL, ADVERSARIAL, SABR, MTL_IBP, CC_IBP, EXP_IBP, TAPS, STAPS, CROWN_IBP_LOSS)
+_ALL = (ROBUST, NATURAL, ADVERSARIAL, SABR, MTL_IBP, CC_IBP, EXP_IBP, TAPS, STAPS, CROWN_IBP_LOSS, FUSED)
 
 LOSSES: dict[str, Loss] = {x.name: x for x in _ALL}
 """Every loss by the name that ``loss=`` takes."""

@@ -72,7 +72,7 @@ class Recipe:
         taps_relus: how many ReLUs, at least, lie behind the split of "taps" and "staps".
         taps_alpha: share of the attacked loss in their product with the robust one.
         taps_connector: width of their gradient connector; 1 is the exact derivative.
-        crown_ibp_beta_end: weight β of CROWN-IBP in the loss "crown-ibp" once eps is full (from 1 at the ramp's start).
+        crown_ibp_beta_end: weight β of CROWN-IBP in "crown-ibp" and its fusion once eps is full; 1 at the ramp's start.
         evaluate_every: generations between evaluations of the center on held-out images.
         evaluate_images: how many of them.
         statistics: what happens to BatchNorm's statistics: "frozen" keeps those of the initial weights; with "follow"

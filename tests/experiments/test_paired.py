@@ -86,7 +86,7 @@ TABLE = Table(
         Cell("rgs-crown", "rgs", "crown"),
         Cell("pgpe-crown", "pgpe", "crown"),
         Cell("grad-crown-from-ibp", "grad", "crown", start="grad-ibp"),
-        Cell("grad-sabr", "grad", "ibp", kind="baseline"),
+        Cell("grad-sabr", "grad", "ibp", {"loss": "sabr"}, kind="baseline"),
     ),
 )
 

@@ -22,6 +22,7 @@ ATTACKING = ["adversarial", "sabr", "mtl-ibp", "cc-ibp", "exp-ibp", "staps"]
 # what differs from the defaults, so that no coefficient is 0 or 1; but the connector of TAPS is exact at 1
 OPTIONS: dict[str, dict[str, Any]] = {
     "crown-ibp": {"crown_ibp_beta": 0.3},
+    "crown-ibp-fused": {"crown_ibp_beta": 0.3},
     "mtl-ibp": {"mtl_ibp_alpha": 0.3},
     "cc-ibp": {"cc_ibp_alpha": 0.3},
     "exp-ibp": {"exp_ibp_alpha": 0.3},
