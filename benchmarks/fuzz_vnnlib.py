@@ -264,9 +264,7 @@ def fuzz(*, count: int, seconds: float, seed: int, versions: Sequence[int]) -> d
 @click.option("--count", default=2000, show_default=True, type=click.IntRange(min=1), help="Specifications at most.")
 @click.option("--seconds", default=3600.0, show_default=True, help="Time at most.")
 @click.option("--seed", default=0, show_default=True, help="Of everything random.")
-@click.option(
-    "--version", "versions", multiple=True, type=click.IntRange(1, 2), help="By default both, in turns."
-)
+@click.option("--version", "versions", multiple=True, type=click.IntRange(1, 2), help="By default both, in turns.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def main(count: int, seconds: float, seed: int, versions: tuple[int, ...], as_json: bool) -> None:
     """Judge random specifications."""

@@ -168,11 +168,14 @@ class Property:
         inputs: how many inputs it speaks of.
         outputs: how many outputs.
         cases: the ways to violate it.
+        narrowed: whether inputs without bounds were given some: a violation then is one, but that there is none says
+            nothing.
     """
 
     inputs: int
     outputs: int
     cases: tuple[Case, ...]
+    narrowed: bool = False
 
 
 def _not_above(number: Fraction) -> float:

@@ -96,6 +96,8 @@ def decide(
     with direct_sums(torch.device("cpu")):
         search = _Search(module, tuple(input_shape), prop, execution, begun + (timeout or math.inf), replay, seed)
         result, stage, witness = search.run()
+    if prop.narrowed and result == "unsat":
+        result, stage = "unknown", None
     inputs, outputs = witness or (None, None)
     return Decision(result, stage, inputs, outputs, time.monotonic() - begun)
 

@@ -32,7 +32,9 @@ def property_of(commands: Iterable[Expression]) -> Property:
     for command in commands:
         reading.take(command)
     sizes = [reading.count(letter) for letter in "XY"]
-    rules = Rules(lambda name: f"{name[0]}_{name[1]}", single=False, of_inputs=False, without_outputs=False)
+    rules = Rules(
+        lambda name: f"{name[0]}_{name[1]}", single=False, of_inputs=False, without_outputs=False, open_inputs=False
+    )
     return reading.assertions.property(sizes[0], sizes[1], rules)
 
 

@@ -8,7 +8,7 @@ certificate is about.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Protocol
@@ -16,6 +16,7 @@ from typing import Protocol
 from torch import Tensor
 
 from gls_es.formats.files import write_text
+from gls_es.formats.vnnlib2 import Declarations
 
 DECIMALS = 12
 """Decimals of a bound; one in the last place is far below what float32 tells apart near 1."""
@@ -92,24 +93,41 @@ def exact_decimal(number: Fraction) -> str:
     return decimal(number, up=False, places=max(twos, fives, 1))
 
 
-def result_text(decision: Answer) -> str:
-    """What VNN-COMP expects in a result file: the result, and for "sat" the counterexample's inputs and outputs."""
+def result_text(decision: Answer, declared: Declarations | None = None) -> str:
+    """What VNN-COMP expects in a result file: the result, and for "sat" the counterexample's inputs and outputs.
+
+    Args:
+        decision: the result.
+        declared: the inputs and outputs that a query of version 2 declares, whose assignment has another form; None
+            for one of version 1.
+    """
     if decision.result != "sat":
         return f"{decision.result}\n"
     assert decision.inputs is not None
     assert decision.outputs is not None
+    if declared is not None:
+        return "\n".join(["sat", *_assignment(declared, decision.inputs, decision.outputs), ""])
     pairs = [f"(X_{index} {_number(value)})" for index, value in enumerate(decision.inputs)]
     pairs += [f"(Y_{index} {value!r})" for index, value in enumerate(decision.outputs)]
     return "sat\n(" + "\n".join(pairs) + ")\n"
 
 
-def write_result(decision: Answer, path: str | Path) -> None:
-    """Write the result file.
+def _assignment(declared: Declarations, inputs: Sequence[Fraction], outputs: Sequence[float]) -> Iterator[str]:
+    """Every declared tensor: name, type and shape, then its values in row-major order."""
+    numbers = iter([*inputs, *map(Fraction, outputs)])
+    for tensor in (*declared.inputs, *declared.outputs):
+        yield str(tensor)
+        for _ in range(tensor.size):
+            yield str(int(next(numbers))) if tensor.kind == "int64" else _number(next(numbers))
+
+
+def write_result(decision: Answer, path: str | Path, declared: Declarations | None = None) -> None:
+    """Write the result file, see :func:`result_text`.
 
     Raises:
         FormatError: it cannot be written.
     """
-    write_text(path, result_text(decision))
+    write_text(path, result_text(decision, declared))
 
 
 def write_instances(path: str | Path, rows: Sequence[tuple[str, str, float]]) -> None:
