@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
+from itertools import product
 from pathlib import Path
 from typing import Protocol
 
@@ -39,7 +40,7 @@ class Answer(Protocol):
 
 
 def robustness_vnnlib(
-    image: Tensor, label: int, eps: float, num_classes: int, *, clip: bool = True, title: str = ""
+    image: Tensor, label: int, eps: float, num_classes: int, *, clip: bool = True, title: str = "", version: int = 1
 ) -> str:
     """The specification that is violated by a point of the ball whose class is not ``label``; a tie violates it.
 
@@ -50,21 +51,33 @@ def robustness_vnnlib(
         num_classes: how many outputs there are.
         clip: intersect the ball with [0, 1].
         title: a line of comment.
+        version: of the language, 1 or 2; in 2 the input has the image's shape behind a batch axis of 1.
     """
     radius = Fraction(eps) if eps == 0 else Fraction(math.nextafter(eps, math.inf))
     pixels = [Fraction(value) for value in image.flatten().tolist()]
     lines = [f"; {' '.join(title.split())}"] if title else []
-    lines += [f"(declare-const X_{index} Real)" for index in range(len(pixels))]
-    lines += [f"(declare-const Y_{index} Real)" for index in range(num_classes)]
-    for index, pixel in enumerate(pixels):
+    if version == 1:
+        x, y = [f"X_{index}" for index in range(len(pixels))], [f"Y_{index}" for index in range(num_classes)]
+        lines += [f"(declare-const {name} Real)" for name in (*x, *y)]
+    else:
+        x, y = _elements("X", image.shape), _elements("Y", (num_classes,))
+        lines += ["(vnnlib-version <2.0>)", "(declare-network N"]
+        lines += [f"    (declare-input X float32 [1,{','.join(map(str, image.shape))}])"]
+        lines += [f"    (declare-output Y float32 [1,{num_classes}])", ")"]
+    for name, pixel in zip(x, pixels, strict=True):
         low, high = pixel - radius, pixel + radius
         if clip:
             low, high = max(low, Fraction(0)), min(high, Fraction(1))
-        lines.append(f"(assert (>= X_{index} {decimal(low, up=False)}))")
-        lines.append(f"(assert (<= X_{index} {decimal(high, up=True)}))")
+        lines.append(f"(assert (>= {name} {decimal(low, up=False)}))")
+        lines.append(f"(assert (<= {name} {decimal(high, up=True)}))")
     lines.append("(assert (or")
-    lines += [f"    (and (>= Y_{other} Y_{label}))" for other in range(num_classes) if other != label]
+    lines += [f"    (and (>= {y[other]} {y[label]}))" for other in range(num_classes) if other != label]
     return "\n".join([*lines, "))", ""])
+
+
+def _elements(name: str, shape: Sequence[int]) -> list[str]:
+    """The elements of a tensor with a batch axis of 1, in row-major order."""
+    return [f"{name}[{','.join(map(str, (0, *index)))}]" for index in product(*map(range, shape))]
 
 
 def decimal(number: Fraction, *, up: bool, places: int = DECIMALS) -> str:
