@@ -76,6 +76,7 @@ def _bounds(name: str, rows: int, columns: int) -> str:
         ("(>= Y[0,0] (+ X[0,0] 0.001))", "unsat"),
         ("(<= (* 0.123456789 Y[0,0]) -0.001)", "unsat"),
         ("(<= X[0,0] 0.5)", "sat"),
+        ("(== X[0,0] 0.1)", "unknown"),  # no float32 number is a tenth; whether one was meant is not said
         ("(or (<= X[0,0] -0.5) (> X[0,0] 1.0))", "unsat"),
         ("(< 0.0 1.0)", "sat"),
     ],
@@ -105,7 +106,7 @@ WRONG = {
     f"{VERSION}(declare-network N (declare-input X float32 [1]))": "an input and an output",
     f"{VERSION}(declare-network N (declare-output Y float32 [1]) (declare-input X float32 [1]))": "behind an output",
     f"{VERSION}(declare-network N (declare-input X float16 [1]) (declare-output Y float32 [1]))": "float16",
-    f"{VERSION}(declare-network N (declare-input X real [1]) (declare-output Y float32 [1]))": "real is the element type",
+    f"{VERSION}(declare-network N (declare-input X real [1]) (declare-output Y float32 [1]))": "real is the element",
     f"{VERSION}(declare-network N (declare-input X float32 [0]) (declare-output Y float32 [1]))": "sizes of at least 1",
     f"{VERSION}(declare-network N (declare-input X float32) (declare-output Y float32 [1]))": "a shape",
     f"{VERSION}(declare-network N (declare-input X float32 [1]) (declare-output X float32 [1]))": "declared twice",
