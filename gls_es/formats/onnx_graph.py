@@ -1,7 +1,7 @@
-"""An ONNX file as checked plain values: constants as NumPy arrays, nodes with their attributes, one input, one output.
+"""An ONNX file as checked plain values: constants as NumPy arrays, nodes with their attributes, inputs and outputs.
 
-The file may be hostile. Nothing but the file itself is read (tensors in other files are refused), and sizes are checked
-before anything of that size is made.
+The file may be hostile. Nothing is read but the file itself and files of its folder that hold its weights, and sizes
+are checked before anything of that size is made.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from gls_es.errors import FormatError
 from gls_es.formats.extras import library
 from gls_es.formats.files import LARGEST, read_file, sha256, unpacked
+from gls_es.formats.onnx_external import include_other_files
 
 Array = NDArray[Any]
 Shape = tuple[int, ...]
@@ -66,7 +67,7 @@ class OnnxGraph:
     Attributes:
         path: where it was.
         data: the model in its serial form, without nodes and tensors that the output does not depend on.
-        digest: SHA-256 of the file.
+        digest: SHA-256 of the file, and of those beside it that hold its weights.
         inputs: names and sizes, in the model's order.
         outputs: likewise.
         constants: the initializers by name, as far as they are used.
@@ -95,15 +96,15 @@ def read_onnx(path: str | Path) -> OnnxGraph:
 
     Raises:
         ConfigError: onnx is not installed.
-        FormatError: the file cannot be read, is no ONNX model or a damaged one, keeps weights in other files, or does
-            not have one floating-point input of known shape and one output.
+        FormatError: the file cannot be read, is no ONNX model or a damaged one, keeps weights outside of its
+            folder, or does not have floating-point inputs of known shapes and outputs.
     """
     onnx = library("onnx", "reading ONNX")
     path = Path(path)
     data = unpacked(path, read_file(path), largest=LARGEST)
     try:
         model = onnx.load_model_from_string(data)
-        _refuse_other_files(path, model)
+        beside = include_other_files(path, model)
         onnx.checker.check_model(model)
     except FormatError:
         raise
@@ -120,8 +121,8 @@ def read_onnx(path: str | Path) -> OnnxGraph:
     read = {name for number in live for name in model.graph.node[number].input}
     return OnnxGraph(
         path=path,
-        data=_without_the_rest(data, model, live, read),
-        digest=sha256(data),
+        data=_without_the_rest(model.SerializeToString() if beside else data, model, live, read),
+        digest=sha256(data + beside),
         inputs=tuple(_input(path, value, onnx) for value in inputs),
         outputs=tuple(_signature(value, onnx) for value in model.graph.output),
         constants={name: _array(path, tensor, onnx) for name, tensor in held.items() if name in read},
@@ -157,19 +158,6 @@ def _without_the_rest(data: bytes, model: Any, live: Sequence[int], read: Collec
     rest.graph.ClearField("value_info")
     smaller: bytes = rest.SerializeToString(deterministic=True)
     return smaller
-
-
-def _refuse_other_files(path: Path, model: Any) -> None:
-    """Tensors may name other files to read; whatever the field, wherever the tensor."""
-    tensors = list(model.graph.initializer)
-    for node in model.graph.node:
-        for attribute in node.attribute:
-            tensors += [attribute.t, *attribute.tensors]
-    if any(tensor.data_location == tensor.EXTERNAL or len(tensor.external_data) for tensor in tensors):
-        raise FormatError(
-            f"{path}: keeps weights in other files, which are not read; save it as one file "
-            "(onnx.save without save_as_external_data)."
-        )
 
 
 def _check_operators(path: Path, model: Any) -> None:

@@ -158,8 +158,27 @@ def _circle(made: Any) -> None:
     made.graph.node[0].input[0] = "y"
 
 
+def _external_gap(made: Any) -> None:
+    _external(made)
+    made.graph.initializer[0].external_data[0].value = "file.bin"
+    made.graph.initializer[0].external_data[1].value = "9999"
+
+
+def _external_link(made: Any) -> None:
+    _external(made)
+    made.graph.initializer[0].external_data[0].value = "link.bin"
+
+
+def _external_minus(made: Any) -> None:
+    _external_gap(made)
+    made.graph.initializer[0].external_data[1].value = "-8"
+
+
 HOSTILE: dict[str, tuple[Callable[[Any], None], str]] = {
     "external data": (_external, "other files"),
+    "external data that has ended": (_external_gap, "already ended"),
+    "external data behind a link": (_external_link, "other files"),
+    "external data at an offset below zero": (_external_minus, "offset or length '-8'"),
     "external data in a constant": (_external_constant, "other files"),
     "huge shape": (_huge, "damaged|holds 12 numbers"),
     "negative shape": (_negative, "damaged|holds 12 numbers"),
@@ -176,6 +195,8 @@ HOSTILE: dict[str, tuple[Callable[[Any], None], str]] = {
 @pytest.mark.parametrize("case", HOSTILE)
 def test_hostile_onnx_files(case: str, tmp_path: Path) -> None:
     change, said = HOSTILE[case]
+    (tmp_path / "file.bin").write_bytes(b"x" * 64)
+    (tmp_path / "link.bin").symlink_to("/etc/hostname")
     made = _linear()
     change(made)
     path = saved(made, tmp_path)
