@@ -28,8 +28,10 @@ COMMANDS = {
     "problems": ("gls_es.cli.problems:problems", "List the problems that can be trained by name."),
     "report": ("gls_es.cli.report:report", "Write an HTML page about runs."),
     "reproduce": ("gls_es.cli.reproduce:reproduce", "Run the paper's comparison, as far as the time goes."),
+    "supports": ("gls_es.cli.supports:supports", "Say what can be verified."),
     "train": ("gls_es.cli.train:train", "Train a network, or continue a run."),
     "tune": ("gls_es.cli.tune:tune", "Search for hyper-parameters on images kept out of training."),
+    "verify": ("gls_es.cli.verify:verify", "Decide a VNN-LIB query."),
     "zoo": ("gls_es.cli.zoo:zoo", "List the trained networks that come with gls-es."),
 }
 
@@ -109,13 +111,27 @@ def _set_debug(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     ctx.ensure_object(Session).debug = value
 
 
+def _say_name(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        click.echo("gls-es")
+        ctx.exit()
+
+
 @click.group(
     cls=App,
     lazy=COMMANDS,
     name="gls-es",
     context_settings={"auto_envvar_prefix": "GLS_ES", "help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@click.version_option(gls_es.__version__, package_name="gls-es", message="%(prog)s %(version)s")
+@click.version_option(gls_es.__version__, package_name="gls-es", message="%(version)s")
+@click.option(
+    "--name",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_say_name,
+    help="Show the program's name and exit.",
+)
 @click.option(
     "--debug", is_flag=True, expose_value=False, is_eager=True, callback=_set_debug, help="Show tracebacks of errors."
 )

@@ -14,7 +14,7 @@ from .options import CHECKPOINT, EPS, config_option, output_options, problem_opt
 from .selection import check_folders, check_selection, chosen_images, given_options, image_options, numbers_of
 from .session import Session
 
-_OF_VNNLIB = ("eps", "split", "start", "limit", "indices", "timeout")
+_OF_VNNLIB = ("vnnlib_version", "eps", "split", "start", "limit", "indices", "timeout")
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
 
@@ -28,6 +28,13 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
     help="Write a specification for each image, and instances.csv.",
+)
+@click.option(
+    "--vnnlib-version",
+    type=click.Choice(["1", "2"]),
+    default="1",
+    show_default=True,
+    help="Version of the language that specifications are written in.",
 )
 @click.option("--eps", type=EPS, help="Radius of the specifications, 0.1 or 8/255; by default the stored one.")
 @click.option(
@@ -133,7 +140,9 @@ def _specifications(subject: Any, options: dict[str, Any]) -> dict[str, Any]:
     for number, image, label in zip(numbers_of(chosen, len(images)), images, labels.tolist(), strict=True):
         name = f"{subject.problem_name.rpartition(':')[2]}_{number}.vnnlib"
         title = f"{subject.problem_name}, {chosen['split']} image {number}, class {label}, eps {eps!r}"
-        text = formats.robustness_vnnlib(image, label, eps, subject.source.network.num_classes, title=title)
+        text = formats.robustness_vnnlib(
+            image, label, eps, subject.source.network.num_classes, title=title, version=int(options["vnnlib_version"])
+        )
         formats.write_text(folder / name, text)
         rows.append((network, name, options["timeout"]))
     formats.write_instances(folder / "instances.csv", rows)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from .deadline import Deadline
+from .results import leave_word, remove_stale
 from .session import Session
 
 
@@ -17,15 +19,44 @@ def decide_specification(session: Session, path: Path, spec: Path, options: dict
         spec: the VNN-LIB file.
         options: of the command.
     """
+    result: Path | None = options["result"]
+    remove_stale(result)
+    about = {"path": str(path), "vnnlib": str(spec)}
+
+    def late() -> None:
+        leave_word(result, "timeout")
+        _say(session, {"result": "timeout", "stage": None, "seconds": options["timeout"], **about})
+
+    with Deadline(options["timeout"], late) as deadline:
+        try:
+            summary, text = _decided(session, path, spec, options, deadline)
+        except Exception:
+            deadline.answered()
+            leave_word(result, "unknown")
+            raise
+        deadline.answered()
+    if result is not None:
+        from gls_es.formats import write_text
+
+        write_text(result, text)
+    _say(session, {**summary, **about})
+
+
+def _decided(
+    session: Session, path: Path, spec: Path, options: dict[str, Any], deadline: Deadline
+) -> tuple[dict[str, Any], str]:
+    """What is known, and the text of the result file."""
     from gls_es import certification, formats
 
-    from .output import note_reader, print_json, show
+    from .output import note_reader
     from .subject import load_subject
 
-    prop = formats.read_vnnlib(spec)
+    query = formats.read_query(spec)
     replay, compared = None, None
-    if path.suffix.lower() == ".onnx":
+    if path.suffix.lower() == ".onnx" or path.name.lower().endswith(".onnx.gz"):
         model = formats.load_onnx(path)
+        if query.declared is not None:
+            formats.check_declared(model, query.declared)
         module, shape = model.module, model.input_shape
         replay, compared = formats.replaying(model), model.compared
         note_reader(session, compared)
@@ -35,14 +66,12 @@ def decide_specification(session: Session, path: Path, spec: Path, options: dict
     decision = certification.decide(
         module,
         shape,
-        prop,
+        query.property,
         execution=options["execution"] or "float32",
-        timeout=options["timeout"],
+        timeout=deadline.left(),
         replay=replay,
         seed=options["seed"],
     )
-    if options["result"] is not None:
-        formats.write_result(decision, options["result"])
     summary = {
         "result": decision.result,
         "stage": decision.stage,
@@ -51,10 +80,14 @@ def decide_specification(session: Session, path: Path, spec: Path, options: dict
         "outputs": None if decision.outputs is None else list(decision.outputs),
         "compared": compared,
         "replayed": "onnxruntime" if replay is not None else "torch",
-        "path": str(path),
-        "vnnlib": str(spec),
     }
+    return summary, formats.result_text(decision, query.declared)
+
+
+def _say(session: Session, summary: dict[str, Any]) -> None:
+    from .output import print_json, show
+
     if session.json:
         print_json(summary)
     else:
-        show(f"{decision.result} ({decision.stage or 'undecided'}, {decision.seconds:.2f} seconds)")
+        show(f"{summary['result']} ({summary['stage'] or 'undecided'}, {summary['seconds']:.2f} seconds)")

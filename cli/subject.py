@@ -52,7 +52,7 @@ def load_subject(path: Path, *, problem: str | None, data: Path | None) -> Subje
         problem: as in ``--problem``; needed for files that do not name theirs.
         data: folder of the datasets.
     """
-    kind = path.suffix.lower()
+    kind = path.with_suffix("").suffix.lower() if path.suffix.lower() == ".gz" else path.suffix.lower()
     if kind not in (".onnx", ".safetensors"):
         from gls_es import training
 

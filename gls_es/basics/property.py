@@ -58,8 +58,7 @@ class Boundary:
         upper: likewise.
         open_lower: the inputs whose lower end does not belong to the box.
         open_upper: likewise for upper ends.
-        single: whether inputs are float32 numbers themselves, not real numbers that float32 rounds. An input that has
-            no float32 number between its ends then is the one nearest to them: they were written for that one.
+        single: whether inputs are float32 numbers themselves, not real numbers that float32 rounds.
     """
 
     lower: Numbers
@@ -122,17 +121,7 @@ class Boundary:
             return None
         if number == exact:
             return exact
-        if float32(number) != value:
-            return None
-        return exact if self.single and not self._holds_float32(index) else None if self.single else number
-
-    def _holds_float32(self, index: int) -> bool:
-        """Whether a float32 number lies between the ends of an input."""
-        lower, upper = self.lower[index], self.upper[index]
-        low = finite_float32(lower)
-        if low < lower or (low == lower and index in self.open_lower):
-            low = beside(low, up=True)
-        return low < upper or (low == upper and index not in self.open_upper)
+        return number if not self.single and float32(number) == value else None
 
 
 @dataclass(frozen=True)
@@ -168,11 +157,14 @@ class Property:
         inputs: how many inputs it speaks of.
         outputs: how many outputs.
         cases: the ways to violate it.
+        narrowed: whether inputs without bounds were given some: a violation then is one, but that there is none says
+            nothing.
     """
 
     inputs: int
     outputs: int
     cases: tuple[Case, ...]
+    narrowed: bool = False
 
 
 def _not_above(number: Fraction) -> float:

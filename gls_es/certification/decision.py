@@ -106,6 +106,8 @@ def decide(
     module = _checked(module.float() if execution == "float32" else module, shape, prop)
     with direct_sums(torch.device("cpu")):
         result, stage, witness = _Search(module, shape, prop, execution, deadline, replay, seed).run()
+    if prop.narrowed and result == "unsat":
+        result, stage = "unknown", None
     point, outputs = witness or (None, None)
     return Decision(result, stage, point, outputs, time.monotonic() - begun)
 

@@ -34,7 +34,7 @@ def resolve_network(source: Any, images: Any) -> tuple[Network, str | None]:
         if dense_numbers("images", images, error=DataError).dim() < 2:
             raise DataError("images must be a tensor (n, *input_shape), from which the module's input shape is read")
         return Network(source, tuple(images.shape[1:])), None
-    if isinstance(source, str | Path) and Path(source).suffix.lower() == ".onnx":
+    if isinstance(source, str | Path) and str(source).lower().endswith((".onnx", ".onnx.gz")):
         from gls_es.formats import load_onnx
 
         source = load_onnx(source)

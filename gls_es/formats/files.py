@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import stat
+import zlib
 from pathlib import Path
 
 from gls_es.basics.atomic import write_atomically
@@ -31,6 +32,26 @@ def read_file(path: str | Path, *, largest: int = LARGEST) -> bytes:
         raise FormatError(f"{path}: there is no such file.") from error
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         raise FormatError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error}).") from error
+
+
+def unpacked(path: Path, data: bytes, *, largest: int) -> bytes:
+    """A file's contents, decompressed if they are gzip's.
+
+    Raises:
+        FormatError: they are damaged, or larger than ``largest`` bytes.
+    """
+    if not data.startswith(b"\x1f\x8b"):
+        return data
+    stream = zlib.decompressobj(wbits=31)
+    try:
+        found = stream.decompress(data, largest + 1)
+    except zlib.error as error:
+        raise FormatError(f"{path}: a damaged gzip file ({error}).") from error
+    if len(found) > largest:
+        raise FormatError(f"{path}: more than {largest:,} bytes when unpacked, and no more are read.")
+    if not stream.eof:
+        raise FormatError(f"{path}: a damaged gzip file (it ends too early).")
+    return found
 
 
 def write_file(path: str | Path, data: bytes) -> None:

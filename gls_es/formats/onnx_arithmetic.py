@@ -1,26 +1,37 @@
-"""What ONNX's elementwise operators become: activations, sums of two values, arithmetic with constants."""
+"""What ONNX's elementwise operators become: ReLU and what can be said with it, sums, arithmetic with constants."""
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from collections.abc import Sequence
 
-from gls_es.formats.onnx_building import Building, Refused, float_tensor
-from gls_es.formats.onnx_graph import OnnxNode, Shape
-from gls_es.formats.onnx_module import Difference, Sum, WithConstant
+import numpy as np
+from torch import nn
+
+from gls_es.formats.onnx_building import Building, Refused, Value, float_tensor
+from gls_es.formats.onnx_graph import Array, OnnxNode, Shape
+from gls_es.formats.onnx_module import Difference, Sum
+
+_FLOAT = 1  # of onnx.TensorProto, the element type float32
 
 
-def relu(b: Building, node: OnnxNode) -> int:
+def relu(b: Building, node: OnnxNode) -> Value:
     """ReLU."""
-    source = b.activation(node)
-    return b.add(nn.ReLU(), (source,), b.shapes[source])
+    return _positive(b, b.activation(node))
 
 
-def same(b: Building, node: OnnxNode) -> int:
+def same(b: Building, node: OnnxNode) -> Value:
     """Identity: the value itself."""
     return b.activation(node)
 
 
-def dropout(b: Building, node: OnnxNode) -> int:
+def cast(b: Building, node: OnnxNode) -> Value:
+    """Cast of float32 to float32: the value itself."""
+    if node.attributes.get("to") != _FLOAT:
+        raise Refused("an activation stays one of float32 numbers, and its Cast makes others")
+    return b.activation(node)
+
+
+def dropout(b: Building, node: OnnxNode) -> Value:
     """Dropout outside of training: the value itself."""
     training = b.optional(node, 2)
     if training is not None and bool(training.any()):
@@ -28,46 +39,141 @@ def dropout(b: Building, node: OnnxNode) -> int:
     return b.activation(node)
 
 
-def arithmetic(b: Building, node: OnnxNode) -> int:
+def negated(b: Building, node: OnnxNode) -> Value:
+    """Neg."""
+    return _times(b, b.activation(node), -1.0)
+
+
+def power(b: Building, node: OnnxNode) -> Value:
+    """Pow with the exponent 1."""
+    if not bool((b.constant(node, 1) == 1).all()):
+        raise Refused("only the power 1 has bounds here")
+    return b.activation(node)
+
+
+def arithmetic(b: Building, node: OnnxNode) -> Value:
     """Add, Sub, Mul and Div: of two activations, or of one and a constant."""
     if len(node.inputs) != 2:
         raise Refused("it takes two inputs")
     held = [name in b.constants for name in node.inputs]
     if not any(held):
         return _of_two(b, node)
-    source = b.activation(node, held.index(False))
-    value, first = float_tensor(b.constant(node, held.index(True))), held[0]
-    value = _per_image(value, b.shapes[source])
-    if node.op == "Div" and (first or not bool(value.all())):
+    source, constant = b.activation(node, held.index(False)), b.constant(node, held.index(True))
+    return _with_constant(b, node, source, constant, first=held[0])
+
+
+def total(b: Building, node: OnnxNode) -> Value:
+    """Sum of activations and constants."""
+    parts = [name for name in node.inputs if name not in b.constants]
+    values = [b.activation(node, node.inputs.index(name)) for name in parts]
+    constants = [b.constants[name] for name in node.inputs if name in b.constants]
+    full = _broadcast(*(value.full for value in values), *(constant.shape for constant in constants))
+    found = b.summed([_expanded(b, value, full) for value in values])
+    for constant in constants:
+        found = b.with_constant("Add", found, _ranked(constant, full))
+    return found
+
+
+def extreme(b: Building, node: OnnxNode) -> Value:
+    """Max and Min: max(x, y) = x + ReLU(y - x), and min(x, y) = x - ReLU(x - y)."""
+    names = list(node.inputs)
+    values = [b.activation(node, at) for at, name in enumerate(names) if name not in b.constants]
+    constants = [b.constants[name] for name in names if name in b.constants]
+    full = _broadcast(*(value.full for value in values), *(constant.shape for constant in constants))
+    found = _expanded(b, values[0], full)
+    for value in values[1:]:
+        found = larger(b, found, _expanded(b, value, full), least=node.op == "Min")
+    for constant in constants:
+        found = _limited(b, found, _ranked(constant, full), least=node.op == "Min")
+    return found
+
+
+def clip(b: Building, node: OnnxNode) -> Value:
+    """Clip, whose ends may be left out."""
+    found = b.activation(node)
+    for position, name, least in ((1, "min", False), (2, "max", True)):
+        given = b.optional(node, position)
+        if name in node.attributes:
+            given = np.asarray(node.attributes[name], dtype=np.float32)
+        if given is not None:
+            found = _limited(b, found, _ranked(given, found.full), least=least)
+    return found
+
+
+def larger(b: Building, x: Value, y: Value, *, least: bool = False) -> Value:
+    """max(x, y) of two activations of one shape, or min."""
+    ends = (x, y) if least else (y, x)
+    gap = _positive(b, b.add(Difference(), ends, x.full))
+    return b.add(Difference() if least else Sum(), (x, gap), x.full)
+
+
+def _limited(b: Building, x: Value, end: Array, *, least: bool) -> Value:
+    """max(x, end), or min."""
+    if least:
+        gap = _positive(b, b.with_constant("Sub", x, end, first=True))
+        return b.with_constant("Sub", gap, end, first=True)
+    gap = _positive(b, b.with_constant("Sub", x, end) if end.any() else x)
+    return b.with_constant("Add", gap, end) if end.any() else gap
+
+
+def _positive(b: Building, x: Value) -> Value:
+    return b.add(nn.ReLU(), (x,), x.full)
+
+
+def _times(b: Building, x: Value, factor: float) -> Value:
+    return b.with_constant("Mul", x, np.full([1] * len(x.full), factor, dtype=np.float32))
+
+
+def _with_constant(b: Building, node: OnnxNode, source: Value, constant: Array, *, first: bool) -> Value:
+    full = _broadcast(source.full, constant.shape)
+    source = _expanded(b, source, full)
+    if node.op == "Div" and (first or not bool(constant.all())):
         raise Refused("an activation may be divided by a constant other than zero only")
-    if node.op == "Add" and _is_bias(b, source, value):
-        b.operations[source - 1].register_parameter("bias", nn.Parameter(value.expand(b.shapes[source]).clone()))
+    value = _ranked(constant, full)
+    before = b.operations[source.index - 1] if source.index else None
+    if node.op == "Add" and isinstance(before, nn.Linear) and _is_bias(b, source, before):
+        bias = np.broadcast_to(value, full).reshape(-1)
+        before.register_parameter("bias", nn.Parameter(float_tensor(bias)))
         return source
-    return b.add(WithConstant(node.op, value, first=first), (source,), b.shapes[source])
+    return b.with_constant(node.op, source, value, first=first)
 
 
-def _of_two(b: Building, node: OnnxNode) -> int:
+def _of_two(b: Building, node: OnnxNode) -> Value:
     left, right = b.activation(node, 0), b.activation(node, 1)
     if node.op not in ("Add", "Sub"):
         raise Refused("activations may be multiplied with and divided by constants only")
-    if b.shapes[left] != b.shapes[right]:
-        raise Refused(f"it combines activations of shapes {b.shapes[left]} and {b.shapes[right]}")
-    return b.add(Sum() if node.op == "Add" else Difference(), (left, right), b.shapes[left])
+    full = _broadcast(left.full, right.full)
+    pair = (_expanded(b, left, full), _expanded(b, right, full))
+    return b.add(Sum() if node.op == "Add" else Difference(), pair, full)
 
 
-def _per_image(value: Tensor, shape: Shape) -> Tensor:
-    """A constant without its batch axis; it must not enlarge what it is combined with."""
-    rank = len(shape)
-    if value.dim() == rank + 1 and value.shape[0] == 1:
-        value = value[0]
-    sizes = (*[1] * (rank - value.dim()), *value.shape)
-    if value.dim() > rank or any(n not in (1, m) for n, m in zip(sizes, shape, strict=True)):
-        raise Refused(f"its constant of shape {tuple(value.shape)} does not fit values of shape {shape}")
-    return value
+def _broadcast(*shapes: Sequence[int]) -> Shape:
+    try:
+        return tuple(np.broadcast_shapes(*map(tuple, shapes)))
+    except ValueError:
+        listed = ", ".join(str(tuple(shape)) for shape in shapes)
+        raise Refused(f"it combines shapes that do not fit: {listed}") from None
 
 
-def _is_bias(b: Building, source: int, value: Tensor) -> bool:
+def _expanded(b: Building, value: Value, full: Shape) -> Value:
+    """A value repeated along axes where it has size 1."""
+    if value.full == full:
+        return value
+    if value.size == np.prod(full):
+        return b.reshaped(value, full)
+    ranked = (1,) * (len(full) - len(value.full)) + value.full
+    return b.mapped(value, lambda x: np.broadcast_to(x.reshape(len(x), *ranked), (len(x), *full)))
+
+
+def _ranked(constant: Array, full: Shape) -> Array:
+    """A constant with as many axes as the value that it meets, without enlarging it."""
+    ranked = constant.reshape((1,) * (len(full) - constant.ndim) + constant.shape)
+    if ranked.ndim > len(full) or any(n not in (1, m) for n, m in zip(ranked.shape, full, strict=True)):
+        raise Refused(f"its constant of shape {constant.shape} does not fit values of shape {full}")
+    return ranked
+
+
+def _is_bias(b: Building, source: Value, before: nn.Linear) -> bool:
     """Whether an addition gives its bias to the matrix product before it, which nobody else reads."""
-    before = b.operations[source - 1] if source else None
-    read_once = all(b.readers[name] == 1 for name, place in b.places.items() if place == source)
-    return isinstance(before, nn.Linear) and before.bias is None and value.dim() <= 1 and read_once
+    read_once = all(b.readers[name] == 1 for name, place in b.places.items() if place and place.index == source.index)
+    return before.bias is None and source.size == before.out_features and read_once

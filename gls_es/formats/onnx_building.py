@@ -1,10 +1,16 @@
-"""The module that an ONNX graph becomes, as far as it has been built, and what translations of nodes use of it."""
+"""The module that an ONNX graph becomes, as far as it has been built, and what translations of nodes use of it.
+
+The graph is read as what it computes for one image. In the module every value has an axis for images in front; where
+ONNX has a first axis of size 1, that is the one.
+"""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
@@ -12,48 +18,139 @@ from torch import Tensor, nn
 
 from gls_es.errors import UnsupportedNetworkError
 from gls_es.formats.onnx_graph import MOST_VALUES, Array, OnnxGraph, OnnxNode, Shape
-from gls_es.formats.onnx_module import OnnxModule
+from gls_es.formats.onnx_module import OnnxModule, Shaped, Sum, WithConstant, with_weights
+
+_LARGEST_MATRIX = 2**24
+"""Numbers of a matrix that moves or sums values."""
 
 
 class Refused(Exception):
     """Why one node has no translation."""
 
 
+@dataclass(frozen=True)
+class Value:
+    """A value that depends on the input.
+
+    Attributes:
+        index: 0 for the module's input, i + 1 for what operation i makes.
+        full: its shape in ONNX.
+    """
+
+    index: int
+    full: Shape
+
+    @property
+    def shape(self) -> Shape:
+        """The shape that the module gives it, without its axis for images."""
+        return self.full[1:] if len(self.full) > 1 and self.full[0] == 1 else self.full or (1,)
+
+    @property
+    def size(self) -> int:
+        """How many numbers it holds."""
+        return math.prod(self.full)
+
+
 @dataclass
 class Building:
-    """The module as far as it has been built. Value 0 is the input, value i + 1 what operation i makes.
+    """The module as far as it has been built.
 
     Attributes:
         graph: where it comes from.
         constants: arrays by name.
-        places: index of the value that has a name; None for one that a refused node makes.
-        shapes: of one image's values.
+        places: the value that has a name; None for one that a refused node makes.
+        open_batch: whether the first axis may have any size, so that no node may touch it.
     """
 
     graph: OnnxGraph
     constants: dict[str, Array] = field(init=False)
-    places: dict[str, int | None] = field(init=False)
-    shapes: list[Shape] = field(init=False)
+    places: dict[str, Value | None] = field(init=False)
     operations: list[nn.Module] = field(default_factory=list)
     wiring: list[tuple[int, ...]] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.constants = dict(self.graph.constants)
-        self.places = {self.graph.input_name: 0}
-        self.shapes = [self.graph.input_shape]
         self.readers = Counter(name for node in self.graph.nodes for name in node.inputs if name)
-        self.readers[self.graph.output_name] += 1
+        self.readers.update(value.name for value in self.graph.outputs)
+        self.open_batch = any(value.sizes[:1] == (None,) for value in self.graph.inputs)
+        self.places = {}
+        whole = Value(0, (1, sum(math.prod(value.one) for value in self.graph.inputs)))
+        start = 0
+        for value in self.graph.inputs:
+            if len(self.graph.inputs) == 1:
+                self.places[value.name] = Value(0, value.one)
+                break
+            stop = start + math.prod(value.one)
+            self.places[value.name] = self.reshaped(
+                self.mapped(whole, partial(_part, start=start, stop=stop)), value.one
+            )
+            start = stop
 
-    def add(self, operation: nn.Module, sources: tuple[int, ...], shape: Shape) -> int:
-        """Append an operation; the index of its value."""
+    # -- what the translations use ----------------------------------------------------------------------------------
+
+    def add(self, operation: nn.Module, sources: Sequence[Value], full: Shape) -> Value:
+        """Append an operation; what it makes."""
+        if min(full, default=1) < 1 or math.prod(full) > MOST_VALUES:
+            raise Refused(f"it makes values of shape {full}")
+        if self.open_batch and (len(full) < 2 or full[0] != 1):
+            raise Refused(f"it makes values of shape {full} for one image, whose first axis is not the batch")
         self.operations.append(operation)
-        self.wiring.append(sources)
-        self.shapes.append(shape)
-        return len(self.operations)
+        self.wiring.append(tuple(source.index for source in sources))
+        return Value(len(self.operations), full)
 
-    def activation(self, node: OnnxNode, position: int = 0) -> int:
-        """Index of the value that the node reads at ``position``."""
+    def reshaped(self, source: Value, full: Shape) -> Value:
+        """The same numbers in another shape."""
+        if math.prod(full) != source.size:
+            raise Refused(f"it turns values of shape {source.full} into {full}")
+        if self.open_batch and (len(full) < 2 or full[0] != 1):
+            raise Refused(f"it reshapes to {full} for one image, whose first axis is not the batch")
+        wanted = Value(source.index, full)
+        if wanted.shape == source.shape:
+            return wanted
+        return self.add(nn.Flatten() if len(wanted.shape) == 1 else Shaped(wanted.shape), (source,), full)
+
+    def linear(self, source: Value, weight: Tensor, bias: Tensor | None, full: Shape) -> Value:
+        """A matrix (out, in) times all numbers of a value, plus a bias."""
+        flat = self.reshaped(source, (1, source.size))
+        layer = with_weights(
+            nn.Linear,
+            weight.shape[1],
+            weight.shape[0],
+            bias=bias is not None,
+            weights={"weight": weight.contiguous(), "bias": bias},
+        )
+        return self.reshaped(self.add(layer, (flat,), (1, len(weight))), full)
+
+    def mapped(self, source: Value, function: Callable[[Array], Array]) -> Value:
+        """A linear function of a value that NumPy computes of many at once, along a further axis in front."""
+        if source.size**2 > _LARGEST_MATRIX:
+            raise Refused(f"it moves or sums {source.size:,} values, too many for a matrix")
+        result = function(np.eye(source.size, dtype=np.float32).reshape(source.size, *source.full))
+        full = tuple(result.shape[1:])
+        if source.size * math.prod(full) > _LARGEST_MATRIX or 0 in full:
+            raise Refused(f"it makes values of shape {full}")
+        matrix = np.ascontiguousarray(result.reshape(source.size, -1).T)
+        if len(matrix) == source.size and np.array_equal(matrix, np.eye(source.size)):
+            return self.reshaped(source, full)
+        return self.linear(source, torch.from_numpy(matrix), None, full)
+
+    def with_constant(self, op: str, source: Value, constant: Array, *, first: bool = False) -> Value:
+        """An arithmetic operation with a constant of the value's rank that broadcasts to it."""
+        value = float_tensor(constant)
+        if value.dim() > len(source.shape):
+            value = value[0]
+        return self.add(WithConstant(op, value, first=first), (source,), source.full)
+
+    def summed(self, parts: Sequence[Value]) -> Value:
+        """The sum of values of one shape."""
+        found = parts[0]
+        for part in parts[1:]:
+            found = self.add(Sum(), (found, part), found.full)
+        return found
+
+    def activation(self, node: OnnxNode, position: int = 0) -> Value:
+        """The value that the node reads at ``position``."""
         name = node.inputs[position] if position < len(node.inputs) else ""
         place = self.places.get(name)
         if place is None:
@@ -72,16 +169,76 @@ class Building:
         given = position < len(node.inputs) and node.inputs[position]
         return self.constant(node, position) if given else None
 
+    def axis(self, axis: int, rank: int) -> int:
+        """An axis counted from the front; it must not be that of an open batch."""
+        if not -rank <= axis < rank:
+            raise Refused(f"axis={axis} is not there")
+        if self.open_batch and axis % rank == 0:
+            raise Refused(f"axis={axis} mixes the images of a batch")
+        return axis % rank
+
     def result(self) -> OnnxModule:
         """The module, or the error that lists all problems."""
-        place = self.places.get(self.graph.output_name)
-        if place is None and not self.problems:
-            self.problems.append(f"the output {self.graph.output_name[:60]!r} does not depend on the input")
+        try:
+            found = None if self.problems else self._outputs()
+        except Refused as reason:
+            self.problems.append(str(reason))
         if self.problems:
             listed = "; ".join(f"({i}) {problem}" for i, problem in enumerate(self.problems, 1))
             raise UnsupportedNetworkError(f"{self.graph.path} cannot be bounded: {listed}.")
-        assert place is not None
-        return OnnxModule(self.operations[:place], self.wiring[:place], place).eval()
+        assert found is not None
+        return OnnxModule(self.operations[: found.index], self.wiring[: found.index], found.index).eval()
+
+    def _outputs(self) -> Value:
+        """The one output, or all of them one after the other."""
+        found = []
+        for output in self.graph.outputs:
+            place = self.places.get(output.name)
+            if place is None and output.name in self.constants:
+                place = self._fixed(self.constants[output.name])
+            if place is None:
+                raise Refused(f"the output {output.name[:60]!r} is made by no node")
+            found.append(place)
+        return found[0] if len(found) == 1 else joined(self, [self.reshaped(v, (1, v.size)) for v in found], 1)
+
+    def _fixed(self, constant: Array) -> Value:
+        """A constant as a value: nothing of the input, plus the constant."""
+        values = constant.astype(np.float32).reshape(-1)
+        if not np.array_equal(values, constant.reshape(-1)):
+            raise Refused("an output that is a constant has numbers that float32 does not hold")
+        size = sum(math.prod(value.one) for value in self.graph.inputs)
+        if size * len(values) > _LARGEST_MATRIX:
+            raise Refused("an output that is a constant is too large for a matrix")
+        source = Value(0, (1, size)) if len(self.graph.inputs) > 1 else Value(0, self.graph.inputs[0].one)
+        return self.linear(source, torch.zeros(len(values), size), torch.from_numpy(values), constant.shape)
+
+
+def joined(b: Building, parts: Sequence[Value | Array], axis: int) -> Value:
+    """Values and constants one after the other along an axis: the sum of what each of them contributes."""
+    fulls = [part.full if isinstance(part, Value) else part.shape for part in parts]
+    if any(len(full) != len(fulls[0]) for full in fulls):
+        raise Refused("it joins values of different ranks")
+    zeros = [np.zeros(full, dtype=np.float32) for full in fulls]
+    found: list[Value] = []
+    shift = zeros.copy()
+    for number, part in enumerate(parts):
+        if isinstance(part, Value):
+            found.append(b.mapped(part, partial(_among, zeros=zeros, at=number, axis=axis)))
+        else:
+            shift[number] = part
+    total = b.summed(found)
+    constant = np.concatenate(shift, axis=axis)
+    return total if not constant.any() else b.with_constant("Add", total, constant)
+
+
+def _part(x: Array, start: int, stop: int) -> Array:
+    return x[..., start:stop]
+
+
+def _among(x: Array, zeros: Sequence[Array], at: int, axis: int) -> Array:
+    rows = [x if i == at else np.broadcast_to(zero, (len(x), *zero.shape)) for i, zero in enumerate(zeros)]
+    joined_rows: Array = np.concatenate(rows, axis=axis + 1)
+    return joined_rows
 
 
 def float_tensor(array: Array) -> Tensor:
@@ -96,10 +253,3 @@ def whole_numbers(array: Array) -> list[int]:
     if array.dtype not in (np.int64, np.int32):
         raise Refused("its shape or axes are not whole numbers")
     return [int(n) for n in array.reshape(-1)]
-
-
-def checked_shape(shape: Shape) -> Shape:
-    """The shape of one image's values, if such an activation may be made."""
-    if min(shape) < 1 or math.prod(shape) > MOST_VALUES:
-        raise Refused(f"it makes values of shape {shape}")
-    return shape

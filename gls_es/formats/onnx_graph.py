@@ -1,7 +1,7 @@
-"""An ONNX file as checked plain values: constants as NumPy arrays, nodes with their attributes, one input, one output.
+"""An ONNX file as checked plain values: constants as NumPy arrays, nodes with their attributes, inputs and outputs.
 
-The file may be hostile. Nothing but the file itself is read (tensors in other files are refused), and sizes are checked
-before anything of that size is made.
+The file may be hostile. Nothing is read but the file itself and files of its folder that hold its weights, and sizes
+are checked before anything of that size is made.
 """
 
 from __future__ import annotations
@@ -17,14 +17,16 @@ from numpy.typing import NDArray
 
 from gls_es.errors import FormatError
 from gls_es.formats.extras import library
-from gls_es.formats.files import read_file, sha256
+from gls_es.formats.files import LARGEST, read_file, sha256, unpacked
+from gls_es.formats.onnx_external import include_other_files
 
 Array = NDArray[Any]
 Shape = tuple[int, ...]
 
 MOST_VALUES = 2**27
 """Numbers that one activation of one image may have at most."""
-_OPSETS = range(7, 28)  # before 7, arithmetic and BatchNormalization meant something else
+OPSETS = range(7, 28)
+"""Versions of the operators that are read; before 7, arithmetic and BatchNormalization meant something else."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +43,23 @@ class OnnxNode:
         return f"{self.name[:60]!r} ({self.op[:40]})"
 
 
+@dataclass(frozen=True)
+class Signature:
+    """A model's input or output: its name, its element type in ONNX's words, its sizes, None where one is open."""
+
+    name: str
+    kind: str
+    sizes: tuple[int | None, ...]
+
+    @property
+    def one(self) -> Shape:
+        """The shape of what is executed at once: an open batch axis holds one image."""
+        return tuple(1 if size is None else size for size in self.sizes)
+
+    def __str__(self) -> str:
+        return f"{self.name[:60]!r} {self.kind} [{','.join('?' if size is None else str(size) for size in self.sizes)}]"
+
+
 @dataclass(frozen=True, eq=False)
 class OnnxGraph:
     """What a file says.
@@ -48,10 +67,9 @@ class OnnxGraph:
     Attributes:
         path: where it was.
         data: the model in its serial form, without nodes and tensors that the output does not depend on.
-        digest: SHA-256 of the file.
-        input_name: the one input.
-        input_shape: its shape without the batch axis.
-        output_name: the one output.
+        digest: SHA-256 of the file, and of those beside it that hold its weights.
+        inputs: names and sizes, in the model's order.
+        outputs: likewise.
         constants: the initializers by name, as far as they are used.
         nodes: those that the output depends on, in an order in which they can be computed.
     """
@@ -59,11 +77,18 @@ class OnnxGraph:
     path: Path
     data: bytes
     digest: str
-    input_name: str
-    input_shape: Shape
-    output_name: str
+    inputs: tuple[Signature, ...]
+    outputs: tuple[Signature, ...]
     constants: dict[str, Array]
     nodes: tuple[OnnxNode, ...]
+
+    @property
+    def input_shape(self) -> Shape:
+        """The module's input without its axis for images: a first axis of size 1 is that one."""
+        if len(self.inputs) > 1:
+            return (sum(math.prod(value.one) for value in self.inputs),)
+        full = self.inputs[0].one
+        return full[1:] if len(full) > 1 and full[0] == 1 else full or (1,)
 
 
 def read_onnx(path: str | Path) -> OnnxGraph:
@@ -71,15 +96,15 @@ def read_onnx(path: str | Path) -> OnnxGraph:
 
     Raises:
         ConfigError: onnx is not installed.
-        FormatError: the file cannot be read, is no ONNX model or a damaged one, keeps weights in other files, or does
-            not have one floating-point input of known shape and one output.
+        FormatError: the file cannot be read, is no ONNX model or a damaged one, keeps weights outside of its
+            folder, or does not have floating-point inputs of known shapes and outputs.
     """
     onnx = library("onnx", "reading ONNX")
     path = Path(path)
-    data = read_file(path)
+    data = unpacked(path, read_file(path), largest=LARGEST)
     try:
         model = onnx.load_model_from_string(data)
-        _refuse_other_files(path, model)
+        beside = include_other_files(path, model)
         onnx.checker.check_model(model)
     except FormatError:
         raise
@@ -90,20 +115,16 @@ def read_onnx(path: str | Path) -> OnnxGraph:
     _check_operators(path, model)
     held = {tensor.name: tensor for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in held]
-    if len(inputs) != 1 or len(model.graph.output) != 1 or model.graph.sparse_initializer:
-        raise FormatError(
-            f"{path}: has {len(inputs)} inputs and {len(model.graph.output)} outputs; one of each, and no sparse "
-            "tensors, can be bounded."
-        )
+    if not inputs or not model.graph.output or model.graph.sparse_initializer:
+        raise FormatError(f"{path}: has no inputs, no outputs, or sparse tensors, and cannot be bounded.")
     live = _live(model.graph)
     read = {name for number in live for name in model.graph.node[number].input}
     return OnnxGraph(
         path=path,
-        data=_without_the_rest(data, model, live, read),
-        digest=sha256(data),
-        input_name=inputs[0].name,
-        input_shape=_input_shape(path, inputs[0], onnx),
-        output_name=model.graph.output[0].name,
+        data=_without_the_rest(model.SerializeToString() if beside else data, model, live, read),
+        digest=sha256(data + beside),
+        inputs=tuple(_input(path, value, onnx) for value in inputs),
+        outputs=tuple(_signature(value, onnx) for value in model.graph.output),
         constants={name: _array(path, tensor, onnx) for name, tensor in held.items() if name in read},
         nodes=tuple(_node(path, model.graph.node[number], number, onnx) for number in live),
     )
@@ -111,7 +132,7 @@ def read_onnx(path: str | Path) -> OnnxGraph:
 
 def _live(graph: Any) -> list[int]:
     """The nodes that the output depends on, in the file's order, which the checker has found to be one of reading."""
-    wanted, found = {graph.output[0].name}, []
+    wanted, found = {value.name for value in graph.output}, []
     for number in range(len(graph.node) - 1, -1, -1):
         node = graph.node[number]
         if any(name in wanted for name in node.output if name):
@@ -139,25 +160,12 @@ def _without_the_rest(data: bytes, model: Any, live: Sequence[int], read: Collec
     return smaller
 
 
-def _refuse_other_files(path: Path, model: Any) -> None:
-    """Tensors may name other files to read; whatever the field, wherever the tensor."""
-    tensors = list(model.graph.initializer)
-    for node in model.graph.node:
-        for attribute in node.attribute:
-            tensors += [attribute.t, *attribute.tensors]
-    if any(tensor.data_location == tensor.EXTERNAL or len(tensor.external_data) for tensor in tensors):
-        raise FormatError(
-            f"{path}: keeps weights in other files, which are not read; save it as one file "
-            "(onnx.save without save_as_external_data)."
-        )
-
-
 def _check_operators(path: Path, model: Any) -> None:
     versions = {entry.domain: entry.version for entry in model.opset_import}
     version = versions.get("", versions.get("ai.onnx", 0))
-    if version not in _OPSETS:
+    if version not in OPSETS:
         raise FormatError(
-            f"{path}: uses version {version} of ONNX's operators; versions {_OPSETS[0]} to {_OPSETS[-1]} are read."
+            f"{path}: uses version {version} of ONNX's operators; versions {OPSETS[0]} to {OPSETS[-1]} are read."
         )
     if model.functions:
         raise FormatError(f"{path}: defines functions of its own; write the model without them (inline them).")
@@ -181,18 +189,24 @@ def _array(path: Path, tensor: Any, onnx: Any) -> Array:
     return array
 
 
-def _input_shape(path: Path, value: Any, onnx: Any) -> Shape:
-    """The shape of one image: all axes but the first, which must be a batch's."""
+def _signature(value: Any, onnx: Any) -> Signature:
     tensor = value.type.tensor_type
-    if tensor.elem_type != onnx.TensorProto.FLOAT:
+    kind = onnx.TensorProto.DataType.Name(tensor.elem_type).lower()
+    sizes = (
+        axis.dim_value if axis.HasField("dim_value") and axis.dim_value != -1 else None for axis in tensor.shape.dim
+    )
+    return Signature(value.name, "float32" if kind == "float" else kind, tuple(sizes))
+
+
+def _input(path: Path, value: Any, onnx: Any) -> Signature:
+    """An input of known sizes; only that of a batch, the first of several, may be open."""
+    if value.type.tensor_type.elem_type != onnx.TensorProto.FLOAT:
         raise FormatError(f"{path}: the input {value.name[:60]!r} is not of float32 numbers.")
-    sizes = [axis.dim_value if axis.HasField("dim_value") else 0 for axis in tensor.shape.dim]
-    if len(sizes) < 2 or sizes[0] not in (0, 1) or min(sizes[1:]) < 1 or math.prod(sizes[1:]) > MOST_VALUES:
-        shown = ", ".join(str(size) if size else "?" for size in sizes[:8])
-        raise FormatError(
-            f"{path}: the input has shape ({shown}); it must be a batch axis of 1 or of any size, then known sizes."
-        )
-    return tuple(sizes[1:])
+    found = _signature(value, onnx)
+    inner = found.sizes[1:] if len(found.sizes) > 1 else found.sizes
+    if None in inner or min(found.one, default=1) < 1 or math.prod(found.one) > MOST_VALUES:
+        raise FormatError(f"{path}: the input {found} must have known sizes; only a batch axis in front may be open.")
+    return found
 
 
 def _node(path: Path, node: Any, number: int, onnx: Any) -> OnnxNode:

@@ -1,38 +1,34 @@
-"""What ONNX's affine layers become: products with matrices, convolutions, frozen normalisation, average pools."""
+"""What ONNX's layers become: products with matrices, convolutions, frozen normalisation."""
 
 from __future__ import annotations
 
-import torch
+import numpy as np
 from torch import Tensor, nn
 
-from gls_es.formats.onnx_building import Building, Refused, checked_shape, float_tensor
-from gls_es.formats.onnx_graph import MOST_VALUES, OnnxNode, Shape
-from gls_es.formats.onnx_module import WithConstant, with_weights
+from gls_es.formats.onnx_building import Building, Refused, Value, float_tensor
+from gls_es.formats.onnx_graph import OnnxNode
+from gls_es.formats.onnx_module import with_weights
+from gls_es.formats.onnx_window import Window
 
 
-def _linear(b: Building, source: int, weight: Tensor, bias: Tensor | None) -> int:
-    """``weight`` is (out, in), as torch keeps it."""
-    if b.shapes[source] != (weight.shape[1],):
-        raise Refused(f"it multiplies {b.shapes[source]} values by a matrix for {weight.shape[1]}; flatten them first")
-    layer = with_weights(
-        nn.Linear,
-        weight.shape[1],
-        weight.shape[0],
-        bias=bias is not None,
-        weights={"weight": weight.contiguous(), "bias": bias},
-    )
-    return b.add(layer, (source,), (weight.shape[0],))
+def matmul(b: Building, node: OnnxNode) -> Value:
+    """MatMul of an activation and a constant, whichever comes first."""
+    first = node.inputs[0] in b.constants
+    source, constant = b.activation(node, int(first)), b.constant(node, int(not first))
+    inner = source.full[-2 if first and len(source.full) > 1 else -1] if source.full else 0
+    if constant.ndim not in (1, 2) or constant.shape[-1 if first else 0] != inner:
+        raise Refused(f"its constant of shape {constant.shape} does not fit values of shape {source.full}")
+    float_tensor(constant)
+    if not first and constant.ndim == 2 and source.size == inner:
+        return b.linear(source, float_tensor(constant).T, None, (*source.full[:-1], constant.shape[1]))
+    if b.open_batch and first and len(source.full) <= 2:
+        raise Refused("it mixes the images of a batch")
+    if len(source.full) == 1:  # the rows of the identity are vectors here, not one matrix
+        return b.mapped(source, lambda x: np.einsum("...i,ji->...j", x, constant if first else constant.T))
+    return b.mapped(source, lambda x: constant @ x if first else x @ constant)
 
 
-def matmul(b: Building, node: OnnxNode) -> int:
-    """MatMul of an activation and a constant matrix."""
-    weight = b.constant(node, 1)
-    if weight.ndim != 2:
-        raise Refused(f"its constant has shape {weight.shape}; only activation times matrix is bounded")
-    return _linear(b, b.activation(node), float_tensor(weight).T, None)
-
-
-def gemm(b: Building, node: OnnxNode) -> int:
+def gemm(b: Building, node: OnnxNode) -> Value:
     """Gemm of an activation and a constant matrix, whose factors float32 applies exactly."""
     attributes = node.attributes
     if attributes.get("transA", 0):
@@ -44,15 +40,18 @@ def gemm(b: Building, node: OnnxNode) -> int:
     _scaled(matrix, alpha)
     if not attributes.get("transB", 0):
         matrix = matrix.T
+    source = b.activation(node)
+    if source.full != (1, matrix.shape[1]):
+        raise Refused(f"it multiplies values of shape {source.full} by a matrix for {matrix.shape[1]}; flatten them")
     shift = None
     if bias is not None:
         shift = _row(_scaled(float_tensor(bias), attributes.get("beta", 1.0)), len(matrix))
+    full = (1, len(matrix))
     if alpha == 1:
-        return _linear(b, b.activation(node), matrix, shift)
+        return b.linear(source, matrix, shift, full)
     # the factor comes after the sum, which may overflow before it and underflows before it
-    found = _linear(b, b.activation(node), matrix, None)
-    found = b.add(WithConstant("Mul", torch.tensor(alpha), first=False), (found,), (len(matrix),))
-    return found if shift is None else b.add(WithConstant("Add", shift, first=False), (found,), (len(matrix),))
+    found = b.with_constant("Mul", b.linear(source, matrix, None, full), np.asarray(alpha, dtype=np.float32))
+    return found if shift is None else b.with_constant("Add", found, shift.numpy())
 
 
 def _scaled(value: Tensor, factor: float) -> Tensor:
@@ -70,104 +69,55 @@ def _row(value: Tensor, length: int) -> Tensor:
     return value.reshape(-1).expand(length).clone()
 
 
-def conv(b: Building, node: OnnxNode) -> int:
-    """Conv over two axes."""
-    source = b.activation(node)
-    weight, bias = b.constant(node, 1), b.optional(node, 2)
-    shape = b.shapes[source]
-    if weight.ndim != 4 or len(shape) != 3:
-        raise Refused("only convolutions over two axes are bounded")
-    kernel, stride, padding, dilation = _window(node, tuple(weight.shape[2:]))
-    groups = int(node.attributes.get("group", 1))
-    channels = weight.shape[0]
-    if groups < 1 or channels % groups or weight.shape[1] * groups != shape[0]:
-        raise Refused(f"a kernel of shape {weight.shape} in {groups} groups does not fit {shape[0]} channels")
+def conv(b: Building, node: OnnxNode) -> Value:
+    """Conv over one axis or two; uneven padding is even padding and a kernel with a border of zeros."""
+    source, weight, bias = b.activation(node), b.constant(node, 1), b.optional(node, 2)
+    axes = weight.ndim - 2
+    if axes not in (1, 2) or len(source.full) != weight.ndim or source.full[0] != 1:
+        raise Refused("only convolutions of one image over one axis or two axes are bounded")
+    window = Window.of(node, tuple(weight.shape[2:]), tuple(source.full[2:]))
+    if axes == 1:
+        source, weight = b.reshaped(source, (*source.full[:2], 1, source.full[2])), weight[:, :, None]
+        window = window.over_two()
+    weight, padding = window.evened(weight)
+    groups, channels = int(node.attributes.get("group", 1)), weight.shape[0]
+    if groups < 1 or channels % groups or weight.shape[1] * groups != source.full[1]:
+        raise Refused(f"a kernel of shape {weight.shape} in {groups} groups does not fit {source.full[1]} channels")
     if bias is not None and bias.shape != (channels,):
         raise Refused(f"its bias has shape {bias.shape}")
-    out = (channels, *_slid(shape[1:], kernel, stride, padding, dilation))
     layer = with_weights(
         nn.Conv2d,
-        shape[0],
+        source.full[1],
         channels,
-        kernel,
-        stride,
+        tuple(weight.shape[2:]),
+        window.stride,
         padding,
-        dilation,
+        window.dilation,
         groups,
         bias=bias is not None,
         weights={"weight": float_tensor(weight), "bias": None if bias is None else float_tensor(bias)},
     )
-    return b.add(layer, (source,), checked_shape(out))
+    full = (1, channels, *window.slid(source.full[2:]))
+    found = b.add(layer, (source,), full)
+    return found if axes == 2 else b.reshaped(found, (1, channels, full[3]))
 
 
-_Pair = tuple[int, int]
-
-
-def _window(node: OnnxNode, kernel: tuple[int, ...]) -> tuple[_Pair, _Pair, _Pair, _Pair]:
-    """Kernel, stride, padding and dilation, (height, width) each."""
-    attributes = node.attributes
-    auto = attributes.get("auto_pad", b"NOTSET")
-    if auto not in (b"NOTSET", b"VALID"):
-        raise Refused(f"auto_pad={auto!r} has no bounds here; give pads")
-    pads = attributes.get("pads", [0, 0, 0, 0]) if auto == b"NOTSET" else [0, 0, 0, 0]
-    if len(pads) != 4 or pads[:2] != pads[2:]:
-        raise Refused(f"pads={pads} differ between the sides; pad evenly")
-    found = [list(attributes.get("kernel_shape", kernel)), attributes.get("strides", [1, 1]), pads[:2]]
-    found.append(attributes.get("dilations", [1, 1]))
-    if any(len(pair) != 2 for pair in found) or (kernel and tuple(found[0]) != kernel):
-        raise Refused("its window is not of two axes")
-    if min(*found[0], *found[1], *found[3]) < 1 or min(pads) < 0 or max(map(max, found)) > MOST_VALUES:
-        raise Refused("its window has impossible sizes")
-    pairs = [(int(one), int(two)) for one, two in found]
-    return pairs[0], pairs[1], pairs[2], pairs[3]
-
-
-def _slid(size: Shape, kernel: _Pair, stride: _Pair, padding: _Pair, dilation: _Pair) -> Shape:
-    """Sizes after a sliding window: floor((n + 2 p - d (k - 1) - 1) / s) + 1."""
-    sides = zip(size, kernel, stride, padding, dilation, strict=True)
-    return tuple((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in sides)
-
-
-def batch_norm(b: Building, node: OnnxNode) -> int:
+def batch_norm(b: Building, node: OnnxNode) -> Value:
     """BatchNormalization with frozen statistics."""
     training = node.attributes.get("training_mode", 0) or any(node.outputs[1:])  # until 13 the outputs say it
     if training or not node.attributes.get("spatial", 1):
         raise Refused("only BatchNormalization with frozen statistics per channel is bounded")
     source = b.activation(node)
-    shape = b.shapes[source]
-    kinds: dict[int, type[nn.Module]] = {1: nn.BatchNorm1d, 2: nn.BatchNorm1d, 3: nn.BatchNorm2d}
-    if len(shape) not in kinds:
-        raise Refused(f"it normalises values of shape {shape}")
+    kinds: dict[int, type[nn.Module]] = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d}
+    if len(source.full) not in kinds or source.full[0] != 1:
+        raise Refused(f"it normalises values of shape {source.full}")
     names = ("weight", "bias", "running_mean", "running_var")
     weights = {name: float_tensor(b.constant(node, position)) for position, name in enumerate(names, start=1)}
-    if any(value.shape != (shape[0],) for value in weights.values()):
-        raise Refused(f"its constants are not one number for each of {shape[0]} channels")
+    channels = source.full[1]
+    if any(value.shape != (channels,) for value in weights.values()):
+        raise Refused(f"its constants are not one number for each of {channels} channels")
     eps = float(node.attributes.get("epsilon", 1e-5))
     if not eps >= 0 or not bool((weights["running_var"] + eps > 0).all()):
         raise Refused("its variances are not positive")
-    layer = with_weights(kinds[len(shape)], shape[0], eps=eps, weights=dict(weights))
-    return b.add(layer, (source,), shape)
-
-
-def average_pool(b: Building, node: OnnxNode) -> int:
-    """AveragePool over two axes."""
-    source = b.activation(node)
-    shape = b.shapes[source]
-    kernel, stride, padding, dilation = _window(node, ())
-    if len(shape) != 3 or node.attributes.get("ceil_mode", 0) or dilation != (1, 1):
-        raise Refused("only pooling over two axes without ceil_mode and dilations is bounded")
-    if padding != (0, 0) and not node.attributes.get("count_include_pad", 0):
-        raise Refused("padding without count_include_pad has no bounds here")
-    if any(2 * p > k for p, k in zip(padding, kernel, strict=True)):
-        raise Refused(f"it pads by more than half its window, {padding} of {kernel}")
-    out = (shape[0], *_slid(shape[1:], kernel, stride, padding, (1, 1)))
-    return b.add(nn.AvgPool2d(kernel, stride, padding), (source,), checked_shape(out))
-
-
-def global_average_pool(b: Building, node: OnnxNode) -> int:
-    """GlobalAveragePool over two axes."""
-    source = b.activation(node)
-    shape = b.shapes[source]
-    if len(shape) != 3:
-        raise Refused("only pooling over two axes is bounded")
-    return b.add(nn.AvgPool2d(shape[1:]), (source,), (shape[0], 1, 1))
+    layer = with_weights(kinds[len(source.full)], channels, eps=eps, weights=dict(weights))
+    return b.add(layer, (source,), source.full)

@@ -9,12 +9,15 @@ from pathlib import Path
 
 from torch import Tensor
 
+from gls_es.errors import FormatError
 from gls_es.formats.extras import installed
 from gls_es.formats.onnx_building import Building, Refused
-from gls_es.formats.onnx_graph import OnnxGraph, OnnxNode, Shape, read_onnx
+from gls_es.formats.onnx_constants import CONSTANTS, shape_of
+from gls_es.formats.onnx_graph import OnnxGraph, OnnxNode, Shape, Signature, read_onnx
 from gls_es.formats.onnx_module import OnnxModule
-from gls_es.formats.onnx_nodes import CONSTANTS, NODES
+from gls_es.formats.onnx_nodes import NODES
 from gls_es.formats.runtime import OnnxRuntime, check_same_logits
+from gls_es.formats.vnnlib2 import Declarations
 from gls_es.network import Network
 
 
@@ -24,11 +27,13 @@ class OnnxModel:
 
     Attributes:
         module: from (B, *input_shape) to (B, K), in evaluation mode.
-        input_shape: without the batch axis.
+        input_shape: without the batch axis; (n,) for several inputs, whose numbers follow one another.
         digest: SHA-256 of the file.
         data: the model in its serial form, for replaying with onnxruntime; dead nodes and tensors are left out.
         path: where it was.
         compared: the second reader whose logits were found to be the same, "onnxruntime" or "onnx.reference".
+        inputs: names and sizes in the file, in its order.
+        outputs: likewise.
     """
 
     module: OnnxModule
@@ -37,6 +42,8 @@ class OnnxModel:
     data: bytes
     path: Path
     compared: str
+    inputs: tuple[Signature, ...]
+    outputs: tuple[Signature, ...]
 
     @cached_property
     def network(self) -> Network:
@@ -52,10 +59,8 @@ def load_onnx(path: str | Path) -> OnnxModel:
     """Read a network from an ONNX file; its logits are compared with those of onnxruntime, or of onnx itself.
 
     Args:
-        path: the file: one float32 input (batch axis first), one output (batch, K), and of the operators: Conv, Gemm,
-            MatMul, Relu, BatchNormalization, AveragePool, GlobalAveragePool, Flatten, Reshape, Squeeze, Unsqueeze,
-            Transpose that moves axes of size 1 only, Add, Sub, Mul, Div, Identity, Dropout, Constant. It may be
-            hostile: no other file is read.
+        path: the file, of float32 inputs and outputs and of the operators that ``gls-es supports --onnx-operators``
+            lists. It may be compressed by gzip, and it may be hostile.
 
     Raises:
         ConfigError: onnx is not installed.
@@ -66,8 +71,34 @@ def load_onnx(path: str | Path) -> OnnxModel:
     module = module_of(graph)
     there = installed("onnxruntime")
     check_same_logits(graph.data, module, graph.input_shape, what=str(path), reference=not there)
-    compared = "onnxruntime" if there else "onnx.reference"
-    return OnnxModel(module, graph.input_shape, graph.digest, graph.data, graph.path, compared)
+    return OnnxModel(
+        module=module,
+        input_shape=graph.input_shape,
+        digest=graph.digest,
+        data=graph.data,
+        path=graph.path,
+        compared="onnxruntime" if there else "onnx.reference",
+        inputs=graph.inputs,
+        outputs=graph.outputs,
+    )
+
+
+def check_declared(model: OnnxModel, declared: Declarations) -> None:
+    """Compare a model's inputs and outputs with those that a query declares; names need not agree.
+
+    Raises:
+        FormatError: there are more or fewer, or their shapes differ.
+    """
+    for what, found, wanted in (("in", model.inputs, declared.inputs), ("out", model.outputs, declared.outputs)):
+        if len(found) != len(wanted):
+            raise FormatError(f"{model.path}: has {len(found)} {what}puts, and the query declares {len(wanted)}.")
+        for own, tensor in zip(found, wanted, strict=True):
+            pairs = zip(own.sizes, tensor.shape, strict=False)
+            same_kind = tensor.kind in (own.kind, "real")
+            if not same_kind or len(own.sizes) != len(tensor.shape) or any(n not in (None, m) for n, m in pairs):
+                raise FormatError(f"{model.path}: its {what}put {own} is not the query's {tensor}.")
+            if what == "in" and own.one != tensor.shape:
+                raise FormatError(f"{model.path}: its input {own} is read for one image, not as {tensor}.")
 
 
 def replaying(model: OnnxModel) -> Callable[[Tensor], Tensor] | None:
@@ -105,11 +136,16 @@ def _translate(building: Building, node: OnnxNode) -> None:
         building.constants[node.outputs[0]] = fold(node, [building.constants[name] for name in given])
         return
     translate = NODES.get(node.op)
-    if translate is None:
+    if translate is None and node.op != "Shape":
         raise Refused("this operator has no bounds here")
-    if any(building.readers[name] for name in node.outputs[1:]):
-        raise Refused("only its first output can be used")
     if any(name not in building.constants and building.places.get(name) is None for name in given):
         building.places.update(dict.fromkeys(node.outputs, None))  # behind a refused node
         return
-    building.places[node.outputs[0]] = translate(building, node)
+    if translate is None:
+        building.constants[node.outputs[0]] = shape_of(node, building.activation(node).full)
+        return
+    made = translate(building, node)
+    values = made if isinstance(made, tuple) else (made,)
+    if any(building.readers[name] for name in node.outputs[len(values) :]):
+        raise Refused("only its first output can be used")
+    building.places.update(zip(node.outputs, values, strict=False))

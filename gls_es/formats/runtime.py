@@ -6,9 +6,11 @@ brings takes its place: slower, but it needs nothing besides.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -43,7 +45,11 @@ class OnnxReference:
         reference = library("onnx.reference", "evaluating an ONNX model")
         self._what = what
         try:
-            self._evaluator: Any = reference.ReferenceEvaluator(library("onnx", "reading").load_from_string(data))
+            model = library("onnx", "evaluating an ONNX model").load_model_from_string(data)
+            self._evaluator: Any = reference.ReferenceEvaluator(model)
+            held = {tensor.name for tensor in model.graph.initializer}
+            axes = {v.name: v.type.tensor_type.shape.dim for v in model.graph.input if v.name not in held}
+            self._inputs = {name: [axis.dim_value for axis in dims] for name, dims in axes.items()}
         except Exception as error:  # its exceptions share no base class
             raise FormatError(f"{what}: onnx.reference refuses the model ({_first_line(error)}).") from error
 
@@ -53,15 +59,7 @@ class OnnxReference:
         Raises:
             FormatError: the evaluator fails on them.
         """
-        (name,) = self._evaluator.input_names
-        rows = []
-        for one in x.detach().cpu().float():
-            try:
-                (result,) = self._evaluator.run(None, {name: one[None].numpy()})
-            except Exception as error:
-                raise FormatError(f"{self._what}: onnx.reference fails ({_first_line(error)}).") from error
-            rows.append(torch.from_numpy(result).reshape(1, -1))
-        return torch.cat(rows)
+        return _rows(self._evaluator, self._inputs, x, f"{self._what}: onnx.reference")
 
 
 class OnnxRuntime:
@@ -84,7 +82,7 @@ class OnnxRuntime:
         self._what = what
         try:
             self._session: Any = runtime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-            (self._input,) = self._session.get_inputs()
+            self._inputs = {value.name: list(value.shape) for value in self._session.get_inputs()}
         except Exception as error:  # its exceptions share no base class
             raise FormatError(f"{what}: onnxruntime refuses the model ({_first_line(error)}).") from error
 
@@ -94,14 +92,7 @@ class OnnxRuntime:
         Raises:
             FormatError: onnxruntime fails on them.
         """
-        rows = []
-        for one in x.detach().cpu().float():
-            try:
-                (result,) = self._session.run(None, {self._input.name: one[None].numpy()})
-            except Exception as error:
-                raise FormatError(f"{self._what}: onnxruntime fails ({_first_line(error)}).") from error
-            rows.append(torch.from_numpy(result).reshape(1, -1))
-        return torch.cat(rows)
+        return _rows(self._session, self._inputs, x, f"{self._what}: onnxruntime")
 
 
 def check_same_logits(
@@ -123,6 +114,23 @@ def check_same_logits(
     apart = float((own - theirs).abs().max())
     if not apart <= TOLERANCE * scale:  # NaN is no agreement
         raise FormatError(f"{what}: the logits of gls-es and of {name} lie {apart:.3g} apart; please report this.")
+
+
+def _rows(execute: Any, inputs: Mapping[str, list[Any]], x: Tensor, who: str) -> Tensor:
+    """The outputs (B, K), one after the other, of one input at a time; an open axis gets the size 1."""
+    shapes = {name: [n if isinstance(n, int) and n > 0 else 1 for n in sizes] for name, sizes in inputs.items()}
+    rows = []
+    for one in x.detach().cpu().float().flatten(1).numpy():
+        feed, start = {}, 0
+        for name, shape in shapes.items():
+            feed[name] = one[start : start + math.prod(shape)].reshape(shape)
+            start += math.prod(shape)
+        try:
+            results = execute.run(None, feed)
+            rows.append(torch.cat([torch.from_numpy(np.array(r, dtype=np.float32)).reshape(1, -1) for r in results], 1))
+        except Exception as error:  # of other libraries; they share no base class
+            raise FormatError(f"{who} fails ({_first_line(error)}).") from error
+    return torch.cat(rows)
 
 
 def _first_line(error: Exception) -> str:

@@ -19,6 +19,9 @@ from gls_es.formats.vnnlib_text import Expression, Wrong
 COMPARISONS = ("<=", ">=")
 _MOST_VARIABLES = 10**6
 _NAME = re.compile(r"[XY]_\d{1,7}", re.ASCII)
+_RULES = Rules(
+    lambda name: f"{name[0]}_{name[1]}", single=False, of_inputs=False, without_outputs=False, open_inputs=False
+)
 _IGNORED = frozenset({"set-logic", "set-info", "set-option", "check-sat", "exit", "get-model"})
 
 
@@ -32,8 +35,7 @@ def property_of(commands: Iterable[Expression]) -> Property:
     for command in commands:
         reading.take(command)
     sizes = [reading.count(letter) for letter in "XY"]
-    rules = Rules(lambda name: f"{name[0]}_{name[1]}", single=False, of_inputs=False, without_outputs=False)
-    return reading.assertions.property(sizes[0], sizes[1], rules)
+    return reading.assertions.property(sizes[0], sizes[1], _RULES)
 
 
 @dataclass

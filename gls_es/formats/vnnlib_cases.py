@@ -25,12 +25,14 @@ class Rules:
         single: whether inputs are float32 numbers themselves, see :class:`~gls_es.basics.property.Boundary`.
         of_inputs: whether an inequality may hold several inputs, or inputs and outputs.
         without_outputs: whether there need be nothing about outputs.
+        open_inputs: whether inputs may lack bounds; then violations are looked for near those that they have, or zero.
     """
 
     name: Callable[[Variable], str]
     single: bool
     of_inputs: bool
     without_outputs: bool
+    open_inputs: bool
 
 
 @dataclass
@@ -64,7 +66,7 @@ class Assertions:
         found = [common.case(choice) for choice in conjoined(self.alternatives)]
         if not rules.without_outputs and not self._names_outputs():
             raise Wrong("it says nothing about the outputs")
-        return Property(inputs, outputs, tuple(case for case in found if case is not None))
+        return Property(inputs, outputs, tuple(case for case in found if case is not None), common.narrowed[0])
 
     def _names_outputs(self) -> bool:
         atoms = [*self.common, *(atom for cases in self.alternatives for case in cases for atom in case)]
@@ -83,6 +85,7 @@ class _Box:
     rows: list[Row] = field(default_factory=list)
     impossible: bool = False
     shared: list[Boundary] = field(default_factory=list)
+    narrowed: list[bool] = field(default_factory=lambda: [False])
 
     def tighten(self, atoms: Sequence[Atom]) -> None:
         """Take further inequalities into account."""
@@ -121,6 +124,7 @@ class _Box:
         """The case of these further inequalities; None if nothing can fulfil it."""
         rows, lower, upper = list(self.rows), dict(self.lower), dict(self.upper)
         inner = _Box(self.inputs, self.outputs, self.rules, lower, upper, rows, self.impossible, self.shared)
+        inner.narrowed = self.narrowed
         inner.tighten(atoms)
         if inner.impossible:
             return None
@@ -146,14 +150,15 @@ class _Box:
         return boundary
 
     def _complete(self) -> None:
-        """Refuse inputs without ends, or with ends beyond float32; where no row depends on anything, give them some."""
-        if not any(any(row.coefficients) or row.inputs for row in self.rows):
-            for index in range(self.inputs):
-                low = self.lower.setdefault(index, (self.upper.get(index, _ONE)[0] - 1, False))
-                self.upper.setdefault(index, (low[0] + 1, False))
+        """Refuse inputs without ends, or with ends beyond float32; give them some where that is permitted."""
+        matter = any(any(row.coefficients) or row.inputs for row in self.rows)
         for index in range(self.inputs):
             name = self.rules.name(("X", index))
             if index not in self.lower or index not in self.upper:
-                raise Wrong(f"{name} has no {'upper' if index in self.lower else 'lower'} bound")
+                if matter and not self.rules.open_inputs:
+                    raise Wrong(f"{name} has no {'upper' if index in self.lower else 'lower'} bound")
+                self.narrowed[0] |= matter
+                low = self.lower.setdefault(index, (self.upper.get(index, _ONE)[0] - 2, False))
+                self.upper.setdefault(index, (low[0] + 2, False))
             if max(abs(self.lower[index][0]), abs(self.upper[index][0])) > LARGEST:
                 raise Wrong(f"{name} has a bound beyond the numbers of float32; give it a smaller one")

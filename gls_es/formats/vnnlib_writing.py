@@ -8,14 +8,16 @@ certificate is about.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
+from itertools import product
 from pathlib import Path
 from typing import Protocol
 
 from torch import Tensor
 
 from gls_es.formats.files import write_text
+from gls_es.formats.vnnlib2 import Declarations
 
 DECIMALS = 12
 """Decimals of a bound; one in the last place is far below what float32 tells apart near 1."""
@@ -38,7 +40,7 @@ class Answer(Protocol):
 
 
 def robustness_vnnlib(
-    image: Tensor, label: int, eps: float, num_classes: int, *, clip: bool = True, title: str = ""
+    image: Tensor, label: int, eps: float, num_classes: int, *, clip: bool = True, title: str = "", version: int = 1
 ) -> str:
     """The specification that is violated by a point of the ball whose class is not ``label``; a tie violates it.
 
@@ -49,21 +51,33 @@ def robustness_vnnlib(
         num_classes: how many outputs there are.
         clip: intersect the ball with [0, 1].
         title: a line of comment.
+        version: of the language, 1 or 2; in 2 the input has the image's shape behind a batch axis of 1.
     """
     radius = Fraction(eps) if eps == 0 else Fraction(math.nextafter(eps, math.inf))
     pixels = [Fraction(value) for value in image.flatten().tolist()]
     lines = [f"; {' '.join(title.split())}"] if title else []
-    lines += [f"(declare-const X_{index} Real)" for index in range(len(pixels))]
-    lines += [f"(declare-const Y_{index} Real)" for index in range(num_classes)]
-    for index, pixel in enumerate(pixels):
+    if version == 1:
+        x, y = [f"X_{index}" for index in range(len(pixels))], [f"Y_{index}" for index in range(num_classes)]
+        lines += [f"(declare-const {name} Real)" for name in (*x, *y)]
+    else:
+        x, y = _elements("X", image.shape), _elements("Y", (num_classes,))
+        lines += ["(vnnlib-version <2.0>)", "(declare-network N"]
+        lines += [f"    (declare-input X float32 [1,{','.join(map(str, image.shape))}])"]
+        lines += [f"    (declare-output Y float32 [1,{num_classes}])", ")"]
+    for name, pixel in zip(x, pixels, strict=True):
         low, high = pixel - radius, pixel + radius
         if clip:
             low, high = max(low, Fraction(0)), min(high, Fraction(1))
-        lines.append(f"(assert (>= X_{index} {decimal(low, up=False)}))")
-        lines.append(f"(assert (<= X_{index} {decimal(high, up=True)}))")
+        lines.append(f"(assert (>= {name} {decimal(low, up=False)}))")
+        lines.append(f"(assert (<= {name} {decimal(high, up=True)}))")
     lines.append("(assert (or")
-    lines += [f"    (and (>= Y_{other} Y_{label}))" for other in range(num_classes) if other != label]
+    lines += [f"    (and (>= {y[other]} {y[label]}))" for other in range(num_classes) if other != label]
     return "\n".join([*lines, "))", ""])
+
+
+def _elements(name: str, shape: Sequence[int]) -> list[str]:
+    """The elements of a tensor with a batch axis of 1, in row-major order."""
+    return [f"{name}[{','.join(map(str, (0, *index)))}]" for index in product(*map(range, shape))]
 
 
 def decimal(number: Fraction, *, up: bool, places: int = DECIMALS) -> str:
@@ -92,24 +106,41 @@ def exact_decimal(number: Fraction) -> str:
     return decimal(number, up=False, places=max(twos, fives, 1))
 
 
-def result_text(decision: Answer) -> str:
-    """What VNN-COMP expects in a result file: the result, and for "sat" the counterexample's inputs and outputs."""
+def result_text(decision: Answer, declared: Declarations | None = None) -> str:
+    """What VNN-COMP expects in a result file: the result, and for "sat" the counterexample's inputs and outputs.
+
+    Args:
+        decision: the result.
+        declared: the inputs and outputs that a query of version 2 declares, whose assignment has another form; None
+            for one of version 1.
+    """
     if decision.result != "sat":
         return f"{decision.result}\n"
     assert decision.inputs is not None
     assert decision.outputs is not None
+    if declared is not None:
+        return "\n".join(["sat", *_assignment(declared, decision.inputs, decision.outputs), ""])
     pairs = [f"(X_{index} {_number(value)})" for index, value in enumerate(decision.inputs)]
     pairs += [f"(Y_{index} {value!r})" for index, value in enumerate(decision.outputs)]
     return "sat\n(" + "\n".join(pairs) + ")\n"
 
 
-def write_result(decision: Answer, path: str | Path) -> None:
-    """Write the result file.
+def _assignment(declared: Declarations, inputs: Sequence[Fraction], outputs: Sequence[float]) -> Iterator[str]:
+    """Every declared tensor: name, type and shape, then its values in row-major order."""
+    numbers = iter([*inputs, *map(Fraction, outputs)])
+    for tensor in (*declared.inputs, *declared.outputs):
+        yield str(tensor)
+        for _ in range(tensor.size):
+            yield str(int(next(numbers))) if tensor.kind == "int64" else _number(next(numbers))
+
+
+def write_result(decision: Answer, path: str | Path, declared: Declarations | None = None) -> None:
+    """Write the result file, see :func:`result_text`.
 
     Raises:
         FormatError: it cannot be written.
     """
-    write_text(path, result_text(decision))
+    write_text(path, result_text(decision, declared))
 
 
 def write_instances(path: str | Path, rows: Sequence[tuple[str, str, float]]) -> None:

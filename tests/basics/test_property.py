@@ -162,5 +162,5 @@ def test_inputs_that_are_float32_numbers_lie_in_the_box_themselves() -> None:
     assert Fraction(float(high[1])) <= TENTH
     assert box.written(torch.tensor([0.1, 0.0])) is not None  # float32 rounds 0.1 up, into this end
     assert box.written(torch.tensor([0.2, 0.1])) is None  # and out of that one
-    point = Boundary((TENTH,), (TENTH,), single=True)  # written for the float32 number 0.1
-    assert point.written(point.points()[0]) == (Fraction(float(np.float32(0.1))),)
+    point = Boundary((TENTH,), (TENTH,), single=True)  # no float32 number is a tenth
+    assert point.written(point.points()[0]) is None

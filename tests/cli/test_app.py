@@ -92,7 +92,8 @@ def test_completion_of_an_option(run: Run) -> None:
 
 
 def test_version(run: Run) -> None:
-    assert run("--version").stdout == f"gls-es {gls_es.__version__}\n"
+    assert run("--version").stdout == f"{gls_es.__version__}\n"
+    assert run("--name").stdout == "gls-es\n"
 
 
 @pytest.mark.parametrize("name", COMMANDS)

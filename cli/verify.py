@@ -1,0 +1,129 @@
+"""``gls-es verify``: the command line that the VNN-LIB standard asks of a solver (chapter 5)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from gls_es.errors import ConfigError
+
+from .deadline import Deadline
+from .options import config_option
+from .results import leave_word, remove_stale
+from .selection import check_folders
+from .session import Session
+
+_WORDS = {"timeout": "timed-out"}
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+class NetworkType(click.ParamType):  # type: ignore[type-arg]  # generic in newer click only
+    """A network's name in the query and the file that holds it, NAME=FILE."""
+
+    name = "name=file"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, Path]:
+        """The name and the path."""
+        if isinstance(value, tuple):
+            return value
+        name, equals, path = str(value).partition("=")
+        if not equals or not name or not path:
+            self.fail(f"{str(value)[:60]!r} is not of the form NAME=FILE.", param, ctx)
+        return name, Path(path)
+
+
+@click.command()
+@click.argument("query", type=_FILE)
+@click.option(
+    "--network",
+    "networks",
+    type=NetworkType(),
+    multiple=True,
+    metavar="NAME=FILE",
+    help="The query's network, as ONNX.",
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="When to say timed-out at the latest; by default never.",
+)
+@click.option(
+    "--result",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write what is printed there, too.",
+)
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Of the attack's starts.")
+@config_option()
+@click.pass_context
+def verify(ctx: click.Context, /, query: Path, networks: tuple[tuple[str, Path], ...], **options: Any) -> None:
+    """Decide QUERY, a VNN-LIB file of version 1 or 2, about a network.
+
+    The first line of standard output is sat, unsat, unknown or timed-out; after sat follows the assignment that fulfils
+    the query. The exit code is 0 for each of them, and that of an error if there is no answer.
+    """
+    session = ctx.ensure_object(Session)
+    result: Path | None = options["result"]
+    check_folders(options, "result")
+    remove_stale(result)
+
+    def late() -> None:
+        leave_word(result, "timed-out")
+        click.echo("timed-out")
+
+    with Deadline(options["timeout"], late) as deadline:
+        try:
+            text = _decided(session, query, networks, deadline, options["seed"])
+        except Exception:
+            deadline.answered()
+            leave_word(result, "unknown")
+            raise
+        deadline.answered()
+    if result is not None:
+        from gls_es.formats import write_text
+
+        write_text(result, text)
+    click.echo(text, nl=False)
+
+
+def _decided(
+    session: Session, path: Path, networks: tuple[tuple[str, Path], ...], deadline: Deadline, seed: int
+) -> str:
+    """What is printed."""
+    from .output import note_reader, prepare_libraries
+
+    prepare_libraries(session)
+    from gls_es import certification, formats
+
+    query = formats.read_query(path)
+    model = formats.load_onnx(_file(query, networks))
+    note_reader(session, model.compared)
+    if query.declared is not None:
+        formats.check_declared(model, query.declared)
+    decision = certification.decide(
+        model.module,
+        model.input_shape,
+        query.property,
+        execution="real" if query.declared is not None and query.declared.real else "float32",
+        timeout=deadline.left(),
+        replay=formats.replaying(model),
+        seed=seed,
+    )
+    text = formats.result_text(decision, query.declared)
+    word, _, rest = text.partition("\n")
+    return f"{_WORDS.get(word, word)}\n{rest}"
+
+
+def _file(query: Any, networks: tuple[tuple[str, Path], ...]) -> Path:
+    """The file of the one network that a query speaks of."""
+    if len(networks) != 1:
+        raise ConfigError(f"the query speaks of one network, and {len(networks)} are given; give --network NAME=FILE.")
+    ((name, path),) = networks
+    if query.declared is not None and name != query.declared.network:
+        raise ConfigError(f"--network {name}=...: the query's network is called {query.declared.network!r}.")
+    if not path.is_file():
+        raise ConfigError(f"--network {name}={path}: there is no such file.")
+    return path
