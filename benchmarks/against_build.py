@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ def cnn(convs: tuple[tuple[int, ...], ...], features: tuple[int, ...]) -> nn.Seq
     for conv in convs:
         layers += [nn.Conv2d(*conv), nn.ReLU()]
     layers.append(nn.Flatten())
-    for size, following in zip(features, features[1:], strict=False):
+    for size, following in pairwise(features):
         layers += [nn.Linear(size, following), nn.ReLU()]
     return nn.Sequential(*layers[:-1])
 
@@ -121,6 +122,7 @@ class Worker:
         return seconds, peak
 
     def stop(self) -> None:
+        """End the process."""
         assert self.process.stdin is not None
         self.process.stdin.close()
         self.process.wait()
