@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from gls_es import kernels
+
 LowerSlope = Callable[[Tensor, Tensor, Tensor], Tensor]
 """λ from (l, u, s); it must be 1 where l >= 0 < u and 0 where u <= 0."""
 
@@ -71,6 +73,8 @@ def enclose(lower: Tensor, upper: Tensor, base: Tensor | None, rule: LowerSlope)
         base: the constant part of the pre-activation, broadcastable to (G, B, *shape); None is zero.
         rule: the method's lower slope.
     """
+    if _compiled(lower, upper, base, rule):
+        return Lines(*kernels.lines(lower, upper, base, rule.__name__))
     # relu() has gradient 0 at 0, so a neuron with l = u = 0 gets finite gradients from the guarded division
     above, below = torch.relu(upper), -torch.relu(-lower)
     slope = above / (above - below).clamp_min(torch.finfo(lower.dtype).tiny)
@@ -106,3 +110,12 @@ def enclose_over(lower: Tensor, upper: Tensor, base: Tensor | None, buffers: tup
         return Lines(mean, half, offset, offset)
     mean_offset = torch.addcmul(offset, mean, base, out=other)
     return Lines(mean, half, mean_offset, offset.addcmul_(half, base))
+
+
+def _compiled(lower: Tensor, upper: Tensor, base: Tensor | None, rule: LowerSlope) -> bool:
+    """Whether the kernels make these lines: they know the rules above and no gradients."""
+    if not kernels.available() or lower.device.type != "cpu" or rule not in (adaptive, same, zero, one):
+        return False
+    if lower.shape != upper.shape or lower.dtype not in (torch.float32, torch.float64):
+        return False
+    return not (torch.is_grad_enabled() and any(t.requires_grad for t in (lower, upper, base) if t is not None))

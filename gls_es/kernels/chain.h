@@ -44,4 +44,12 @@ typedef struct {
     int64_t out_member, out_image, out_unit, out_position, out_sign;
 } gls_pass;
 
+/* Bounds of a layer of ReLUs, (members, images, channels, pixels) side by side, and where their lines go. */
+typedef struct {
+    int64_t members, images, channels, pixels, rule; /* rule: lower slope adaptive, same, zero, one */
+    const void *lower, *upper, *base;                /* base NULL: zero */
+    int64_t base_member, base_image, base_channel, base_pixel;
+    void *out[4];
+} gls_bounds;
+
 #endif

@@ -2,12 +2,15 @@
 
 #define VEC GLUE3(vec, LEVEL, FORMAT, )
 #define IVEC GLUE3(ivec, LEVEL, FORMAT, )
+#define UNALIGNED GLUE3(unaligned, LEVEL, FORMAT, )
 #define V (BYTES / (int)sizeof(REAL))
 typedef REAL VEC __attribute__((vector_size(BYTES), aligned(BYTES), may_alias));
+typedef REAL UNALIGNED __attribute__((vector_size(BYTES), aligned(sizeof(REAL)), may_alias));
 typedef INTEGER IVEC __attribute__((vector_size(BYTES), aligned(BYTES), may_alias));
 
 #define NAME(x) GLUE3(x, LEVEL, FORMAT, NV)
 #define NV 1
+#include "lines.inc.h"
 #include "chain.inc.h"
 #undef NV
 #define NV 2
@@ -27,6 +30,8 @@ static int GLUE3(pass, LEVEL, FORMAT, )(const gls_pass *p)
 #undef VEC
 #undef IVEC
 #undef V
+#undef UNALIGNED
+#undef TINY
 #undef FORMAT
 #undef REAL
 #undef INTEGER

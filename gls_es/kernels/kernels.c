@@ -2,6 +2,7 @@
 
    A plain C interface: see chain.h. Nothing is kept between calls, and calls may run side by side. */
 
+#include <float.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -69,7 +70,7 @@
 /* Number of the layout of gls_pass and gls_op: a library of another version is not used. */
 EXPORTED int gls_version(void)
 {
-    return 1;
+    return 2;
 }
 
 /* The highest level that this processor runs: 0 baseline, 1 AVX2, 2 AVX-512. */
@@ -97,4 +98,21 @@ EXPORTED int gls_run(const gls_pass *p, int level, int wide)
 #endif
     (void)level;
     return wide ? pass_base_double(p) : pass_base_float(p);
+}
+
+/* The lines of a layer of ReLUs. */
+EXPORTED void gls_lines(const gls_bounds *p, int level, int wide)
+{
+#if defined(__x86_64__)
+    if (level == 2) {
+        wide ? all_lines_avx512_double1(p) : all_lines_avx512_float1(p);
+        return;
+    }
+    if (level == 1) {
+        wide ? all_lines_avx2_double1(p) : all_lines_avx2_float1(p);
+        return;
+    }
+#endif
+    (void)level;
+    wide ? all_lines_base_double1(p) : all_lines_base_float1(p);
 }

@@ -6,12 +6,14 @@
 #define FORMAT float
 #define REAL float
 #define INTEGER int32_t
+#define TINY FLT_MIN
 #define SIGNLESS 0x7fffffff
 #include "format.inc.h"
 
 #define FORMAT double
 #define REAL double
 #define INTEGER int64_t
+#define TINY DBL_MIN
 #define SIGNLESS 0x7fffffffffffffffLL
 #include "format.inc.h"
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ctypes
+import math
+import sys
 
 import pytest
 import torch
 from torch import Tensor
 
 from gls_es import bounds, kernels
+from gls_es.bounds.relaxation import LowerSlope, adaptive, enclose, one, same, zero
 from gls_es.certification.rounding import outward_ball, sound_margins
 from gls_es.kernels import chain
 from tests.oracles.api import FLOATS, TOLERANCE, assert_near, network
@@ -18,6 +21,7 @@ from tests.oracles.problems import Problem, problem
 
 pytestmark = pytest.mark.skipif(not kernels.available(), reason="the kernels are not built")
 
+lines = sys.modules["gls_es.kernels.lines"]  # the module: its function has the same name
 CASES = [*WITH_RELU, *TRAINED]
 
 
@@ -39,8 +43,8 @@ def test_kernels_equal_pytorch(case: Case, method: str, dtype: torch.dtype) -> N
     actual = call(task, method, dtype)
     with kernels.plain():
         expected = call(task, method, dtype)
-    for one, other in zip(actual, expected, strict=True):
-        assert_near(one, other.double(), TOLERANCE[dtype])
+    for found, wanted in zip(actual, expected, strict=True):
+        assert_near(found, wanted.double(), TOLERANCE[dtype])
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
@@ -65,6 +69,31 @@ def test_every_instruction_set_equals_pytorch(
         pytest.skip("this processor does not have it")
     monkeypatch.setattr(chain, "level", lambda: level)
     test_kernels_equal_pytorch(BY_NAME[name], "crown", dtype)
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+@pytest.mark.parametrize("rule", [adaptive, same, zero, one], ids=lambda r: r.__name__)
+@pytest.mark.parametrize("shape", [(2, 3, 5, 3, 3), (2, 3, 37)], ids=str)
+def test_lines_equal_pytorch(
+    shape: tuple[int, ...], rule: LowerSlope, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every kind of neuron and of base, bounds that are 0, infinite or not numbers, on every level."""
+    generator = torch.Generator().manual_seed(0)
+    lower, width, base = (torch.randn(shape, generator=generator, dtype=dtype) for _ in range(3))
+    upper = lower + width.abs()
+    for place, (low, high) in enumerate(
+        [(0, 0), (-1, 0), (0, 1), (math.nan, 1), (-1, math.nan), (-math.inf, math.inf)]
+    ):
+        lower.view(-1)[7 * place], upper.view(-1)[7 * place] = low, high
+    bases = [None, base, base[:1], base[:, :1], base[:1, :1, :, :1, :1] if base.dim() == 5 else base[:1, :1]]
+    for number in range(kernels.level() + 1):
+        monkeypatch.setattr(lines, "level", lambda number=number: number)
+        for one_base in bases:
+            with kernels.plain():
+                expected = enclose(lower, upper, one_base, rule)
+            actual = enclose(lower, upper, one_base, rule)
+            for part in ("mean", "half", "mean_offset", "half_offset"):
+                torch.testing.assert_close(getattr(actual, part), getattr(expected, part), equal_nan=True)
 
 
 def test_the_networks_that_are_trained_run_on_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
