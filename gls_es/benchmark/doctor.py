@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from gls_es import __version__, kernels
+from gls_es import kernels
 from gls_es.basics.version import __version__
 from gls_es.data import default_root
 from gls_es.errors import DataError

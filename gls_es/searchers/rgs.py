@@ -19,6 +19,7 @@ from gls_es.basics.modes import ordinary_modes
 from gls_es.errors import ConfigError
 from gls_es.problem import CertifiedTrainingProblem
 from gls_es.problem.recipe import OPTIMIZERS
+from gls_es.searchers.asktell import AskTell, finite_mean
 from gls_es.searchers.gaussian import SeededGaussian
 
 
@@ -32,7 +33,7 @@ class AntitheticGradientGaussian(SmoothedGradientGaussian):
     unit = 2
 
 
-class RGS(GaussianSearchAlgorithm):  # type: ignore[misc]
+class RGS(AskTell, GaussianSearchAlgorithm):  # type: ignore[misc]
     """Search by mean gradients at perturbed weights, with PGPE's constructor vocabulary, status, hooks and loggers.
 
     Args:
@@ -55,6 +56,7 @@ class RGS(GaussianSearchAlgorithm):  # type: ignore[misc]
     DISTRIBUTION_TYPE = SmoothedGradientGaussian
     DISTRIBUTION_PARAMS = None
     _population: SolutionBatch | None
+    _members: Tensor
 
     @ordinary_modes()
     def __init__(
@@ -109,6 +111,40 @@ class RGS(GaussianSearchAlgorithm):  # type: ignore[misc]
         self._distribution.sample(out=self._population.access_values(), generator=self.problem)
         gradient = self.problem.evaluate_with_gradient(self._population)
         self._update_distribution({"mu": -gradient})
+
+    def ask(self) -> Tensor:
+        """The members of the next generation, (P, L), which losses can be differentiated by."""
+        self._members = super().ask().requires_grad_()
+        return self._members
+
+    def tell(self, losses: Tensor, gradients: Tensor | None = None) -> None:
+        """Learn from the mean gradient of the members that :meth:`ask` gave.
+
+        A member whose loss or gradient is not finite is left out of the mean.
+
+        Args:
+            losses: (P,), in the members' order.
+            gradients: (P, L), of each member's loss by its weights; None: ``losses`` were computed from the members
+                with autograd, and are differentiated here.
+
+        Raises:
+            ConfigError: nothing was asked, shapes do not fit, or there is no gradient to be had.
+            TrainingError: no loss is finite.
+        """
+        batch, members = self._told(losses), self._members
+        if gradients is None:
+            if not losses.requires_grad:
+                raise ConfigError(
+                    "RGS follows gradients: compute the losses from ask()'s members with autograd, or give tell() "
+                    "the gradients as well."
+                )
+            (gradients,) = torch.autograd.grad(losses.sum(), members)
+        if gradients.shape != members.shape:
+            raise ConfigError(f"tell() needs gradients of shape {tuple(members.shape)}, not {tuple(gradients.shape)}.")
+        judged, mean = finite_mean(losses.detach().to(batch.access_evals()), gradients.detach().to(members))
+        batch.set_evals(self._judged(judged))
+        self._update_distribution({"mu": -mean})
+        self._count()
 
 
 def _positive(name: str, value: Any) -> float:

@@ -22,6 +22,7 @@ from gls_es.problem import CertifiedTrainingProblem
 from gls_es.problem.options import problem_options, split_overrides
 from gls_es.problem.recipe import Recipe
 from gls_es.problem.registry import registered_name, resolve
+from gls_es.searchers.others import OWN, searcher_fields
 from gls_es.searchers.table import DEFAULTS, SEARCHERS
 from gls_es.training.actors import Actors
 from gls_es.training.bookkeeping import Bookkeeping, needed
@@ -96,7 +97,7 @@ def _made(
     cls = _class_of(problem)
     if not issubclass(cls, CertifiedTrainingProblem):
         raise ConfigError(f"problem must be a name or a gls_es.CertifiedTrainingProblem, not {problem!r}.")
-    recipe = cls.recipes.get(searcher, DEFAULTS[searcher])
+    recipe = usual_recipe(cls, searcher)
     if generations is not None:
         recipe = stretched(recipe, generations)
     changes, own = split_overrides(cls, overrides or {})
@@ -146,6 +147,20 @@ def _of_object(
         raise ConfigError(f"recipe: {name} is settled by the problem object; make it with {name}=... instead.")
     name = registered_name(type(made))
     return made, Settings(name, made.arguments, searcher, recipe.replaced(**own), bookkeeping)
+
+
+def usual_recipe(cls: type[CertifiedTrainingProblem], searcher: str) -> Recipe:
+    """The recipe that a problem brings for a searcher, or the searcher's own.
+
+    For one of EvoTorch's other searchers the phases, minibatches and losses are those of the problem's PGPE recipe.
+
+    Args:
+        cls: the problem.
+        searcher: a key of ``searchers.table.SEARCHERS``.
+    """
+    if searcher in cls.recipes or searcher not in OWN or "pgpe" not in cls.recipes:
+        return cls.recipes.get(searcher, DEFAULTS[searcher])
+    return cls.recipes["pgpe"].replaced(**searcher_fields(searcher))
 
 
 def _class_of(problem: ProblemLike) -> type[CertifiedTrainingProblem]:
