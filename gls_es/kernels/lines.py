@@ -43,7 +43,7 @@ def lines(lower: Tensor, upper: Tensor, base: Tensor | None, rule: str) -> tuple
     lower, upper = lower.contiguous(), upper.contiguous()
     out = torch.empty(4, *lower.shape, dtype=lower.dtype)
     members, images, *shape = lower.shape
-    channels, pixels = (1, shape[0]) if len(shape) == 1 else (shape[0], math.prod(shape[1:]))
+    channels, pixels = (1, math.prod(shape)) if len(shape) <= 1 else (shape[0], math.prod(shape[1:]))
     address, strides = None, [0] * 4
     if base is not None:
         base = base.expand(-1, -1, *shape).reshape(*base.shape[:2], channels, pixels)

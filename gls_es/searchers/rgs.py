@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from evotorch import SolutionBatch
 from evotorch.algorithms.distributed.gaussian import GaussianSearchAlgorithm
 from torch import Tensor
