@@ -58,6 +58,7 @@ def trace(module: nn.Module, input_shape: Shape) -> Traced:
     images = torch.cat([noise[:1], *plain, noise[1:]]).to(like.device)
     with _undisturbed(like.device):
         own = _watched(module, images[:3].to(like.dtype), "")
+        _check_single(module, images[:1].to(like.dtype), own.nodes[-1].shape)
         wide = copy.deepcopy(module).double()
         again = _watched(wide, images, f" in float64 on a batch of {len(images)}")
         for parameter in wide.parameters():
@@ -130,6 +131,16 @@ def _advice(condition: str) -> str:
     if condition:
         return "a network is run on batches of any size, in float32 and in float64"
     return "check input_shape, given without the batch axis"
+
+
+def _check_single(module: nn.Module, image: Tensor, shape: Shape) -> None:
+    """One image is a batch, too: squeeze(), for one, takes its axis for one that may go."""
+    logits = module(image.clone())
+    if tuple(logits.shape) != (1, *shape):
+        raise UnsupportedNetworkError(
+            f"{type(module).__name__}: forward returns shape {tuple(logits.shape)} for one image, not {(1, *shape)}; "
+            "keep the batch axis, by flatten(1) or squeeze(dim) say."
+        )
 
 
 def _check(module: nn.Module, passes: tuple[Pass, ...], *, exact: bool) -> None:
