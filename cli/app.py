@@ -30,6 +30,7 @@ COMMANDS = {
     "reproduce": ("gls_es.cli.reproduce:reproduce", "Run the paper's comparison, as far as the time goes."),
     "supports": ("gls_es.cli.supports:supports", "Say what can be verified."),
     "train": ("gls_es.cli.train:train", "Train a network, or continue a run."),
+    "tune": ("gls_es.cli.tune:tune", "Search for hyper-parameters on images kept out of training."),
     "verify": ("gls_es.cli.verify:verify", "Decide a VNN-LIB query."),
     "zoo": ("gls_es.cli.zoo:zoo", "List the trained networks that come with gls-es."),
 }

@@ -121,6 +121,7 @@ def _parts(found: Mapping[str, Any]) -> list[Any]:
         f"({found['images']}), eps = {found['eps']:.6g}\n"
         f"{machine.get('gpu', machine['cpu'])}, {machine['cores']} cores, torch {machine['torch']}; matrix products: "
         + ", ".join(f"{peak:.0f} GFLOP/s with {n} thread{'s' * (n != '1')}" for n, peak in peaks.items())
+        + f"; compiled kernels: {found['kernels']}"
     )
     parts = [Text(head), Text(""), _table(found["methods"], "forward")]
     if any("backward" in table for table in found["methods"].values()):

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from gls_es.basics.suggestions import question
+from gls_es.basics.suggestions import named
 from gls_es.errors import ConfigError
 
 from .options import SETTING, config_option, output_options
@@ -57,6 +57,15 @@ DURATION = DurationType()
 @click.option(
     "--train-time", type=DURATION, help="Planned training of each run instead; by default as the table's recipes say."
 )
+@click.option(
+    "--full", is_flag=True,
+    help="The table at full length: every cell until its schedule's end, on the same number of images; results go to "
+    "FOLDER/TABLE-full.",
+)  # fmt: skip
+@click.option(
+    "--jobs", type=click.IntRange(1, 256), default=1, show_default=True, metavar="N",
+    help="Processes that share the runs, and the cores.",
+)  # fmt: skip
 @click.option("--timeout", type=DURATION, help="Of the search in certification, for each image; by default 2s.")
 @click.option(
     "--data", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Folder that holds the datasets."
@@ -89,6 +98,7 @@ def reproduce(ctx: click.Context, /, table: str | None, **options: Any) -> int:
     """Run TABLE's cells, what is missing of them, and print mean, deviation and n beside the published numbers.
 
     Those are the paper's comparison and the baselines; --list also shows further ones, which run if --only names them.
+    Below them stand the differences to the best cell with gradients, on the same images under the same seeds.
 
     Without TABLE the tables are listed. A run that was stopped goes on; several processes may share one folder. Options
     of the runs that are not given are as in the folder's plan.json, once it is there. A run that fails does not stop
@@ -101,19 +111,18 @@ def reproduce(ctx: click.Context, /, table: str | None, **options: Any) -> int:
     from gls_es import experiments
     from gls_es.formats import write_text
 
+    tables = experiments.FULL if options["full"] else experiments.TABLES
     if table is None:
-        _list(experiments.TABLES, session)
+        _list(tables, session)
         return 0
-    if table not in experiments.TABLES:
-        hint = question(table, experiments.TABLES)
-        raise ConfigError(f"there is no table {table!r}: {hint}choose one of {', '.join(experiments.TABLES)}.")
-    chosen = experiments.TABLES[table]
+    chosen = named(tables, table, "there is no table")
+    _check_full(options)
     names = chosen.chosen(options["cells"])
     if options["listed"]:
         _list_cells(chosen, names if options["cells"] else chosen.cell_names, session)
         return 0
     check_folders(options, "markdown", "collect")
-    folder: Path = options["out"] / table
+    folder: Path = options["out"] / chosen.name
     console = messages(session)
     if options["no_run"]:
         _check_no_run(ctx)
@@ -124,16 +133,18 @@ def reproduce(ctx: click.Context, /, table: str | None, **options: Any) -> int:
     found = experiments.read_results(folder)
     planned = set(names) & plan.generations.keys()
     rows = [row for row in experiments.aggregate(chosen, found) if row.n or row.cell.name in planned]
+    differences = [c for c in experiments.compare(chosen, found) if c.cell in {row.cell.name for row in rows}]
     if options["markdown"] is not None:
-        write_text(options["markdown"], experiments.markdown(chosen, plan, rows))
+        write_text(options["markdown"], experiments.markdown(chosen, plan, rows, differences))
     if options["collect"] is not None:
         text = json.dumps({"plan": plan.to_json(), "results": found}, indent=1)
         write_text(options["collect"], text + "\n")
     if session.json:
         told = {"failed": outcome.failed, "missing": outcome.missing}
+        told |= {"differences": [comparison.to_json() for comparison in differences]}
         print_json({"table": chosen.name, "plan": plan.to_json(), "rows": [row.to_json() for row in rows], **told})
     else:
-        show(_table(chosen, plan, rows, dry=options["dry_run"]))
+        show(_table(chosen, plan, rows, dry=options["dry_run"]), *_differences(differences))
     return _end(outcome, console)
 
 
@@ -145,7 +156,15 @@ def _check_no_run(ctx: click.Context) -> None:
             raise ConfigError(f"--no-run shows what is there, as it was planned; leave {param.opts[0]} out.")
 
 
-_OF_RUNS = ("seeds", "limit", "budget", "train_time", "timeout", "validation", "settings", "dry_run")
+def _check_full(options: dict[str, Any]) -> None:
+    """Refuse a time beside --full, which settles how long runs are."""
+    for name in ("budget", "train_time"):
+        if options["full"] and options[name] is not None:
+            option = "--" + name.replace("_", "-")
+            raise ConfigError(f"--full trains every cell to its schedule's end; leave {option} out, or --full.")
+
+
+_OF_RUNS = ("seeds", "limit", "budget", "train_time", "timeout", "validation", "settings", "dry_run", "jobs")
 
 
 def _run(table: Any, folder: Path, options: dict[str, Any], session: Session, console: Any) -> tuple[Any, Any]:
@@ -167,6 +186,8 @@ def _run(table: Any, folder: Path, options: dict[str, Any], session: Session, co
     )  # fmt: skip
     if options["dry_run"]:
         return plan, experiments.Outcome()
+    if options["jobs"] > 1:
+        return plan, experiments.run_in_processes(table, plan, folder, count=options["jobs"], **same)
     return plan, experiments.run_plan(table, plan, folder, **_shown(session, console), **same)
 
 
@@ -194,19 +215,16 @@ def _shown(session: Session, console: Any) -> dict[str, Any]:
 
 
 def _list(tables: Any, session: Session) -> None:
-
     from .output import plain_table, print_json, show
 
     if session.json:
-        print_json(
-            {"tables": [{"name": t.name, "title": t.title, "cells": list(t.cell_names)} for t in tables.values()]}
-        )
+        print_json({"tables": [{"name": n, "title": t.title, "cells": list(t.cell_names)} for n, t in tables.items()]})
         return
     shown = plain_table()
     for name in ("table", "what it is", "cells"):
         shown.add_column(name)
-    for table in tables.values():
-        shown.add_row(table.name, table.title, str(len(table.cells)))
+    for key, table in tables.items():
+        shown.add_row(key, table.title, str(len(table.cells)))
     show(shown)
 
 
@@ -248,3 +266,21 @@ def _table(table: Any, plan: Any, rows: Any, *, dry: bool) -> Any:
             cells[6] = str(plan.generations.get(row.cell.name, "-"))
         shown.add_row(*map(Text, cells))
     return shown
+
+
+def _differences(differences: Any) -> list[Any]:
+    """The differences to the best cell with gradients as a table below the other; none without any."""
+    from rich.text import Text
+
+    from gls_es.experiments.aggregate import DIFFERENCE_COLUMNS, cells_of_difference, differences_title
+
+    from .output import plain_table
+
+    if not differences:
+        return []
+    shown = plain_table()
+    for name in DIFFERENCE_COLUMNS:
+        shown.add_column(name, justify="left" if name == "cell" else "right")
+    for found in differences:
+        shown.add_row(*map(Text, cells_of_difference(found)))
+    return [Text(""), Text(differences_title(differences) + "."), shown]

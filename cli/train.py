@@ -18,7 +18,7 @@ from .selection import check_run_folder
 from .session import Session
 
 LOGGERS = ("csv", "tensorboard", "wandb", "mlflow")
-SEARCHERS = ("pgpe", "rgs", "grad")
+SEARCHERS = ("pgpe", "rgs", "grad", "snes", "xnes", "cem", "cmaes", "ga")
 _ACTORS = ("actors", "gpus_per_actor", "ray_address")
 _SOURCES = {
     ParameterSource.COMMANDLINE: "command line",

@@ -6,8 +6,11 @@ import ctypes
 import sys
 from functools import cache
 
+import torch
+
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _BLOCK = 1 << 30
+_LEARNT = (32 << 20) - (1 << 16)
 
 
 @cache
@@ -27,3 +30,14 @@ def keep_freed_memory() -> bool:
     except (OSError, AttributeError):  # another C library
         return False
     return bool(mallopt(_M_MMAP_THRESHOLD, _BLOCK)) and bool(mallopt(_M_TRIM_THRESHOLD, 2 * _BLOCK - 1))
+
+
+@cache
+def reuse_freed_blocks() -> None:
+    """Have glibc serve blocks of up to 32 MB from memory that it keeps; once per process, and no setting of it.
+
+    The C library maps a block that is larger than any that was freed before, and gives it back when it is freed. Its
+    own rule for blocks of up to 32 MB is to learn: freeing one raises the size from which it maps, and to twice of that
+    how much free memory it keeps. So one such block is freed here, whose pages nobody has touched.
+    """
+    torch.empty(_LEARNT, dtype=torch.uint8)

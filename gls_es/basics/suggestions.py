@@ -1,9 +1,14 @@
-"""What may have been meant by a name that is none: the one place that words it."""
+"""Look-up by name, and what may have been meant by a name that is none: the one place that words it."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
+
+from gls_es.errors import ConfigError
+
+_Entry = TypeVar("_Entry")
 
 
 def nearest(name: object, known: Iterable[str]) -> str | None:
@@ -21,3 +26,34 @@ def ending(name: object, known: Iterable[str], otherwise: str = ".") -> str:
     """Ends a sentence: "; did you mean 'crown'?", or ``otherwise``."""
     found = nearest(name, known)
     return otherwise if found is None else f"; did you mean {found!r}?"
+
+
+def named(table: Mapping[str, _Entry], name: object, missing: str) -> _Entry:
+    """The entry of ``table`` under ``name``.
+
+    Args:
+        table: what there is, by name.
+        name: anything that a user gave.
+        missing: how the sentence begins if there is none, "unknown method" say.
+
+    Raises:
+        ConfigError: there is none; see :func:`unknown`.
+    """
+    if isinstance(name, str) and name in table:
+        return table[name]
+    raise unknown(name, table, missing)
+
+
+def unknown(name: object, known: Iterable[str], missing: str, *, offer: str = "choose one of") -> ConfigError:
+    """The error about a name that is none.
+
+    It reads "unknown method 'crwn': did you mean 'crown'? choose one of ibp, crown."
+
+    Args:
+        name: what was given.
+        known: the names that there are.
+        missing: how the sentence begins.
+        offer: what goes before the names.
+    """
+    names = list(known)
+    return ConfigError(f"{missing} {name!r}: {question(name, names)}{offer} {', '.join(names)}.")

@@ -12,6 +12,7 @@ from typing import Literal
 import torch
 from torch import nn
 
+from gls_es import kernels
 from gls_es.basics.version import __version__
 from gls_es.data import default_root
 from gls_es.errors import DataError
@@ -74,7 +75,7 @@ def _versions() -> list[Finding]:
 
 
 def _machine() -> list[Finding]:
-    found = [Finding("threads", f"{torch.get_num_threads()} (OMP_NUM_THREADS sets another number)")]
+    found = [Finding("threads", f"{torch.get_num_threads()} (OMP_NUM_THREADS sets another number)"), _kernels()]
     if not torch.cuda.is_available():
         return [*found, Finding("GPU", "none that PyTorch can use", "note", "training runs on the CPU")]
     for index in range(torch.cuda.device_count()):
@@ -82,6 +83,16 @@ def _machine() -> list[Finding]:
         name = f"{torch.cuda.get_device_name(index)}, {free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
         found.append(Finding(f"GPU cuda:{index}", name))
     return found
+
+
+def _kernels() -> Finding:
+    """Which path bounds take on the CPU."""
+    found = kernels.which()
+    advice = {
+        "not built": "bounds run in PyTorch, several times slower: install gls-es where there is a C compiler",
+        "off": f"bounds run in PyTorch, several times slower: {kernels.SWITCH} turns the kernels off",
+    }
+    return Finding("compiled kernels", found, "note" if found in advice else "ok", advice.get(found, ""))
 
 
 def _arithmetic() -> list[Finding]:

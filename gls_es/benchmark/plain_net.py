@@ -74,7 +74,7 @@ class PlainNet:
     """The layers of a network that is a plain sequence.
 
     Args:
-        net: the network: constant scaling of the input (or none), then convolutions and linear layers with a ReLU
+        net: the network: constant scalings of the input (or none), then convolutions and linear layers with a ReLU
             between any two, the last one linear.
 
     Raises:
@@ -84,13 +84,13 @@ class PlainNet:
     def __init__(self, net: Network) -> None:
         self.layers: list[PlainLayer] = []
         self._net = net
-        self._scale: Constant | None = None
+        self._scales: list[Constant] = []
         relu = True  # whether the next layer may follow
         for index, node in enumerate(net.graph.nodes[1:], 1):
             if node.inputs != (index - 1,):
                 raise _refusal(node, "its inputs are not what comes before it")
-            if isinstance(node, Scale) and isinstance(node.source, Constant) and index == 1:
-                self._scale = node.source
+            if isinstance(node, Scale) and isinstance(node.source, Constant) and not self.layers:
+                self._scales.append(node.source)
             elif isinstance(node, ReLU) and not relu:
                 relu = True
             elif isinstance(node, (Conv, Linear)) and node.norm is None and relu:
@@ -117,10 +117,10 @@ class PlainNet:
     def entry(self, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
         """Centre and radius of the boxes where the first layer sees them."""
         centre, radius = (lower + upper) / 2, (upper - lower) / 2
-        if self._scale is None:
-            return centre, radius
-        scale, shift = self._net.constant(self._scale, centre)
-        return centre * scale + shift, radius * scale.abs()
+        for source in self._scales:
+            scale, shift = self._net.constant(source, centre)
+            centre, radius = centre * scale + shift, radius * scale.abs()
+        return centre, radius
 
     def passes(self, method: str) -> list[int]:
         """The layers from which the relaxation starts a backward pass."""

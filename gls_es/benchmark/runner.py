@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from gls_es import bounds
+from gls_es import bounds, kernels
 from gls_es.basics.memory import keep_freed_memory
 from gls_es.benchmark import plain
 from gls_es.benchmark.comparison import Comparison, Sizes
@@ -99,6 +99,7 @@ def benchmark_network(
         "threads": sizes.threads,
         "repeats": sizes.repeats,
         "keep_freed": sizes.keep_freed,
+        "kernels": kernels.which() if device.type == "cpu" else "off",
         "machine": machine(device),
         "matmul_gflops": {str(n): peak / 1e9 for n, peak in peaks.items()},
         "methods": tables,

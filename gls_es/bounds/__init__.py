@@ -10,7 +10,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from gls_es.basics.suggestions import question
+from gls_es.basics.checks import class_labels
+from gls_es.basics.modes import under_autocast, usable
+from gls_es.basics.suggestions import named
 from gls_es.bounds.best import BEST
 from gls_es.bounds.box import Box
 from gls_es.bounds.crown import CROWN, CROWN_ONE, CROWN_SAME, CROWN_ZERO
@@ -55,10 +57,7 @@ def method_named(name: str) -> Method:
     Raises:
         ConfigError: there is none; the message lists the names.
     """
-    found = METHODS.get(name) if isinstance(name, str) else None
-    if found is None:
-        raise ConfigError(f"unknown method {name!r}: {question(name, METHODS)}choose one of {', '.join(METHODS)}.")
-    return found
+    return named(METHODS, name, "unknown method")
 
 
 def margins(
@@ -77,7 +76,7 @@ def margins(
         net: the network.
         lower: the boxes' lower ends, (B, *input_shape), floating; dtype and device are those of the result.
         upper: their upper ends, the same shape, elementwise at least ``lower``.
-        labels: the classes y, (B,), integers.
+        labels: the classes y, (B,), integers, a tensor or a list.
         method: a name from :data:`METHODS`.
         params: the members' weights, (P, L); None for the network's own (P = 1). Gradients flow into them.
         plan: chunk sizes; None for what suits the device.
@@ -86,12 +85,12 @@ def margins(
         (P, B, K - 1), j running over the classes other than y in ascending order.
 
     Raises:
-        ConfigError: boxes, labels or method that make no sense.
+        ConfigError: boxes, labels, weights or method that make no sense, or ``torch.autocast`` is on.
 
     """
     method_named(method)
-    _check_box(net, lower, upper)
-    labels = _checked_labels(net, lower, labels)
+    lower, upper = _checked_box(net, lower, upper, plan)
+    labels = class_labels(labels, count=len(lower), num_classes=net.num_classes, device=lower.device)
     box = entry_box(net, Box.between(lower, upper))
     return box_margins(net, box, labels, net.members(params, lower), method=method, plan=plan)
 
@@ -116,7 +115,11 @@ def box_margins(
     plan = Plan.default(params.device.type) if plan is None else plan
     parts = []
     with full_precision(params.device, tf32=plan.tf32):
-        for query in _queries(net, box, params, chosen, plan):
+        direct = chosen.direct if plan.direct and _untracked_on_cpu(params, box) else None
+        for query in _queries(net, box, params, chosen.passes if direct is None else "sweep", plan):
+            if direct is not None:
+                parts.append(query.for_all(direct(query, labels)))
+                continue
             chosen.preactivations(query)
             parts.append(query.for_all(chosen.margins(query, labels)))
     return parts[0] if len(parts) == 1 else torch.cat(parts)
@@ -136,7 +139,7 @@ def preactivations(
     Arguments and errors are those of :func:`margins`.
     """
     method_named(method)
-    _check_box(net, lower, upper)
+    lower, upper = _checked_box(net, lower, upper, plan)
     box = entry_box(net, Box.between(lower, upper))
     return box_preactivations(net, box, net.members(params, lower), method=method, plan=plan)
 
@@ -152,35 +155,46 @@ def box_preactivations(
     plan = Plan.default(params.device.type) if plan is None else plan
     parts: list[list[tuple[Tensor, Tensor]]] = []
     with full_precision(params.device, tf32=plan.tf32):
-        for query in _queries(net, box, params, chosen, plan):
+        for query in _queries(net, box, params, chosen.passes, plan):
             chosen.preactivations(query)
             parts.append([query.bounds[relu] for relu in query.relus])
     return [(torch.cat([p[i][0] for p in parts]), torch.cat([p[i][1] for p in parts])) for i in range(len(parts[0]))]
 
 
-def _queries(net: Network, box: Box, params: Tensor, method: Method, plan: Plan) -> Iterator[Query]:
+def _queries(net: Network, box: Box, params: Tensor, passes: str, plan: Plan) -> Iterator[Query]:
     """The queries that cover the population, a group of members each."""
-    size = plan.group(net.graph, len(box), method.passes, params.element_size())
+    size = plan.group(net.graph, len(box), passes, params.element_size())
     for start in range(0, len(params), size):
         yield Query.ask(net, params[start : start + size], box.members(start, start + size), plan=plan)
 
 
-def _check_box(net: Network, lower: Tensor, upper: Tensor) -> None:
+def _untracked_on_cpu(params: Tensor, box: Box) -> bool:
+    """Whether no gradient can be asked for, and quick ways are worth their while: accelerators want large pieces."""
+    tracked = torch.is_grad_enabled() and any(v.requires_grad for v in (params, box.centre, box.radius))
+    return params.device.type == "cpu" and not tracked
+
+
+def _checked_box(net: Network, lower: Tensor, upper: Tensor, plan: Plan | None) -> tuple[Tensor, Tensor]:
+    """The ends of the boxes, copied if autograd would not take them."""
+    if not isinstance(net, Network):
+        raise ConfigError(f"bounds are those of a gls_es.Network(module, input_shape), not of {type(net).__name__}.")
+    if not (plan is None or isinstance(plan, Plan)):
+        raise ConfigError(f"plan must be a gls_es.bounds.Plan, not {type(plan).__name__}.")
+    if under_autocast():
+        raise ConfigError("bounds would be rounded under torch.autocast; compute them outside the autocast block.")
     net.check_images(lower)
     net.check_images(upper)
     if lower.shape != upper.shape or lower.dtype != upper.dtype or lower.device != upper.device:
-        raise ConfigError(f"lower {tuple(lower.shape)} and upper {tuple(upper.shape)} must agree in shape and dtype.")
+        raise ConfigError(
+            f"lower {tuple(lower.shape)} {lower.dtype} and upper {tuple(upper.shape)} {upper.dtype} must agree in "
+            f"shape, dtype and device."
+        )
+    if lower.dtype not in (torch.float32, torch.float64):
+        raise ConfigError(
+            f"bounds are computed in float32 or float64, not in {lower.dtype}; call float() on the boxes."
+        )
     if len(lower) == 0:
         raise ConfigError("there is no image to bound.")
     if not bool((lower <= upper).all() & torch.isfinite(lower).all() & torch.isfinite(upper).all()):
         raise ConfigError("lower must be at most upper everywhere, and both must be finite.")
-
-
-def _checked_labels(net: Network, lower: Tensor, labels: Tensor) -> Tensor:
-    if labels.shape != lower.shape[:1] or labels.is_floating_point() or labels.dtype == torch.bool:
-        raise ConfigError(
-            f"labels must be {len(lower)} integers, one per image, not {tuple(labels.shape)} {labels.dtype}."
-        )
-    if len(labels) and not (int(labels.min()) >= 0 and int(labels.max()) < net.num_classes):
-        raise ConfigError(f"labels must lie in 0..{net.num_classes - 1}.")
-    return labels.to(lower.device, torch.int64)
+    return usable(lower), usable(upper)

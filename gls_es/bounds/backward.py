@@ -69,7 +69,11 @@ def upper_bounds(query: Query, start: int, rows: Rows, images: slice, sites: Ten
 
     Returns:
         (G, B, R) with R specifications per image, positions (or sites) first: R = positions x S.
+
+    Raises:
+        OutOfTime: the plan's deadline has passed.
     """
+    query.plan.deadline.check()
     return _Pass(query, start, images, sites).run(rows)
 
 

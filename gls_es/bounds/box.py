@@ -20,6 +20,7 @@ class Box:
     centre: Tensor
     radius: Tensor
     _columns: dict[Window, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    _pixels: dict[Window, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
     @classmethod
     def between(cls, lower: Tensor, upper: Tensor) -> Box:
@@ -38,6 +39,7 @@ class Box:
         """The boxes of the images start:stop (views)."""
         part = Box(self.centre[:, start:stop], self.radius[:, start:stop])
         part._columns = {w: (c[start:stop], r[start:stop]) for w, (c, r) in self._columns.items()}
+        part._pixels = {w: (c[:, start:stop], r[:, start:stop]) for w, (c, r) in self._pixels.items()}
         return part
 
     def selected(self, images: Tensor) -> Box:
@@ -58,4 +60,23 @@ class Box:
         if found is None:
             shape = (window.kernel, window.dilation, window.padding, window.stride)
             found = self._columns[window] = (F.unfold(self.centre[0], *shape), F.unfold(self.radius[0], *shape))
+        return found
+
+    def worth_columns(self, window: Window, members: int) -> bool:
+        """Whether products with the columns pay: for one member only if they are there already."""
+        return (
+            len(self.centre) == 1 and window.groups == 1 and (members > 1 or window in (*self._columns, *self._pixels))
+        )
+
+    def pixels(self, window: Window) -> tuple[Tensor, Tensor]:
+        """What each pixel of a convolution's result reads, (C kh kw + 1, B, positions) and (C kh kw, B, positions).
+
+        The columns of :meth:`columns` in another order, those of the centre with a 1 at their end for the bias; made
+        once. Products with all members' kernels give pixels with the channels of all members side by side.
+        """
+        found = self._pixels.get(window)
+        if found is None:
+            shape = (window.kernel, window.dilation, window.padding, window.stride)
+            centre, radius = (F.unfold(v[0], *shape).transpose(0, 1) for v in (self.centre, self.radius))
+            found = self._pixels[window] = (F.pad(centre, (0, 0, 0, 0, 0, 1), value=1.0), radius.contiguous())
         return found

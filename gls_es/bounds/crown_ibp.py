@@ -6,10 +6,18 @@ always tighter nor always looser than ``ibp`` or ``crown``. The lower slope is t
 
 from __future__ import annotations
 
+import torch
+from torch import Tensor
+
+from gls_es.bounds.backward import Rows, upper_bounds
 from gls_es.bounds.method import Method, fill
-from gls_es.bounds.nodes import backward_margins, interval_bounds
+from gls_es.bounds.nodes import backward_margins, chunks, interval_bounds
+from gls_es.bounds.pairs import folded_margins, other_classes, worth_it
 from gls_es.bounds.query import Query
-from gls_es.bounds.relaxation import adaptive
+from gls_es.bounds.relaxation import adaptive, enclose_over
+from gls_es.bounds.sweep import Sweep, swept_parts
+from gls_es.bounds.workspace import Workspace, workspace
+from gls_es.network.layers import Dense
 
 
 def preactivations(query: Query) -> None:
@@ -17,4 +25,61 @@ def preactivations(query: Query) -> None:
     fill(query, interval_bounds, adaptive)
 
 
-CROWN_IBP = Method("crown-ibp", "intervals, then one backward pass", preactivations, backward_margins, passes="last")
+def direct(query: Query, labels: Tensor) -> Tensor:
+    """The margins from a sweep in place and a backward pass for each member alone, (G, B, K - 1).
+
+    Members take turns because their coefficients fill the cache anyway, and nothing has to be put together then.
+    """
+    work = workspace()
+    work.restart()
+    layer = query.layers[query.graph.output]
+    fold = isinstance(layer, Dense) and worth_it(layer.weight.shape[1], len(labels))
+    margins = _folded_margins if fold else backward_margins
+    found = []
+    for images in swept_parts(query):
+        part = query.part(images)
+        lent = _draw_lines(part, work)
+        found.append(torch.cat([margins(part.member(g), labels[images]) for g in range(query.members)]))
+        work.give(*lent)
+    return found[0] if len(found) == 1 else torch.cat(found, 1)
+
+
+def _draw_lines(query: Query, work: Workspace) -> list[Tensor]:
+    """Give the query the lines of all ReLUs; returns the buffers that they lie in."""
+    if not query.relus:
+        return []
+    sweep, lent = Sweep(query, query.box, work, keep=True), []
+    sweep.run(query.relus[-1])
+    for relu in query.relus:
+        lower, upper, centre = sweep.kept.pop(relu)
+        source = query.source(relu)
+        if not query.regions.after_relu[source]:
+            query.set_base(source, centre)
+        buffers = work.take(lower.shape, lower), work.take(lower.shape, lower)
+        query.set_lines(relu, enclose_over(lower, upper, query.base(source), buffers))
+        lent += [lower, upper, centre, *buffers]
+    sweep.finish()
+    return lent
+
+
+def _folded_margins(query: Query, labels: Tensor) -> Tensor:
+    """``backward_margins`` with the margins of all classes folded into the last layer once, (G, B, K - 1)."""
+    output = query.graph.output
+    layer, source = query.layers[output], query.source(output)
+    assert isinstance(layer, Dense)
+    table, others = folded_margins(layer), other_classes(layer.weight.shape[1], labels.device)[labels]
+    parts = chunks(len(labels), query.plan.image_chunk(query, source, others.shape[1]))
+    found = [upper_bounds(query, source, Rows(table[:, labels[part]]), part) for part in parts]
+    query.forget_seen()
+    upper = found[0] if len(found) == 1 else torch.cat(found, 1)
+    base = query.base(output)
+    if base is None:
+        return -upper
+    base = base.expand(len(upper), len(labels), -1)
+    own, other = labels.expand(len(upper), -1)[..., None], others.expand(len(upper), -1, -1)
+    return base.gather(2, own) - base.gather(2, other) - upper
+
+
+CROWN_IBP = Method(
+    "crown-ibp", "intervals, then one backward pass", preactivations, backward_margins, passes="last", direct=direct
+)

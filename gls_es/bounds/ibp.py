@@ -8,9 +8,13 @@ and the cheapest, and the only ones that are continuous and insensitive in the w
 
 from __future__ import annotations
 
+from torch import Tensor
+
 from gls_es.bounds.method import Method, fill
 from gls_es.bounds.nodes import interval_bounds, interval_margins
 from gls_es.bounds.query import Query
+from gls_es.bounds.sweep import swept_margins
+from gls_es.network.graph import Linear
 
 
 def preactivations(query: Query) -> None:
@@ -18,4 +22,12 @@ def preactivations(query: Query) -> None:
     fill(query, interval_bounds, None)
 
 
-IBP = Method("ibp", "interval arithmetic", preactivations, interval_margins, passes="none")
+def direct(query: Query, labels: Tensor) -> Tensor:
+    """The margins by a sweep in place, (G, B, K - 1)."""
+    if isinstance(query.node(query.graph.output), Linear):
+        return swept_margins(query, labels)
+    preactivations(query)
+    return interval_margins(query, labels)
+
+
+IBP = Method("ibp", "interval arithmetic", preactivations, interval_margins, passes="none", direct=direct)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from gls_es.bounds import compiled
 from gls_es.bounds.backward import Rows, upper_bounds
 from gls_es.bounds.patches import Patch
 from gls_es.bounds.plan import channels
@@ -57,6 +58,9 @@ def backward_spread(query: Query, index: int) -> Tensor:
 
 def _every_value(query: Query, index: int, *, mirrored: bool) -> Tensor:
     """Upper bounds of the node, and of its negative if ``mirrored``: (1 or 2, G, B, *shape), constants left out."""
+    found = compiled.every_value(query, index, mirrored=mirrored)
+    if found is not None:
+        return found
     chunk = query.plan.image_chunk(query, index)
     parts = [_node_chunk(query, index, images, mirrored) for images in chunks(len(query.box), chunk)]
     bounds = torch.cat(parts, 2)
@@ -110,6 +114,9 @@ def backward_margins(query: Query, labels: Tensor) -> Tensor:
 
 def backward_rows(query: Query, index: int, rows: Tensor) -> Tensor:
     """Upper bounds of the rows (1, B, S, F) on node ``index`` without its constant part, (G, B, S)."""
+    found = compiled.rows_on(query, index, rows)
+    if found is not None:
+        return found
     images = chunks(len(query.box), query.plan.image_chunk(query, index))
     bounds = torch.cat([upper_bounds(query, index, Rows(rows[:, part]), part) for part in images], 1)
     query.forget_seen()

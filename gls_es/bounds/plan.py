@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import Protocol
 
+from gls_es.basics.deadline import NEVER, Deadline
+from gls_es.bounds.box import Box
 from gls_es.bounds.patches import Patch
 from gls_es.network.graph import Add, Conv, Graph, Pool, ReLU, Scale, Shape
-
-if TYPE_CHECKING:
-    from gls_es.bounds.query import Query
 
 CACHE_BYTES = 6 << 20
 """Default size of the largest coefficient tensor on a CPU: caches still hold it, and operations are not too short."""
@@ -24,8 +23,31 @@ GROUP_CHUNKS = 4
 """Members are bounded together while their coefficients for all images fill at most this many chunks: what is done once
 for the group is shared, and its backward passes go through the images in chunks anyway."""
 
+SIDE_BY_SIDE = 32
+"""Input channels of a grouped convolution, all members together: beyond it one convolution a member is as quick."""
+
+MOST_SIDE_BY_SIDE = 8
+"""The most members whose intervals are pushed together in place: layers' fixed costs are shared by then."""
+
+HELD = 3
+"""Values of the largest node that a sweep holds: centre and radius, and one more in a ReLU."""
+
 DEVICE_BYTES = 1 << 30
 """Default size of the largest coefficient tensor on an accelerator, where few large launches beat many small ones."""
+
+
+class Work(Protocol):
+    """What is bounded, as far as chunks depend on it; a :class:`~gls_es.bounds.work.Query` is one.
+
+    Attributes:
+        graph: the network's graph.
+        box: the images' boxes.
+        members: how many members are bounded together.
+    """
+
+    graph: Graph
+    box: Box
+    members: int
 
 
 @dataclass(frozen=True)
@@ -37,11 +59,15 @@ class Plan:
             when gradients are kept).
         members: the most members that are bounded together; as many are as ``bytes`` allows.
         tf32: on CUDA, leave TF32 as PyTorch is set to it, for training only: bounds are then off by about one percent.
+        deadline: when chunks that are not begun are given up, by ``gls_es.basics.deadline.OutOfTime``.
+        direct: where no gradient is asked for, use a method's quicker way to the margins, if it has one.
     """
 
     bytes: int
     members: int = 64
     tf32: bool = False
+    deadline: Deadline = NEVER
+    direct: bool = True
 
     @classmethod
     def default(cls, device: str) -> Plan:
@@ -54,35 +80,42 @@ class Plan:
         Args:
             graph: the network's graph.
             images: B.
-            passes: a method's ``passes``.
+            passes: a method's ``passes``, or "sweep" for intervals in place, which take images in turns, too.
             element: bytes of a number.
         """
         sizes = [row_size(graph, start) for start in _starts(graph, passes)]
         values = max(math.prod(node.shape) for node in graph.nodes)
+        if passes == "sweep":
+            return max(1, min(self.members, _side_by_side(graph), self.bytes // (HELD * values * element)))
         if passes == "forward":
             sizes = [values * values]  # a term for every value
         sizes = [VALUES_SHARE * values, *(math.ceil(size / GROUP_CHUNKS) for size in sizes)]
         most = [self.bytes // (images * element * size) for size in sizes]
         return max(1, min(self.members, *most))
 
-    def image_chunk(self, query: Query, start: int, neurons: int | None = None) -> int:
+    def image_chunk(self, work: Work, start: int, neurons: int | None = None) -> int:
         """How many images to bound at once from node ``start``: all of its neurons, or at most ``neurons`` an image."""
-        return max(1, min(len(query.box), self._rows_that_fit(query, start) // _count(query, start, neurons)))
+        return max(1, min(len(work.box), self._rows_that_fit(work, start) // _count(work, start, neurons)))
 
-    def row_chunk(self, query: Query, start: int, neurons: int | None = None) -> int:
+    def row_chunk(self, work: Work, start: int, neurons: int | None = None) -> int:
         """How many channels (or features, or ``neurons``) of node ``start`` to bound at once, for one image."""
-        shape = query.node(start).shape
+        shape = work.graph.nodes[start].shape
         most, each = (channels(shape), math.prod(shape) // channels(shape)) if neurons is None else (neurons, 1)
-        return max(1, min(most, self._rows_that_fit(query, start) // each))
+        return max(1, min(most, self._rows_that_fit(work, start) // each))
 
-    def _rows_that_fit(self, query: Query, start: int) -> int:
+    def swept_images(self, work: Work) -> int:
+        """How many images to push intervals of in place at once."""
+        values = max(math.prod(node.shape) for node in work.graph.nodes)
+        return max(1, self.bytes // (HELD * values * work.members * work.box.centre.element_size()))
+
+    def _rows_that_fit(self, work: Work, start: int) -> int:
         """For how many neurons of node ``start`` there is room."""
-        size = row_size(query.graph, start) * query.members * query.box.centre.element_size()
-        return math.prod(query.node(start).shape) * self.bytes // max(size, 1)
+        size = row_size(work.graph, start) * work.members * work.box.centre.element_size()
+        return math.prod(work.graph.nodes[start].shape) * self.bytes // max(size, 1)
 
 
-def _count(query: Query, start: int, neurons: int | None) -> int:
-    return math.prod(query.node(start).shape) if neurons is None else neurons
+def _count(work: Work, start: int, neurons: int | None) -> int:
+    return math.prod(work.graph.nodes[start].shape) if neurons is None else neurons
 
 
 def _starts(graph: Graph, passes: str) -> list[int]:
@@ -91,6 +124,12 @@ def _starts(graph: Graph, passes: str) -> list[int]:
         return []
     layers = [graph.nodes[relu].inputs[0] for relu in graph.relus()] if passes == "all" else []
     return [*layers, graph.output]
+
+
+def _side_by_side(graph: Graph) -> int:
+    """How many members' intervals to push together: as many as grouped convolutions gain from."""
+    read = [graph.nodes[n.inputs[0]].shape[0] for n in graph.nodes if isinstance(n, Conv) and n.inputs[0] > 0]
+    return max(1, min([MOST_SIDE_BY_SIDE, *(SIDE_BY_SIDE // each for each in read)]))
 
 
 def channels(shape: Shape) -> int:

@@ -6,12 +6,13 @@ on demand and kept: intervals of every node, the lines of every ReLU, the consta
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from gls_es.basics.memory import reuse_freed_blocks
 from gls_es.bounds.box import Box
 from gls_es.bounds.matrix import is_small
 from gls_es.bounds.patches import Patch, windows
@@ -21,10 +22,23 @@ from gls_es.bounds.relaxation import Lines, LowerSlope, enclose
 from gls_es.bounds.transpose import Transposed
 from gls_es.network import Network
 from gls_es.network.graph import Constant, Graph, Node, ReLU, Reshape, Scale
-from gls_es.network.layers import ConvLayer, Layer, propagate
+from gls_es.network.layers import ConvLayer, Elementwise, Layer, propagate
+from gls_es.network.steps import Steps, constant_steps
 
-RoundingError = Callable[[Tensor, int], Tensor]
-"""The largest error of computed values, from the sums of the absolute values of their terms and how many those are."""
+
+class RoundingError(Protocol):
+    """How much computed values may be off."""
+
+    def __call__(self, size: Tensor, terms: int, steps: Steps | None = None, inputs: Tensor | None = None) -> Tensor:
+        """The largest error, of the shape of ``size``.
+
+        Args:
+            size: the sums of the absolute values of their terms, (G | 1, B, *shape).
+            terms: how many products a sum has.
+            steps: what is computed on the way, if it is more than the sum.
+            inputs: the absolute values of what the products multiply, (G | 1, B, ...); None if there are no products.
+        """
+        ...
 
 
 @dataclass
@@ -81,6 +95,8 @@ class Query:
     ) -> Query:
         """The query for the weights ``params`` (G, L) and the boxes that :func:`entry_box` gave."""
         plan = Plan.default(box.centre.device.type) if plan is None else plan
+        if box.centre.device.type == "cpu":
+            reuse_freed_blocks()
         return cls(net.graph, net.layers(params, sizes=rounding is not None), box, plan, len(params), rounding, guard)
 
     def restarted(self) -> Query:
@@ -110,6 +126,25 @@ class Query:
         if self.errors is not None:
             part.errors = {index: error[:, images] for index, error in self.errors.items()}
         return part
+
+    def part(self, images: slice) -> Query:
+        """The same question about some images, with nothing known; layers and kernels are shared."""
+        part = replace(self, box=self.box.images(images.start, images.stop), bounds={}, errors=None, others=[])
+        part._transposed = self._transposed
+        return part
+
+    def member(self, place: int) -> Query:
+        """The same question about one member, with the lines and constant parts known so far (views)."""
+        one = slice(place, place + 1)
+        layers = [_layer_of_member(layer, one) for layer in self.layers]
+        alone = replace(self, layers=layers, box=self.box.members(place, place + 1), members=1, bounds={}, others=[])
+        alone._lines = {relu: lines.members(one) for relu, lines in self._lines.items()}
+        alone._bases = {i: base if base is None else _of_member(base, one) for i, base in self._bases.items()}
+        return alone
+
+    def set_base(self, index: int, base: Tensor) -> None:
+        """Give the constant part of a node that no ReLU lies before, (G | 1, B, *shape), where it is known already."""
+        self._bases[index] = base
 
     @property
     def relus(self) -> tuple[int, ...]:
@@ -155,8 +190,8 @@ class Query:
     def _affine_interval(self, index: int) -> tuple[Tensor, Tensor]:
         node, layer = self.node(index), self.layers[index]
         before = [self.interval(i) for i in node.inputs]
-        at_shared_box = node.inputs[0] == self.regions.box and len(self.box.centre) == 1
-        if isinstance(layer, ConvLayer) and at_shared_box and layer.window.groups == 1:
+        at_box = node.inputs[0] == self.regions.box
+        if isinstance(layer, ConvLayer) and at_box and self.box.worth_columns(layer.window, self.members):
             centre, radius = self._first_convolution(layer, node)
         else:
             centre, radius = self._pushed(index, layer, node, before)
@@ -193,7 +228,7 @@ class Query:
         return both[0].reshape(shape).transpose(0, 1), both[1].reshape(shape).transpose(0, 1)
 
     def _affine_error(self, layer: Layer | None, node: Node, before: list[tuple[Tensor, Tensor]]) -> Tensor:
-        """What rounding can change in the node's value: γ (|W| |z| + |b|)."""
+        """What execution can change in the node's value, from |W| |z| + |b| and |z|."""
         assert self.rounding is not None
         sizes = []
         for source, (centre, radius) in zip(node.inputs, before, strict=True):
@@ -204,7 +239,7 @@ class Query:
         size = layer.radius(sizes[0])
         if layer.bias_size is not None:
             size = size + layer.bias_size
-        return self.rounding(size, layer.terms)
+        return self.rounding(size, layer.terms, layer.steps, sizes[0])
 
     def _rounded(
         self, index: int, centre: Tensor, radius: Tensor, before: tuple[Tensor, Tensor]
@@ -287,6 +322,20 @@ class Query:
         self._seen.clear()
 
 
+def _of_member(value: Tensor, one: slice) -> Tensor:
+    """A member's part of (G | 1, ...)."""
+    return value if len(value) == 1 else value[one]
+
+
+def _layer_of_member(layer: Layer | None, one: slice) -> Layer | None:
+    if layer is None:
+        return None
+    bias = None if layer.bias is None else _of_member(layer.bias, one)
+    if isinstance(layer, Elementwise):
+        return replace(layer, scale=_of_member(layer.scale, one), bias=bias)
+    return replace(layer, weight=_of_member(layer.weight, one), bias=bias)
+
+
 def entry_box(net: Network, box: Box, rounding: RoundingError | None = None) -> Box:
     """Push the input's box through the constant scalings in front of the first layer, once for all members."""
     entry = regions(net.graph).box
@@ -298,8 +347,8 @@ def entry_box(net: Network, box: Box, rounding: RoundingError | None = None) -> 
         assert isinstance(node, Scale)
         assert isinstance(node.source, Constant)
         scale, shift = net.constant(node.source, centre)
-        size = (centre.abs() + radius) * scale.abs() + shift.abs()
+        inputs = centre.abs() + radius
         centre, radius = centre * scale + shift, radius * scale.abs()
         if rounding is not None:
-            radius = radius + rounding(size, 1)
+            radius = radius + rounding(inputs * scale.abs() + shift.abs(), 1, constant_steps(scale), inputs)
     return box if entry == 0 else Box(centre, radius)

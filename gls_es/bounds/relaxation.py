@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from gls_es import kernels
+
 LowerSlope = Callable[[Tensor, Tensor, Tensor], Tensor]
 """λ from (l, u, s); it must be 1 where l >= 0 < u and 0 where u <= 0."""
 
@@ -56,6 +58,11 @@ class Lines:
         parts = (self.mean, self.half, self.mean_offset, self.half_offset)
         return Lines(*(v[:, start:stop] if v.shape[1] > 1 else v for v in parts))
 
+    def members(self, chosen: slice) -> Lines:
+        """The lines of some members (views)."""
+        parts = (self.mean, self.half, self.mean_offset, self.half_offset)
+        return Lines(*(v[chosen] if len(v) > 1 else v for v in parts))
+
 
 def enclose(lower: Tensor, upper: Tensor, base: Tensor | None, rule: LowerSlope) -> Lines:
     """The lines for pre-activations in [lower, upper].
@@ -66,6 +73,8 @@ def enclose(lower: Tensor, upper: Tensor, base: Tensor | None, rule: LowerSlope)
         base: the constant part of the pre-activation, broadcastable to (G, B, *shape); None is zero.
         rule: the method's lower slope.
     """
+    if _compiled(lower, upper, base, rule):
+        return Lines(*kernels.lines(lower, upper, base, rule.__name__))
     # relu() has gradient 0 at 0, so a neuron with l = u = 0 gets finite gradients from the guarded division
     above, below = torch.relu(upper), -torch.relu(-lower)
     slope = above / (above - below).clamp_min(torch.finfo(lower.dtype).tiny)
@@ -75,3 +84,38 @@ def enclose(lower: Tensor, upper: Tensor, base: Tensor | None, rule: LowerSlope)
     if base is None:
         return Lines(mean, half, offset, offset)
     return Lines(mean, half, offset + mean * base, offset + half * base)
+
+
+def enclose_over(lower: Tensor, upper: Tensor, base: Tensor | None, buffers: tuple[Tensor, Tensor]) -> Lines:
+    """:func:`enclose` with the adaptive rule, written over its arguments: for passes without gradients.
+
+    Args:
+        lower: (G, B, *shape), given up.
+        upper: (G, B, *shape), given up.
+        base: broadcastable to (G, B, *shape), or None; not changed.
+        buffers: two tensors to write to, shaped like ``lower``.
+
+    Returns:
+        The lines, whose tensors are ``lower``, ``upper`` and the buffers.
+    """
+    above, slope = buffers
+    torch.clamp_min(upper, 0, out=above)
+    other = upper.add_(lower).gt_(0)
+    below = lower.clamp_max_(0)
+    torch.sub(above, below, out=slope).clamp_min_(torch.finfo(lower.dtype).tiny)
+    torch.div(above, slope, out=slope)
+    offset = below.mul_(slope).mul_(-0.5)
+    mean, half = torch.add(slope, other, out=above).mul_(0.5), slope.sub_(other).mul_(0.5)
+    if base is None:
+        return Lines(mean, half, offset, offset)
+    mean_offset = torch.addcmul(offset, mean, base, out=other)
+    return Lines(mean, half, mean_offset, offset.addcmul_(half, base))
+
+
+def _compiled(lower: Tensor, upper: Tensor, base: Tensor | None, rule: LowerSlope) -> bool:
+    """Whether the kernels make these lines: they know the rules above and no gradients."""
+    if not kernels.available() or lower.device.type != "cpu" or rule not in (adaptive, same, zero, one):
+        return False
+    if lower.shape != upper.shape or lower.dtype not in (torch.float32, torch.float64):
+        return False
+    return not (torch.is_grad_enabled() and any(t.requires_grad for t in (lower, upper, base) if t is not None))

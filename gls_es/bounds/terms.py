@@ -102,6 +102,7 @@ def _diagonal(sizes: Tensor, budget: int) -> Iterator[Tensor]:
 
 def _pushed(query: Query, forward: Forward, origin: int, terms: Tensor, images: slice, index: int) -> Tensor:
     """Terms (G | 1, b, e, *shape) at node ``origin`` as they arrive at node ``index``, over all paths between."""
+    query.plan.deadline.check()
     needed = _ancestors(query.graph, index)
     count = terms.shape[1:3]
     values = {origin: terms.flatten(1, 2)}

@@ -58,8 +58,9 @@ class Transposed:
         layer = self.layer
         rows, specs = coefficients.shape[1:3]
         if isinstance(layer, Elementwise):
-            if layer.scale[0, 0].numel() == layer.scale.shape[2]:  # one number per channel
-                return coefficients * layer.scale.flatten(2).repeat_interleave(patch.area, 2).unsqueeze(2), patch
+            if layer.scale[0, 0].numel() == layer.scale.shape[2]:  # one number per channel, or one for all
+                scale = layer.scale.flatten(2).expand(-1, -1, shape[0])
+                return coefficients * scale.repeat_interleave(patch.area, 2).unsqueeze(2), patch
             seen = windows(layer.scale.expand(-1, -1, *shape), patch, sites)  # (G | 1, count or B U, C area)
             return (coefficients.unflatten(1, (-1, seen.shape[1])) * seen[:, None, :, None]).flatten(1, 2), patch
         assert isinstance(layer, ConvLayer)

@@ -13,6 +13,7 @@ import math
 import torch
 from torch import Tensor
 
+from gls_es.basics.deadline import NEVER, Deadline
 from gls_es.certification.ascent import Ascent, ascend, with_best_start
 from gls_es.certification.dual import Balls, Goals
 
@@ -36,7 +37,9 @@ def open_margins(lower: Tensor, *, most: int) -> list[tuple[Tensor, Tensor]]:
     return list(zip(image.split(most), column.split(most), strict=True)) if len(image) else []
 
 
-def alpha_margins(balls: Balls, lower: Tensor, *, budget: int, ascent: Ascent = ASCENT) -> Tensor:
+def alpha_margins(
+    balls: Balls, lower: Tensor, *, budget: int, ascent: Ascent = ASCENT, deadline: Deadline = NEVER
+) -> Tensor:
     """Lower bounds of the margins raised by optimised slopes.
 
     Args:
@@ -44,19 +47,23 @@ def alpha_margins(balls: Balls, lower: Tensor, *, budget: int, ascent: Ascent = 
         lower: what is proven already, (B, K-1), float64; margins with a positive bound are left alone.
         budget: bytes that may be used.
         ascent: how the slopes are optimised.
+        deadline: when margins that are not begun are left as they are.
 
     Returns:
         (B, K-1), float64, nowhere below ``lower``; they hold for the executed network.
     """
     raised = lower.clone()
     for image, column in open_margins(lower, most=goals_at_once(balls, budget)):
-        goals = climbed(balls, balls.goals(image, column), ascent)
+        if deadline.late():
+            break
+        goals = climbed(balls, balls.goals(image, column), ascent, deadline=deadline)
         bounds = balls.proven_bounds(goals)
         known = raised[image, column]
         raised[image, column] = torch.where(bounds.isfinite(), torch.maximum(known, bounds), known)
     return raised
 
 
-def climbed(balls: Balls, goals: Goals, ascent: Ascent) -> Goals:
-    """Unsplit goals with optimised slopes."""
-    return ascend(balls.lower_bounds, with_best_start(balls, balls.lower_bounds, goals), ascent)[0]
+def climbed(balls: Balls, goals: Goals, ascent: Ascent, *, deadline: Deadline = NEVER) -> Goals:
+    """Unsplit goals with slopes optimised until the deadline."""
+    start = with_best_start(balls, balls.lower_bounds, goals)
+    return ascend(balls.lower_bounds, start, ascent, deadline)[0]

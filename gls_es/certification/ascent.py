@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from gls_es.basics.deadline import NEVER, Deadline
 from gls_es.certification.dual import Balls, Goals, Layers
 
 _FIRST, _SECOND, _FLOOR = 0.9, 0.999, 1e-8  # Adam's two averages and its guard (Kingma & Ba, arXiv 1412.6980)
@@ -38,10 +39,10 @@ Bound = Callable[[Goals], Tensor]
 """Lower bounds (D,) of goals, differentiable in slopes and multipliers."""
 
 
-def ascend(bound: Bound, goals: Goals, ascent: Ascent) -> tuple[Goals, Tensor]:
+def ascend(bound: Bound, goals: Goals, ascent: Ascent, deadline: Deadline = NEVER) -> tuple[Goals, Tensor]:
     """The goals with the best slopes and multipliers met, and their bounds (D,).
 
-    Stops early when every goal's bound is positive.
+    Stops early when every goal's bound is positive, and when the deadline has passed.
     """
     with torch.no_grad():
         best, bounds = goals, bound(goals)
@@ -50,7 +51,7 @@ def ascend(bound: Bound, goals: Goals, ascent: Ascent) -> tuple[Goals, Tensor]:
     split = {relu for relu, sign in goals.signs.items() if bool(sign.any())}
     climb = _Climb(goals, split, ascent)
     for _ in range(ascent.steps):
-        if bool((bounds > 0).all()):
+        if bool((bounds > 0).all()) or deadline.late():
             break
         current = climb.goals()
         value = bound(current)

@@ -15,6 +15,8 @@ from itertools import product
 import torch
 from torch import Tensor
 
+from gls_es.basics.deadline import NEVER, Deadline
+from gls_es.basics.modes import ordinary_modes, usable
 from gls_es.certification.ball import inner_box, inside
 from gls_es.certification.execution import Executor
 from gls_es.errors import ConfigError
@@ -54,10 +56,14 @@ class AttackOptions:
             raise ConfigError(f"AttackOptions.step_size must be a positive finite number, not {self.step_size!r}")
         if not (_is_number(self.decay) and 0 < self.decay <= 1):
             raise ConfigError(f"AttackOptions.decay must lie in (0, 1], not {self.decay!r}")
+        for name in ("milestones", "losses"):
+            if not isinstance(getattr(self, name), tuple | list):
+                raise ConfigError(f"AttackOptions.{name} must be a tuple, not {getattr(self, name)!r}")
+            object.__setattr__(self, name, tuple(getattr(self, name)))
         ascending = all(_is_number(m) and 0 < m < 1 for m in self.milestones)
         if not ascending or list(self.milestones) != sorted(self.milestones):
             raise ConfigError(f"AttackOptions.milestones must ascend within (0, 1), not {self.milestones!r}")
-        if not self.losses or isinstance(self.losses, str) or not set(self.losses) <= set(LOSSES):
+        if not self.losses or not all(isinstance(loss, str) and loss in LOSSES for loss in self.losses):
             raise ConfigError(f"AttackOptions.losses must name some of {', '.join(LOSSES)}, not {self.losses!r}")
 
     def objectives(self, num_classes: int) -> list[tuple[str, int]]:
@@ -88,6 +94,7 @@ class AttackResult:
     margins: Tensor
 
 
+@ordinary_modes()
 def find_counterexamples(
     network: Network,
     images: Tensor,
@@ -99,6 +106,7 @@ def find_counterexamples(
     dtype: torch.dtype = torch.float32,
     clip: bool = True,
     seed: int = 0,
+    deadline: Deadline = NEVER,
 ) -> AttackResult:
     """Search every image's exact ball for a point that is not classified as labelled.
 
@@ -113,13 +121,15 @@ def find_counterexamples(
         dtype: format of the executor: float32, or float64 to attack the network's float64 evaluation.
         clip: whether the ball is cut off at 0 and 1.
         seed: of the random starts.
+        deadline: when no further step is made.
 
     Returns:
         Counterexamples and least margins. A margin of exactly 0 is a tie, and counts as misclassified.
     """
     options = options or AttackOptions()
+    images, labels = usable(images.detach()), usable(labels)
     names = list(range(len(images))) if indices is None else indices
-    search = _Search(network, images, labels, eps, dtype=dtype, clip=clip)
+    search = _Search(network, images, labels, eps, dtype=dtype, clip=clip, deadline=deadline)
     objectives = list(product(range(options.restarts), options.objectives(network.num_classes)))
     starts = [_starts(images[row].shape, options.restarts, seed=seed, index=name) for row, name in enumerate(names)]
     unit = torch.stack(starts, dim=1).to(images.device) if starts else images.new_zeros(options.restarts, *images.shape)
@@ -137,8 +147,17 @@ class _Search:
     """The state of one attack: the best of every image, and the images still without a counterexample."""
 
     def __init__(
-        self, network: Network, images: Tensor, labels: Tensor, eps: float, *, dtype: torch.dtype, clip: bool
+        self,
+        network: Network,
+        images: Tensor,
+        labels: Tensor,
+        eps: float,
+        *,
+        dtype: torch.dtype,
+        clip: bool,
+        deadline: Deadline,
     ) -> None:
+        self.deadline = deadline
         self.executor = Executor(network, dtype=dtype, device=images.device)
         self.exact = Executor(network, dtype=torch.float64, device=images.device)
         self.images, self.labels, self.eps, self.clip = images, labels, eps, clip
@@ -160,7 +179,7 @@ class _Search:
             points = points.detach().requires_grad_(step < last)
             margins = self._margins(points)
             kept = self._harvest(points.detach(), margins.detach())
-            if step == last or not kept.any():
+            if step == last or not kept.any() or self.deadline.late():
                 return
             value = _objective(margins, [loss for _, loss in objectives], targets)
             (gradient,) = torch.autograd.grad(value, points)
@@ -200,6 +219,9 @@ class _Search:
         margins = self.executor.margins(x, self.labels)
         minima = []
         for column in range(margins.shape[1]):
+            if self.deadline.late():  # those that are left rank by what they are at the image
+                minima += list(margins[:, column:].unbind(1))
+                break
             (gradient,) = torch.autograd.grad(margins[:, column].sum(), x, retain_graph=True)
             drop = torch.minimum(gradient * (self.lower - x), gradient * (self.upper - x)).flatten(1).sum(dim=1)
             minima.append(margins[:, column] + drop)

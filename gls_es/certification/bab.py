@@ -9,12 +9,15 @@ fixed is a linear program (``leaves``). Parts of all goals and images are bounde
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from gls_es.basics.deadline import NEVER, Deadline
 from gls_es.certification.alpha import ASCENT as ROOT_ASCENT
 from gls_es.certification.alpha import climbed, goals_at_once, open_margins
 from gls_es.certification.ascent import Ascent, ascend
@@ -25,7 +28,7 @@ from gls_es.certification.leaves import LeafSolver
 ASCENT = Ascent(steps=3, slope_rate=0.1, multiplier_rate=0.2)
 """The ascent of every part: short, since most parts are split further and their children go on from where it ended."""
 TIMEOUT = 20.0
-"""Seconds that an image gets by default."""
+"""Seconds that the stages may spend on an image by default."""
 BUDGET = 2**30
 """Bytes that the search may use by default, the weights not counted."""
 LARGEST_ROUND = 128
@@ -37,7 +40,7 @@ class Limits:
     """When to give up on an image.
 
     Attributes:
-        seconds: of branch and bound an image may take, its share of every round counted; None: no limit.
+        seconds: that the stages may spend on an image, its share of every batch and round counted; None: no limit.
         domains: parts an image may be split into; None: no limit.
         budget: bytes that the parts may take, and as many again while they are bounded.
     """
@@ -54,7 +57,7 @@ class Search:
     Attributes:
         lower: proven lower bounds of the margins, (B, K-1), float64.
         counterexamples: per image a confirmed counterexample or None.
-        reasons: why an image is still open: "timeout", "domains", "memory", "rounding", "solver"; None where it is not.
+        reasons: why an image is still open, one of ``report.REASONS``; None where it is not.
         seconds: per image, its share of the time of every round.
         domains: parts that each image was split into.
     """
@@ -83,7 +86,9 @@ class _Open:
         return _Open(self.goals.joined(other.goals), torch.cat([self.bounds, other.bounds]))
 
 
-def branch_and_bound(balls: Balls, lower: Tensor, solver: LeafSolver, limits: Limits) -> Search:
+def branch_and_bound(
+    balls: Balls, lower: Tensor, solver: LeafSolver, limits: Limits, *, left: Sequence[float] | None = None
+) -> Search:
     """Decide images by splitting.
 
     Args:
@@ -91,15 +96,19 @@ def branch_and_bound(balls: Balls, lower: Tensor, solver: LeafSolver, limits: Li
         lower: what is proven already, (B, K-1), float64.
         solver: decides fully split parts, and checks candidate counterexamples.
         limits: when to give up.
+        left: seconds that each image has left, if some of the limit was spent before.
     """
-    return _Tree(balls, lower, solver, limits).run()
+    every = math.inf if limits.seconds is None else limits.seconds
+    return _Tree(balls, lower, solver, limits, [every] * len(lower) if left is None else list(left)).run()
 
 
 class _Tree:
     """All open parts of all images."""
 
-    def __init__(self, balls: Balls, lower: Tensor, solver: LeafSolver, limits: Limits) -> None:
-        self.balls, self.solver, self.limits = balls, solver, limits
+    def __init__(
+        self, balls: Balls, lower: Tensor, solver: LeafSolver, limits: Limits, seconds: Sequence[float]
+    ) -> None:
+        self.balls, self.solver, self.limits, self.seconds = balls, solver, limits, seconds
         count = len(lower)
         self.found = Search(lower.clone(), [None] * count, [None] * count, [0.0] * count, [0] * count)
         self.given_up = torch.zeros(count, dtype=torch.bool, device=lower.device)
@@ -107,6 +116,8 @@ class _Tree:
         self.width = max(1, min(LARGEST_ROUND, goals_at_once(balls, limits.budget) // 2))
 
     def run(self) -> Search:
+        for image in self.balls.overflowing.nonzero()[:, 0].tolist():
+            self._give_up(image, "overflow")
         parts = self._within_limits(self._roots())
         while len(parts):
             chosen = _fair(parts, self.width)
@@ -114,7 +125,7 @@ class _Tree:
             rest[chosen] = False
             taken = parts.at(chosen)
             started = time.perf_counter()
-            fresh = self._divided(taken)
+            fresh = self._divided(taken, self._deadline(taken.goals.image))
             self._spend(taken.goals.image, time.perf_counter() - started)
             parts = self._within_limits(parts.at(rest).joined(fresh))
         known = torch.where(self.least.isfinite(), torch.maximum(self.found.lower, self.least), self.found.lower)
@@ -125,22 +136,38 @@ class _Tree:
         """One part for each margin without a positive bound, if slopes alone do not prove it."""
         nothing = torch.zeros(0, dtype=torch.int64, device=self.found.lower.device)
         found = _Open(self.balls.goals(nothing, nothing), self.found.lower.new_zeros(0))
-        for image, column in open_margins(self.found.lower, most=2 * self.width):
+        wanted = self.found.lower.masked_fill(self.given_up[:, None], 1.0)
+        for image, column in open_margins(wanted, most=2 * self.width):
             started = time.perf_counter()
-            goals = climbed(self.balls, self.balls.goals(image, column), ROOT_ASCENT)
-            found = found.joined(self._remaining(_Open(goals, self.found.lower[image, column])))
-            self._spend(image, time.perf_counter() - started)
+            roots = _Open(self.balls.goals(image, column), self.found.lower[image, column])
+            roots = self._within_limits(roots)  # those of images without time are not climbed
+            if len(roots) == 0:
+                continue
+            goals = climbed(self.balls, roots.goals, ROOT_ASCENT, deadline=self._deadline(roots.goals.image))
+            found = found.joined(self._remaining(_Open(goals, roots.bounds)))
+            self._spend(goals.image, time.perf_counter() - started)
         return found
 
-    def _divided(self, parts: _Open) -> _Open:
+    def _deadline(self, images: Tensor) -> Deadline:
+        """When the first of some parts' images has no time left, if they are worked on together."""
+        counts = images.bincount().tolist()
+        shares = [
+            (self.seconds[image] - self.found.seconds[image]) * len(images) / count
+            for image, count in enumerate(counts)
+            if count
+        ]
+        least = min(shares, default=math.inf)
+        return Deadline.after(least) if least < math.inf else NEVER
+
+    def _divided(self, parts: _Open, deadline: Deadline) -> _Open:
         """What stays open of the parts after a split of each."""
         choice = choose(self.balls, parts.goals, most=4 * self.width)
-        self._solve(parts.at(~choice.exists))
+        self._solve(parts.at(~choice.exists), deadline)
         inner = parts.at(choice.exists)
         if len(inner) == 0:
             return inner
         halves = children(inner.goals, choice.neuron[choice.exists])
-        climbed_halves, _ = ascend(self.balls.lower_bounds, halves, ASCENT)
+        climbed_halves, _ = ascend(self.balls.lower_bounds, halves, ASCENT, deadline)
         for image in halves.image.tolist():
             self.found.domains[image] += 1
         return self._remaining(_Open(climbed_halves, inner.bounds.repeat(2)))
@@ -154,7 +181,7 @@ class _Tree:
         self._fold(parts.at(~open_still))
         return parts.at(open_still)
 
-    def _solve(self, leaves: _Open) -> None:
+    def _solve(self, leaves: _Open, deadline: Deadline) -> None:
         """Decide parts without unstable neurons."""
         for place in range(len(leaves)):
             leaf = leaves.at(torch.tensor([place], device=leaves.bounds.device))
@@ -162,7 +189,7 @@ class _Tree:
             if self.given_up[image]:
                 self._fold(leaf)
                 continue
-            solution = self.solver.solve(leaf.goals)
+            solution = self.solver.solve(leaf.goals, deadline=deadline)
             if solution.goals is not None:
                 leaf = _Open(solution.goals, leaf.bounds)
                 if len(self._remaining(leaf)) == 0:
@@ -174,7 +201,7 @@ class _Tree:
     def _within_limits(self, parts: _Open) -> _Open:
         """The parts of images that are not given up, after a look at the limits."""
         for image in parts.goals.image.unique().tolist():
-            if self.limits.seconds is not None and self.found.seconds[image] > self.limits.seconds:
+            if self.found.seconds[image] > self.seconds[image]:
                 self._give_up(image, "timeout")
             elif self.limits.domains is not None and self.found.domains[image] >= self.limits.domains:
                 self._give_up(image, "domains")

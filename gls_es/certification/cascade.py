@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
+from gls_es.basics.deadline import OutOfTime
+from gls_es.certification.equality import LastLook
 from gls_es.certification.execution import DTYPES, Executor, margins_of, other_classes
-from gls_es.certification.report import CLEAN, Verdict, VerdictName
-from gls_es.certification.stages import OpenImages, Outcome, Specification, make_stage
+from gls_es.certification.obstacles import obstacles
+from gls_es.certification.report import CLEAN, EQUALITY, Verdict, VerdictName
+from gls_es.certification.rounding import outward_ball
+from gls_es.certification.stages import OpenImages, Outcome, Specification, make_stage, out_of_time
 
 
 @dataclass
@@ -30,6 +34,11 @@ class _Draft:
     def decide(self, verdict: VerdictName, stage: str, margin: float) -> None:
         self.verdict, self.stage, self.margin, self.reason = verdict, stage, _finite(margin), None
 
+    def leave_unknown(self, reason: str) -> None:
+        """Name why no stage may decide any more; a counterexample that was found still counts."""
+        if self.verdict == "unknown":
+            self.reason = reason
+
 
 class Cascade:
     """The clean check and the stages of a specification, ready for batch after batch.
@@ -39,7 +48,10 @@ class Cascade:
     """
 
     def __init__(self, spec: Specification) -> None:
+        self._spec = spec
         self._device = spec.device
+        self._seconds = spec.limits.seconds
+        self._last_look = LastLook(spec.network, dtype=DTYPES[spec.execution], device=spec.device)
         self._executor = Executor(spec.network, dtype=DTYPES[spec.execution], device=spec.device)
         self._stages = {name: make_stage(name, spec) for name in spec.stages}
 
@@ -56,15 +68,50 @@ class Cascade:
             if not len(rest):
                 break
             started = time.perf_counter()
-            outcome = stage(rest)
-            left = _apply(outcome, drafts, stage=name)
+            rest = self._timed(rest, drafts)
+            try:
+                outcome = stage(rest)
+            except OutOfTime:
+                outcome = out_of_time(rest)
+            differs = self._differing(outcome)
+            left = _apply(replace(outcome, certified=outcome.certified & ~differs), drafts, stage=name) & ~differs
+            for row in differs.nonzero().flatten().tolist():
+                drafts[rest.indices[row]].leave_unknown(EQUALITY)
             seconds = outcome.seconds or [(time.perf_counter() - started) / len(rest)] * len(rest)
             for index, share in zip(rest.indices, seconds, strict=True):
                 drafts[index].times[name] = share
             rest = outcome.images.keep(left)
-        for index, lower in zip(rest.indices, rest.lower.amin(dim=1).tolist(), strict=True):
-            drafts[index].margin = _finite(lower)
+        if len(rest):
+            self._explain(rest, drafts)
         return [Verdict(index=index, **vars(drafts[index])) for index in indices]
+
+    def _explain(self, rest: OpenImages, drafts: dict[int, _Draft]) -> None:
+        """Write into the drafts what was proven of the images that stay open, and what no search could change."""
+        spec = self._spec
+        ends = outward_ball(rest.images, spec.eps, clip=spec.clip)
+        bounds = None if rest.balls is None else rest.balls.proof.bounds
+        found = obstacles(spec.network, *ends, rest.labels, rest.lower, execution=spec.execution, bounds=bounds)
+        for index, lower, reason in zip(rest.indices, rest.lower.amin(dim=1).tolist(), found, strict=True):
+            drafts[index].margin = _finite(lower)
+            drafts[index].reason = reason or drafts[index].reason
+
+    def _timed(self, images: OpenImages, drafts: dict[int, _Draft]) -> OpenImages:
+        """The images with what the stages may still spend on each; the clean check is not counted."""
+        if self._seconds is None:
+            return images
+        spent = (sum(s for name, s in drafts[i].times.items() if name != CLEAN) for i in images.indices)
+        return replace(images, left=[self._seconds - seconds for seconds in spent])
+
+    def _differing(self, outcome: Outcome) -> Tensor:
+        """Which of the images that a stage certifies must stay unknown, (B,) bool, after a last look at the module."""
+        differs = torch.zeros_like(outcome.certified)
+        rows = outcome.certified.nonzero().flatten()
+        if len(rows):
+            images, labels = outcome.images.images[rows], outcome.images.labels[rows]
+            differs[rows] = ~self._last_look.stands(
+                images, labels, eps=self._spec.eps, clip=self._spec.clip, seed=self._spec.seed
+            )
+        return differs
 
     @torch.no_grad()
     def _clean_check(self, indices: list[int], images: Tensor, labels: Tensor) -> tuple[dict[int, _Draft], OpenImages]:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from gls_es.basics.checks import whole_number
+from gls_es.basics.modes import ordinary_modes
 from gls_es.certification import inputs
 from gls_es.certification.attack import AttackOptions
 from gls_es.certification.batching import default_batch_size
@@ -23,7 +25,6 @@ from gls_es.certification.identity import run_identity
 from gls_es.certification.records import RecordWriter
 from gls_es.certification.report import CertificationReport, Verdict, count_verdicts
 from gls_es.certification.stages import STAGES, Specification
-from gls_es.errors import ConfigError
 from gls_es.network import Network
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int, dict[str, int]], None]
 
 
+@ordinary_modes()
 def certify(
     network_or_checkpoint: Network | nn.Module | Trained | str | Path,
     images: Tensor,
@@ -66,7 +68,8 @@ def certify(
         seed: of the attack's random starts.
         clip: whether the ball is cut off at 0 and 1.
         device: where to compute; by default where the network is.
-        timeout: seconds of branch and bound for an image; by default 20, or no limit if ``max_domains`` is given.
+        timeout: seconds that the stages may spend on an image, its share of every batch counted; by default 20, or no
+            limit if ``max_domains`` is given. A stage that is short is never cut off.
         max_domains: parts that branch and bound may split an image's ball into.
         budget: bytes that optimised slopes and branch and bound may use, at least 2**20; by default 2**30.
         attack: the attack's options.
@@ -87,9 +90,8 @@ def certify(
     )
     x = inputs.check_images(images, network, clip=clip)
     y = inputs.check_labels(labels, n=len(x), num_classes=network.num_classes)
-    chosen = default_batch_size(spec) if batch_size is None else inputs.check_count("batch_size", batch_size, least=1)
-    if not (records is None or isinstance(records, str | Path)):
-        raise ConfigError(f"records must be the path of a file, not {type(records).__name__}")
+    chosen = default_batch_size(spec) if batch_size is None else whole_number("batch_size", batch_size, least=1)
+    inputs.check_records(records, progress)
     identity = run_identity(spec, x, y, batch_size=chosen, checkpoint=checkpoint)
     return _report(spec, _run(spec, x, y, identity, records, progress), identity)
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import copy
 import math
+import operator
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
@@ -18,7 +19,12 @@ from typing import Literal
 import torch
 from torch import nn
 
+from gls_es.basics.checks import whole_number
+from gls_es.basics.deadline import NEVER, Deadline, OutOfTime
+from gls_es.basics.modes import ordinary_modes
 from gls_es.basics.property import Boundary, Numbers, Property, Row
+from gls_es.certification import inputs
+from gls_es.certification.equality import LastLook
 from gls_es.certification.execution import DTYPES, direct_sums, refuse_autocast
 from gls_es.certification.halving import Halving, open_cases
 from gls_es.certification.rows import settled, with_rows
@@ -26,6 +32,7 @@ from gls_es.certification.splitting import certify_box
 from gls_es.certification.violation import Group, Replay, Violations, Witness
 from gls_es.errors import ConfigError, DataError
 from gls_es.network import Network
+from gls_es.network.entrance import check_module
 
 DecisionName = Literal["sat", "unsat", "unknown", "timeout"]
 METHODS = ("ibp", "crown-ibp", "crown", "best")
@@ -55,6 +62,7 @@ class Decision:
     seconds: float
 
 
+@ordinary_modes()
 def decide(
     module: nn.Module,
     input_shape: Sequence[int],
@@ -75,7 +83,7 @@ def decide(
         input_shape: without the batch axis.
         prop: the property.
         execution: "float32", "float64" or "real", see ``gls_es.certify``.
-        timeout: seconds after which nothing new is begun; None: until there is nothing left to try.
+        timeout: seconds after which the search is given up; None: until there is nothing left to try.
         replay: the executor that a violation has to be seen on, from (B, *input_shape) to (B, K); by default the
             module in float32.
         seed: of the attack's random starts.
@@ -86,20 +94,22 @@ def decide(
         UnsupportedNetworkError: the module holds something without bounds.
     """
     begun = time.monotonic()
-    if execution not in DTYPES:
+    deadline = NEVER if timeout is None else Deadline.after(inputs.check_seconds(timeout))
+    if not isinstance(execution, str) or execution not in DTYPES:
         raise ConfigError(f"execution must be one of {', '.join(DTYPES)}, not {execution!r}")
-    if timeout is not None and not timeout > 0:
-        raise ConfigError(f"timeout must be a positive number of seconds, not {timeout!r}")
+    shape = _shape(input_shape)
+    check_module(module)
+    _check_kinds(prop, replay)
+    seed = whole_number("seed", seed, least=0, most=2**63 - 1)
     refuse_autocast()
     module = copy.deepcopy(module)  # formats and modes of the caller's are left alone
-    module = _checked(module.float() if execution == "float32" else module, tuple(input_shape), prop)
+    module = _checked(module.float() if execution == "float32" else module, shape, prop)
     with direct_sums(torch.device("cpu")):
-        search = _Search(module, tuple(input_shape), prop, execution, begun + (timeout or math.inf), replay, seed)
-        result, stage, witness = search.run()
+        result, stage, witness = _Search(module, shape, prop, execution, deadline, replay, seed).run()
     if prop.narrowed and result == "unsat":
         result, stage = "unknown", None
-    inputs, outputs = witness or (None, None)
-    return Decision(result, stage, inputs, outputs, time.monotonic() - begun)
+    point, outputs = witness or (None, None)
+    return Decision(result, stage, point, outputs, time.monotonic() - begun)
 
 
 Found = tuple[DecisionName, str | None, Witness | None]
@@ -114,7 +124,7 @@ class _Search:
         shape: tuple[int, ...],
         prop: Property,
         execution: str,
-        deadline: float,
+        deadline: Deadline,
         replay: Replay | None,
         seed: int,
     ) -> None:
@@ -122,18 +132,30 @@ class _Search:
         self.deadline = deadline
         self.shape = shape
         run = replay or _executed(module)
+        self.open: list[Violations] = []
         largest = None if execution == "real" else torch.finfo(DTYPES[execution]).max
-        self.open = [Violations(group, run, seed, deadline) for group in _groups(module, shape, prop, largest)]
+        self._fresh = (Violations(group, run, seed, deadline) for group in _groups(module, shape, prop, largest))
 
     def run(self) -> Found:
-        """Attack, bound, search."""
-        for violations in self.open:
+        """Attack, bound, search; what bounds prove counts where graph and module agree."""
+        result, stage, witness = self._decided()
+        if result == "unsat" and not all(_agrees(violations.group) for violations in self.open):
+            return "unknown", None, None
+        return result, stage, witness
+
+    def _decided(self) -> Found:
+        for violations in self._fresh:
+            self.open.append(violations)
             witness = violations.search()
             if witness is not None:
                 return "sat", "attack", witness
+            if self._late():
+                return "timeout", None, None
         for method in METHODS:
-            if not self._late():
+            try:
                 self._bound(method)
+            except OutOfTime:
+                return "timeout", None, None
             if not self.open:
                 return "unsat", method, None
         stage = None
@@ -147,7 +169,7 @@ class _Search:
         return "unsat", stage, None
 
     def _late(self) -> bool:
-        return time.monotonic() > self.deadline
+        return self.deadline.late()
 
     def _bound(self, method: str) -> None:
         """Drop the boxes on which a bound rules out every case."""
@@ -157,7 +179,7 @@ class _Search:
             for start in range(0, len(group.boxes), _AT_ONCE):
                 chunk = group.boxes[start : start + _AT_ONCE]
                 ends = group.shaped([box.outward() for box in chunk])
-                cases = open_cases(group, *ends, method=method, execution=self.execution)
+                cases = open_cases(group, *ends, method=method, execution=self.execution, deadline=self.deadline)
                 boxes += [box for box, still in zip(chunk, cases.any(dim=1).tolist(), strict=True) if still]
             if boxes:
                 rest = Group(group.rows, group.network, tuple(boxes))
@@ -168,21 +190,43 @@ class _Search:
         if self._late():
             return False, None, None
         single = all(len(rows) == 1 for rows in violations.group.rows)
-        if math.prod(self.shape) <= FEW_INPUTS or (not single and self.deadline < math.inf):
+        if math.prod(self.shape) <= FEW_INPUTS or (not single and self.deadline != NEVER):
             done, witness = Halving(violations, self.execution).run(box)
             return done, witness, "halving"
         if single:
-            left = self.deadline - time.monotonic()
-            return certify_box(violations, box, execution=self.execution, timeout=left if left < math.inf else None)
+            left = None if self.deadline == NEVER else self.deadline.left
+            return certify_box(violations, box, execution=self.execution, timeout=left)
         return False, None, None
+
+
+def _shape(input_shape: Sequence[int]) -> tuple[int, ...]:
+    try:
+        shape = tuple(operator.index(size) for size in input_shape)
+    except TypeError:
+        shape = ()
+    if not shape or min(shape) < 1:
+        raise ConfigError(f"input_shape must be an input's sizes without the batch axis, not {input_shape!r}")
+    return shape
+
+
+def _check_kinds(prop: Property, replay: Replay | None) -> None:
+    if not isinstance(prop, Property):
+        raise ConfigError(f"prop must be a gls_es.certification.Property, not {type(prop).__name__}")
+    if not (replay is None or callable(replay)):
+        raise ConfigError(f"replay must be something to call, not {type(replay).__name__}")
 
 
 def _checked(module: nn.Module, shape: tuple[int, ...], prop: Property) -> nn.Module:
     """The module in evaluation mode, if it has as many inputs and outputs as the property speaks of."""
     module = module.eval()
     like = next((p for p in module.parameters()), torch.zeros(()))
-    with torch.no_grad():
-        outputs = module(torch.zeros(1, *shape, dtype=like.dtype)).numel()
+    try:
+        with torch.no_grad():
+            outputs = module(torch.zeros(1, *shape, dtype=like.dtype, device=like.device)).numel()
+    except (RuntimeError, ValueError, IndexError, TypeError) as error:
+        raise DataError(
+            f"the network does not take inputs of the shape {shape}: {' '.join(str(error).split())[:200]}"
+        ) from error
     if (math.prod(shape), outputs) != (prop.inputs, prop.outputs):
         raise DataError(
             f"the specification speaks of {prop.inputs} inputs and {prop.outputs} outputs, the network has "
@@ -191,17 +235,24 @@ def _checked(module: nn.Module, shape: tuple[int, ...], prop: Property) -> nn.Mo
     return module
 
 
+def _agrees(group: Group) -> bool:
+    """Whether graph and module compute the same on the ends, the middle and corners of a group's boxes."""
+    look = LastLook(group.network, dtype=torch.float64, device=torch.device("cpu"))
+    lower, upper = group.shaped([box.points() for box in group.boxes])
+    return bool(look.equal(lower, upper, (lower + upper) / 2, labels=None, seed=0).all())
+
+
 def _executed(module: nn.Module) -> Replay:
     @torch.no_grad()
     def run(x: torch.Tensor) -> torch.Tensor:
         like = next((p for p in module.parameters()), x)
-        outputs: torch.Tensor = module(x.to(like.dtype))
+        outputs: torch.Tensor = module(x.to(like.dtype, copy=True))
         return outputs.flatten(1)
 
     return run
 
 
-def _groups(module: nn.Module, shape: tuple[int, ...], prop: Property, largest: float | None) -> list[Group]:
+def _groups(module: nn.Module, shape: tuple[int, ...], prop: Property, largest: float | None) -> Iterator[Group]:
     """The cases, those of one box together, and boxes with the same rows together.
 
     ``largest`` is the largest finite output; None where there is no such limit.
@@ -214,10 +265,9 @@ def _groups(module: nn.Module, shape: tuple[int, ...], prop: Property, largest: 
     by_rows: dict[tuple[tuple[Row, ...], ...], list[Boundary]] = {}
     for box, rows in by_box.items():
         by_rows.setdefault(tuple(dict.fromkeys(rows)), []).append(box)
-    return [
-        Group(rows, Network(with_rows(module, [row for case in rows for row in case]), shape), tuple(boxes))
-        for rows, boxes in by_rows.items()
-    ]
+    for cases, boxes in by_rows.items():
+        network = Network(with_rows(module, [row for case in cases for row in case]), shape)
+        yield Group(cases, network, tuple(boxes))
 
 
 def _open_rows(rows: tuple[Row, ...], largest: float | None) -> tuple[Row, ...] | None:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from gls_es.basics.deadline import NEVER
 from gls_es.bounds import Plan, entry_box, method_named
 from gls_es.bounds.box import Box
 from gls_es.bounds.nodes import backward_rows, margin_rows
@@ -119,7 +120,15 @@ class Balls:
             search = Query.ask(net, net.parameter_vector().to(box.centre)[None], box, plan=plan)
             search.bounds = {relu: (low.to(dtype), up.to(dtype)) for relu, (low, up) in proof.bounds.items()}
             _fill_constants(search)
+            proof.plan = search.plan = replace(proof.plan, deadline=NEVER)  # it was that of making the balls
         return cls(proof, search, rows)
+
+    @property
+    def overflowing(self) -> Tensor:
+        """Where an executed number may overflow, so that no bound is finite: (B,), bool."""
+        errors = self.proof.errors or {}
+        finite = [error.isfinite().flatten(2).all(dim=2)[0] for error in (self.proof.box.radius, *errors.values())]
+        return ~torch.stack(finite).all(dim=0)
 
     @property
     def bytes_of_a_goal(self) -> int:

@@ -8,11 +8,13 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from gls_es.basics.modes import under_autocast
 from gls_es.errors import ConfigError
 from gls_es.network import Network
 
@@ -34,11 +36,36 @@ class Executor:
         self.dtype = dtype
         self.device = device
         self.module = module.to(device=device, dtype=dtype).eval().requires_grad_(False)
+        self._network = network
 
     def logits(self, x: Tensor) -> Tensor:
-        """The logits (B, K) of inputs (B, *input_shape)."""
-        logits: Tensor = self.module(x.to(device=self.device, dtype=self.dtype))
+        """The logits (B, K) of inputs (B, *input_shape), which stay as they are whatever the module does to its input.
+
+        Their gradient is the module's own; where autograd cannot follow it (steps in place, ``no_grad``, ``detach``),
+        it is that of the traced graph.
+        """
+        if not (x.requires_grad and torch.is_grad_enabled()):
+            return self._executed(x)
+        if self._differentiable:
+            return self._executed(x)
+        with torch.no_grad():
+            executed = self._executed(x)
+        graph = self._network.logits(x.to(device=self.device, dtype=self.dtype))[0]
+        return executed + torch.nan_to_num(graph - graph.detach())
+
+    def _executed(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.module(x.to(device=self.device, dtype=self.dtype, copy=True))
         return logits
+
+    @cached_property
+    def _differentiable(self) -> bool:
+        """Whether autograd follows the module."""
+        x = torch.full((1, *self._network.input_shape), 0.5, dtype=self.dtype, device=self.device, requires_grad=True)
+        try:
+            torch.autograd.grad(self._executed(x).sum(), x)
+        except RuntimeError:
+            return False
+        return True
 
     def margins(self, x: Tensor, labels: Tensor) -> Tensor:
         """The margins (B, K-1) of inputs (B, *input_shape); see :func:`margins_of`."""
@@ -62,19 +89,21 @@ def other_classes(labels: Tensor, *, num_classes: int) -> Tensor:
 
 def refuse_autocast() -> None:
     """Raise ConfigError under ``torch.autocast``, which would run another program than the one certified."""
-    if any(torch.is_autocast_enabled(kind) for kind in ("cpu", "cuda")):
+    if under_autocast():
         raise ConfigError(
             "certify() was called under torch.autocast, whose reduced precision no certificate covers; "
             "call it outside the autocast block"
         )
 
 
-def in_single_precision(network: Network) -> Network:
-    """The network with the weights and buffers that a float32 executor holds: itself unless some are wider."""
-    state = network.module().state_dict().values()
-    if all(not value.is_floating_point() or value.dtype == torch.float32 for value in state):
+def in_precision(network: Network, dtype: torch.dtype) -> Network:
+    """The network with the weights, buffers and derived constants of an executor of ``dtype``: itself if they are."""
+    module = network.module()
+    if all(
+        not value.is_floating_point() or value.dtype == dtype for value in (*module.parameters(), *module.buffers())
+    ):
         return network
-    return Network(network.module().float(), network.input_shape)
+    return Network(module.to(dtype), network.input_shape)
 
 
 @contextmanager

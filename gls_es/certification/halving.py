@@ -7,13 +7,14 @@ depth first; the centres of parts are candidates for violations.
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from gls_es.basics.deadline import NEVER, Deadline, OutOfTime
 from gls_es.basics.property import Boundary
+from gls_es.bounds import Plan
 from gls_es.certification.execution import Executor
 from gls_es.certification.rounding import sound_margins
 from gls_es.certification.violation import Group, Violations, Witness
@@ -23,7 +24,9 @@ MOST_PARTS = 500_000
 """Parts after which the search gives up."""
 
 
-def open_cases(group: Group, lower: Tensor, upper: Tensor, *, method: str, execution: str) -> Tensor:
+def open_cases(
+    group: Group, lower: Tensor, upper: Tensor, *, method: str, execution: str, deadline: Deadline = NEVER
+) -> Tensor:
     """Which cases of a group a bound leaves open on boxes, (B, cases) bool.
 
     Args:
@@ -32,9 +35,14 @@ def open_cases(group: Group, lower: Tensor, upper: Tensor, *, method: str, execu
         upper: the same shape.
         method: a name from ``gls_es.bounds.METHODS``.
         execution: the arithmetic that the bounds cover.
+        deadline: when bounds that are not begun are given up.
+
+    Raises:
+        OutOfTime: it has passed.
     """
+    plan = replace(Plan.default("cpu"), deadline=deadline)
     labels = torch.zeros(len(lower), dtype=torch.int64)
-    rows = sound_margins(group.network, lower, upper, labels, method, execution=execution)
+    rows = sound_margins(group.network, lower, upper, labels, method, execution=execution, plan=plan)
     strict = torch.tensor([row.strict for case in group.rows for row in case])
     ruled_out = rows.isfinite() & ((rows > 0) | ((rows == 0) & strict))
     return ~torch.stack([part.any(dim=1) for part in group.per_case(ruled_out)], dim=1)
@@ -58,15 +66,24 @@ class Halving:
 
     def run(self, box: Boundary) -> tuple[bool, Witness | None]:
         """Whether every case is ruled out on the box, and a violation if one was met."""
+        try:
+            return self._run(box)
+        except OutOfTime:
+            return False, None
+
+    def _run(self, box: Boundary) -> tuple[bool, Witness | None]:
+        deadline = self.violations.deadline
         lower, upper = self.violations.group.shaped([box.outward()])
         seen = 0
         while len(lower):
-            if time.monotonic() > self.violations.deadline or seen > MOST_PARTS:
+            deadline.check()
+            if seen > MOST_PARTS:
                 return False, None
             low, up = lower[-_AT_ONCE:], upper[-_AT_ONCE:]
             lower, upper = lower[:-_AT_ONCE], upper[:-_AT_ONCE]
             seen += len(low)
-            left = open_cases(self.violations.group, low, up, method="crown", execution=self.execution)
+            group, kind = self.violations.group, self.execution
+            left = open_cases(group, low, up, method="crown", execution=kind, deadline=deadline)
             parts = left.any(dim=1)
             low, up, left = low[parts], up[parts], left[parts]
             if not len(low):

@@ -14,6 +14,9 @@ from gls_es.certification.report import float32_bytes
 from gls_es.certification.stages import Specification
 from gls_es.network import Network
 
+DIGEST = 2
+"""Kind of :func:`network_digest`. The first, not written into records, covered a module's repr and state_dict only."""
+
 
 def run_identity(
     spec: Specification, images: Tensor, labels: Tensor, *, batch_size: int, checkpoint: str | None
@@ -36,6 +39,7 @@ def run_identity(
         "execution": spec.execution,
         "checkpoint": checkpoint,
         "network": network_digest(spec.network),
+        "network_digest": DIGEST,
         "data": data_digest(images, labels),
         "n": len(images),
         "stages": list(spec.stages),
@@ -49,10 +53,17 @@ def run_identity(
 
 
 def network_digest(network: Network) -> str:
-    """SHA-256 of the module's structure (its repr) and of all its parameters and buffers."""
+    """SHA-256 of all that the network computes with.
+
+    That is every operator that was seen to run with its geometry, all constants whatever they were in the module
+    (buffers, persistent or not, plain attributes, numbers in the code), all parameters, and all buffers.
+    """
     module = network.module()
-    digest = hashlib.sha256(repr(module).encode())
-    for name, tensor in module.state_dict().items():
+    digest = hashlib.sha256(f"{DIGEST} {network.input_shape}".encode())
+    for node in network.steps.nodes:
+        digest.update(f"{node!r}\n".encode())
+    tensors = [*sorted(network.constants().items()), *module.named_parameters(), *module.named_buffers()]
+    for name, tensor in tensors:
         values = tensor.detach().cpu().contiguous()
         digest.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
         digest.update(values.reshape(-1).view(torch.uint8).numpy().tobytes())

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from numbers import Real
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from gls_es.basics.suggestions import question
+from gls_es.basics.checks import as_real, class_labels, dense_numbers, existing_device, radius, whole_number
+from gls_es.basics.suggestions import unknown
 from gls_es.certification.attack import AttackOptions
 from gls_es.certification.bab import BUDGET, TIMEOUT, Limits
-from gls_es.certification.execution import DTYPES, in_single_precision
+from gls_es.certification.execution import DTYPES, in_precision
 from gls_es.certification.stages import KNOWN_STAGES, Specification
 from gls_es.errors import ConfigError, DataError
 from gls_es.network import Network
@@ -31,7 +31,7 @@ def resolve_network(source: Any, images: Any) -> tuple[Network, str | None]:
     if isinstance(source, Network):
         return source, None
     if isinstance(source, nn.Module):
-        if not isinstance(images, Tensor) or images.dim() < 2:
+        if dense_numbers("images", images, error=DataError).dim() < 2:
             raise DataError("images must be a tensor (n, *input_shape), from which the module's input shape is read")
         return Network(source, tuple(images.shape[1:])), None
     if isinstance(source, str | Path) and str(source).lower().endswith((".onnx", ".onnx.gz")):
@@ -69,12 +69,12 @@ def specify(
     if not isinstance(execution, str) or execution not in DTYPES:
         raise ConfigError(f"execution must be one of {', '.join(DTYPES)}, not {execution!r}")
     return Specification(
-        network=in_single_precision(network) if execution == "float32" else network,
-        eps=check_eps(eps),
+        network=in_precision(network, DTYPES[execution]),
+        eps=radius(eps),
         clip=clip,
         execution=execution,
         stages=check_stages(stages),
-        seed=check_count("seed", seed, least=0),
+        seed=whole_number("seed", seed, least=0),
         attack=attack or AttackOptions(),
         device=check_device(device, network),
         limits=limits,
@@ -83,46 +83,22 @@ def specify(
 
 def check_images(images: Any, network: Network, *, clip: bool) -> Tensor:
     """The images as float32; every value must be exactly representable, since the certificate is about the values."""
-    if not isinstance(images, Tensor):
-        raise DataError(f"images must be a torch.Tensor, not {type(images).__name__}")
-    if not images.is_floating_point():
-        raise DataError(f"images must be floating-point numbers in [0, 1], not {images.dtype}; divide bytes by 255")
+    images = dense_numbers("images", images, error=DataError)
     if images.dim() != len(network.input_shape) + 1 or tuple(images.shape[1:]) != tuple(network.input_shape):
         wanted = ", ".join(str(size) for size in network.input_shape)
         raise DataError(f"images must have the shape (n, {wanted}), not {tuple(images.shape)}")
     if len(images) == 0:
         raise DataError("there is no image to certify; give at least one")
-    values = images.detach().to(torch.float32)
+    values: Tensor = images.detach().to(torch.float32, memory_format=torch.contiguous_format)
     bad = ~images.isfinite() | ((images < 0) | (images > 1) if clip else torch.zeros_like(images, dtype=torch.bool))
     _refuse_rows(bad, "holds a value that is not a finite number" + (" in [0, 1]" if clip else ""))
     _refuse_rows(values.to(images.dtype) != images, "holds a value that float32 cannot represent; give images.float()")
-    return values
+    return values.clone() if values.is_inference() else values
 
 
 def check_labels(labels: Any, *, n: int, num_classes: int) -> Tensor:
-    """The labels as int64, (n,), each in 0 .. K-1."""
-    if not isinstance(labels, Tensor):
-        try:
-            labels = torch.tensor(labels)
-        except (TypeError, ValueError, RuntimeError):
-            raise DataError(
-                f"labels must be a tensor or a list of whole numbers, not {type(labels).__name__}"
-            ) from None
-    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
-        raise DataError(f"labels must be whole numbers, not {labels.dtype}")
-    if tuple(labels.shape) != (n,):
-        raise DataError(f"labels must have the shape ({n},), one per image, not {tuple(labels.shape)}")
-    values: Tensor = labels.detach().to(torch.int64)
-    _refuse_rows((values < 0) | (values >= num_classes), f"has a label outside 0 .. {num_classes - 1}")
-    return values
-
-
-def check_eps(eps: Any) -> float:
-    """The radius as a float in [0, 1]."""
-    value: Any = eps
-    if isinstance(eps, bool) or not isinstance(eps, Real) or not 0 <= value <= 1:
-        raise ConfigError(f"eps must be a number in [0, 1], in pixel units before normalisation, not {eps!r}")
-    return float(value)
+    """The labels as int64 on the CPU, (n,), each in 0 .. K-1."""
+    return class_labels(labels, count=n, num_classes=num_classes, device=torch.device("cpu"), error=DataError)
 
 
 def check_stages(stages: Any) -> tuple[str, ...]:
@@ -132,41 +108,42 @@ def check_stages(stages: Any) -> tuple[str, ...]:
     names = tuple(stages)
     for name in names:
         if not isinstance(name, str) or name not in KNOWN_STAGES:
-            hint = question(name, KNOWN_STAGES)
-            raise ConfigError(f"there is no stage {name!r}: {hint}choose among {', '.join(KNOWN_STAGES)}")
+            raise unknown(name, KNOWN_STAGES, "there is no stage", offer="choose among")
         if names.count(name) > 1:
             raise ConfigError(f"stages: {name!r} is given twice")
     return names
 
 
-def check_count(name: str, value: Any, *, least: int) -> int:
-    """A whole number of at least ``least``."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ConfigError(f"{name} must be a whole number of at least {least}, not {value!r}")
-    return value
-
-
 def check_limits(timeout: Any, max_domains: Any, budget: Any) -> Limits:
     """The limits of the search; by default ``TIMEOUT``, or no limit of seconds if the number of parts has one."""
-    parts = None if max_domains is None else check_count("max_domains", max_domains, least=1)
-    memory = BUDGET if budget is None else check_count("budget", budget, least=2**20)
+    parts = None if max_domains is None else whole_number("max_domains", max_domains, least=1)
+    memory = BUDGET if budget is None else whole_number("budget", budget, least=2**20)
     if timeout is None:
         return Limits(TIMEOUT if parts is None else None, parts, memory)
-    if isinstance(timeout, bool) or not isinstance(timeout, Real) or not 0 < float(timeout) < math.inf:
-        raise ConfigError(f"timeout must be a positive number of seconds for an image, not {timeout!r}")
-    return Limits(float(timeout), parts, memory)
+    return Limits(check_seconds(timeout), parts, memory)
+
+
+def check_seconds(timeout: Any) -> float:
+    """A limit of time."""
+    seconds = as_real(timeout)
+    if seconds is None or not 0 < seconds < math.inf:
+        raise ConfigError(f"timeout must be a positive number of seconds, not {timeout!r}; None sets the default")
+    return seconds
 
 
 def check_device(device: Any, network: Network) -> torch.device:
     """The device to compute on; None is where the network's weights are."""
-    if device is None:
-        return network.parameter_vector().device
-    try:
-        found = torch.device(device)
-        torch.empty(0, device=found)
-    except (RuntimeError, AssertionError, TypeError):
-        raise ConfigError(f"device {device!r} does not exist here; use cpu, or a GPU that PyTorch finds") from None
-    return found
+    return network.parameter_vector().device if device is None else existing_device(device)
+
+
+def check_records(records: Any, progress: Any) -> None:
+    """Where verdicts go, and who is told of them."""
+    if not (records is None or isinstance(records, str | Path)):
+        raise ConfigError(f"records must be the path of a file, not {type(records).__name__}")
+    if "\0" in str(records):
+        raise ConfigError(f"records: {str(records)!r} is no path, since it holds a zero byte")
+    if not (progress is None or callable(progress)):
+        raise ConfigError(f"progress must be something to call, not {type(progress).__name__}")
 
 
 def _refuse_rows(bad: Tensor, complaint: str) -> None:

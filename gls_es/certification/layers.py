@@ -11,6 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from gls_es.basics.deadline import NEVER, Deadline
 from gls_es.certification.alpha import goals_at_once
 from gls_es.certification.ascent import Ascent, ascend, with_best_start
 from gls_es.certification.dual import Balls, Goals, dual_bounds
@@ -21,22 +22,32 @@ MOST_NEURONS = 1024
 """Neurons of an image and layer whose bounds are optimised at most: those that reach farthest to both sides."""
 
 
-def tighter(balls: Balls, *, budget: int) -> Balls:
-    """The balls with optimised bounds of unstable neurons in every layer but those whose bounds are exact."""
+def tighter(balls: Balls, *, budget: int, deadline: Deadline = NEVER) -> Balls:
+    """The balls with optimised bounds of unstable neurons behind the first ReLU; before it there are no slopes.
+
+    Args:
+        balls: the balls.
+        budget: bytes that may be used.
+        deadline: when the bounds that are not begun are left as they are.
+    """
     for relu in balls.search.relus:
-        if not balls.search.regions.exact[balls.search.source(relu)]:
-            balls = _tighter_layer(balls, relu, budget)
+        if balls.search.regions.after_relu[balls.search.source(relu)]:
+            balls = _tighter_layer(balls, relu, budget, deadline)
     return balls
 
 
-def _tighter_layer(balls: Balls, relu: int, budget: int) -> Balls:
+def _tighter_layer(balls: Balls, relu: int, budget: int, deadline: Deadline) -> Balls:
     lower, upper = (side.clone() for side in balls.proof.bounds[relu])
     image, neuron = _worst(lower, upper)
+    if len(image) == 0:
+        return balls
     most = goals_at_once(balls, budget)
     for sign, side in ((1.0, lower), (-1.0, upper)):
         flat = side[0].flatten(1)
         for images, neurons in zip(image.split(most), neuron.split(most), strict=True):
-            proven = sign * _climbed(balls, relu, images, neurons, sign)
+            if deadline.late():
+                break
+            proven = sign * _climbed(balls, relu, images, neurons, sign, deadline)
             known = flat[images, neurons]
             better = torch.maximum(known, proven) if sign > 0 else torch.minimum(known, proven)
             flat[images, neurons] = torch.where(proven.isfinite(), better, known)
@@ -54,7 +65,7 @@ def _worst(lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
     return image, neuron
 
 
-def _climbed(balls: Balls, relu: int, image: Tensor, neuron: Tensor, sign: float) -> Tensor:
+def _climbed(balls: Balls, relu: int, image: Tensor, neuron: Tensor, sign: float, deadline: Deadline) -> Tensor:
     """Guarded lower bounds of sign · z for some neurons, (D,), float64."""
     start = balls.search.source(relu)
     goals = balls.goals(image, neuron)
@@ -64,6 +75,6 @@ def _climbed(balls: Balls, relu: int, image: Tensor, neuron: Tensor, sign: float
     def bound(current: Goals) -> Tensor:
         return dual_bounds(balls.search, wanted, current, start=start)
 
-    found, _ = ascend(bound, with_best_start(balls, bound, goals), ASCENT)
+    found, _ = ascend(bound, with_best_start(balls, bound, goals), ASCENT, deadline)
     with torch.no_grad():
         return dual_bounds(balls.proof, wanted, found, start=start)

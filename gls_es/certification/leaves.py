@@ -10,6 +10,7 @@ from "how far must the constraints be moved": they raise the bound without limit
 from __future__ import annotations
 
 import importlib.util
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gls_es.basics.deadline import NEVER, Deadline, OutOfTime
 from gls_es.bounds.query import Query
 from gls_es.certification.dual import Balls, Goals, Layers
 from gls_es.network.graph import ReLU
@@ -58,15 +60,20 @@ class LeafSolver:
     upper: Tensor
     check: Check
 
-    def solve(self, goal: Goals) -> Solution:
-        """Multipliers or a counterexample for one goal on a part without unstable neurons."""
+    def solve(self, goal: Goals, *, deadline: Deadline = NEVER) -> Solution:
+        """Multipliers or a counterexample for one goal on a part without unstable neurons, if there is time for it."""
         if importlib.util.find_spec("scipy") is None:
             return Solution(None, None, "solver")
-        program = _program(self.balls, goal, self.lower, self.upper)
-        found = _minimum(program)
-        if found is None:
-            apart = _separation(program)
-            return Solution(None if apart is None else _with_multipliers(goal, program, apart), None, "rounding")
+        try:
+            program = _program(self.balls, goal, self.lower, self.upper, deadline)
+            if not program.finite:
+                return Solution(None, None, "rounding")
+            found = _minimum(program, deadline)
+            if found is None:
+                apart = _separation(program, deadline)
+                return Solution(None if apart is None else _with_multipliers(goal, program, apart), None, "rounding")
+        except OutOfTime:
+            return Solution(None, None, "timeout")
         point = program.centre + torch.from_numpy(found[0]).reshape(program.centre.shape).to(program.centre)
         example = self.check(int(goal.image), point) if program.value(found[0]) <= 0 else None
         reason = None if example is not None else "rounding"
@@ -95,12 +102,18 @@ class _Program:
     offsets: Any
     places: list[tuple[int, int]]
 
+    @property
+    def finite(self) -> bool:
+        """Whether all of its numbers are; weights that are not, or overflow, make others."""
+        table = (self.cost, self.signs, self.offsets, self.constant)
+        return all(bool(np.isfinite(part).all()) for part in table)
+
     def value(self, distance: Any) -> float:
         """The goal at a point."""
         return float(self.cost @ distance) + self.constant
 
 
-def _program(balls: Balls, goal: Goals, lower: Tensor, upper: Tensor) -> _Program:
+def _program(balls: Balls, goal: Goals, lower: Tensor, upper: Tensor, deadline: Deadline) -> _Program:
     image = int(goal.image)
     low, up = lower[image], upper[image]
     centre = ((low + up) / 2).requires_grad_()
@@ -112,9 +125,10 @@ def _program(balls: Balls, goal: Goals, lower: Tensor, upper: Tensor) -> _Progra
         for place in sign.nonzero()[:, 0].tolist():
             wanted.append(value.flatten()[place] * sign[place])
             places.append((relu, place))
-    gradients = [
-        torch.autograd.grad(value, centre, retain_graph=True, materialize_grads=True)[0].flatten() for value in wanted
-    ]
+    gradients = []
+    for value in wanted:
+        deadline.check()
+        gradients.append(torch.autograd.grad(value, centre, retain_graph=True, materialize_grads=True)[0].flatten())
     table = torch.stack(gradients).cpu().numpy()
     offsets = torch.stack(wanted[1:]).detach().cpu().numpy() if places else table[1:, 0]
     radius = torch.maximum(up - centre, centre - low).detach().flatten().cpu().numpy()
@@ -141,24 +155,36 @@ def _affine_values(query: Query, goal: Goals, x: Tensor) -> tuple[Layers, Tensor
     return inputs, values[-1][0, 0]
 
 
-def _minimum(program: _Program) -> tuple[Any, Any] | None:
-    """Minimiser and multipliers, or None if there is no point."""
+def _solved(deadline: Deadline, cost: Any, **program: Any) -> Any:
+    """SciPy's answer to a linear program.
+
+    Raises:
+        OutOfTime: there was none in time.
+    """
     from scipy.optimize import linprog
 
+    deadline.check()
+    options = {"time_limit": max(deadline.left, 1e-3)} if deadline.until < math.inf else {}
+    result = linprog(cost, **program, method="highs", options=options)
+    if result.status == 1:  # a limit was reached, and that of time is the only one
+        raise OutOfTime
+    return result
+
+
+def _minimum(program: _Program, deadline: Deadline) -> tuple[Any, Any] | None:
+    """Minimiser and multipliers, or None if there is no point."""
     bounds = np.column_stack([-program.radius, program.radius])
-    result = linprog(program.cost, A_ub=-program.signs, b_ub=program.offsets, bounds=bounds, method="highs")
+    result = _solved(deadline, program.cost, A_ub=-program.signs, b_ub=program.offsets, bounds=bounds)
     return (result.x, -result.ineqlin.marginals) if result.status == 0 else None
 
 
-def _separation(program: _Program) -> Any | None:
+def _separation(program: _Program, deadline: Deadline) -> Any | None:
     """Multipliers that raise the goal's bound above 0 on a part without points, or None if that is too close."""
-    from scipy.optimize import linprog
-
     count, pixels = program.signs.shape
     cost = np.append(np.zeros(pixels), 1.0)
     table = np.column_stack([-program.signs, -np.ones(count)])
     bounds = np.column_stack([np.append(-program.radius, 0.0), np.append(program.radius, np.inf)])
-    result = linprog(cost, A_ub=table, b_ub=program.offsets, bounds=bounds, method="highs")
+    result = _solved(deadline, cost, A_ub=table, b_ub=program.offsets, bounds=bounds)
     if result.status != 0 or not result.fun > 0:
         return None
     least = program.constant - float(np.abs(program.cost) @ program.radius)

@@ -17,12 +17,14 @@ from typing import Any
 
 from torch import Tensor
 
+from gls_es.basics.checks import as_real
 from gls_es.basics.intervals import wilson_interval
+from gls_es.basics.modes import ordinary_modes
 from gls_es.basics.version import versions
 from gls_es.certification import inputs
 from gls_es.certification.attack import AttackOptions
 from gls_es.certification.certifier import certify
-from gls_es.certification.identity import data_digest, network_digest
+from gls_es.certification.identity import DIGEST, data_digest, network_digest
 from gls_es.certification.radius_log import RadiusLog, Step
 from gls_es.certification.report import Verdict
 from gls_es.errors import ConfigError
@@ -137,6 +139,7 @@ class _Search:
             self.high = self.falsified = 0
 
 
+@ordinary_modes()
 def certified_radii(
     network_or_checkpoint: Any,
     images: Tensor,
@@ -164,13 +167,14 @@ def certified_radii(
         ConfigError: an option makes no sense.
         DataError: images or labels make no sense, or the records belong to another run or cannot be written.
     """
-    points = _grid(tolerance, largest)
-    options = _limited(options)
+    tolerance, points = _grid(tolerance, largest)
+    options = _limited(options, records, progress)
     network, checkpoint = inputs.resolve_network(network_or_checkpoint, images)
     x = inputs.check_images(images, network, clip=bool(options.get("clip", True)))
     y = inputs.check_labels(labels, n=len(x), num_classes=network.num_classes)
     identity = {
-        "network": network_digest(network),
+        "network": (digest := network_digest(network)),
+        "network_digest": DIGEST,
         "checkpoint": checkpoint,
         "data": data_digest(x, y),
         "options": {name: _plain(value) for name, value in sorted(options.items())},
@@ -185,31 +189,31 @@ def certified_radii(
             searches[step.index].learn(step)
             seconds += step.seconds
         for point, chosen in _rounds(searches):
-            verdicts = certify(network, x[chosen], y[chosen], point * tolerance, **options).verdicts
-            steps = [_step(index, point, verdict) for index, verdict in zip(chosen, verdicts, strict=True)]
+            found = certify(network, x[chosen], y[chosen], point * tolerance, **options).verdicts
+            steps = [_step(index, point, verdict) for index, verdict in zip(chosen, found, strict=True)]
             if log is not None:
                 log.write(steps)
             for step in steps:
                 searches[step.index].learn(step)
                 seconds += step.seconds
             if progress is not None:
-                done = [search for search in searches if search.next is None]
-                progress(len(done), len(searches), {"certified": sum(search.low >= 0 for search in done)})
-    found = [_image(i, int(y[i]), search, tolerance, points) for i, search in enumerate(searches)]
-    return RadiusReport(tuple(found), tolerance, points * tolerance, checkpoint, network_digest(network), seconds)
+                progress(*_done(searches))
+    radii = tuple(_image(i, int(y[i]), search, tolerance, points) for i, search in enumerate(searches))
+    return RadiusReport(radii, tolerance, points * tolerance, checkpoint, digest, seconds)
 
 
-def _limited(options: dict[str, Any]) -> dict[str, Any]:
-    """The options, with a limit for the search if none is given."""
+def _limited(options: dict[str, Any], records: Any, progress: Any) -> dict[str, Any]:
+    """The options, with a limit for the search if none is given; refuses what ``certify`` has no place for."""
+    inputs.check_records(records, progress)
+    if "eps" in options:
+        raise ConfigError("eps is what certified_radii() looks for; give tolerance and largest instead")
     given = options.get("timeout") is not None or options.get("max_domains") is not None
     return options if given else {**options, "timeout": TIMEOUT}
 
 
-def _grid(tolerance: float, largest: float) -> int:
-    """The number of the grid's last point."""
-    for name, value in (("tolerance", tolerance), ("largest", largest)):
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
-            raise ConfigError(f"{name} must be a number in (0, 1], in pixel units, not {value!r}")
+def _grid(tolerance: float, largest: float) -> tuple[float, int]:
+    """The step, and the number of the grid's last point."""
+    tolerance, largest = _radius("tolerance", tolerance), _radius("largest", largest)
     points = int(largest / tolerance)
     while points * tolerance > largest:
         points -= 1
@@ -217,7 +221,14 @@ def _grid(tolerance: float, largest: float) -> int:
         raise ConfigError(
             f"tolerance {tolerance:g} divides {largest:g} into {points:,} steps; 1 to {LARGEST_GRID:,} do"
         )
-    return points
+    return tolerance, points
+
+
+def _radius(name: str, value: float) -> float:
+    number = as_real(value)
+    if number is None or not 0 < number <= 1:
+        raise ConfigError(f"{name} must be a number in (0, 1], in pixel units, not {value!r}")
+    return number
 
 
 def _rounds(searches: list[_Search]) -> Iterator[tuple[int, list[int]]]:
@@ -237,6 +248,12 @@ def _rounds(searches: list[_Search]) -> Iterator[tuple[int, list[int]]]:
                 break
             point = min(waiting)
             yield point, waiting[point]
+
+
+def _done(searches: list[_Search]) -> tuple[int, int, dict[str, int]]:
+    """Images done, images in all, and how many of those done are certified somewhere."""
+    done = [search for search in searches if search.next is None]
+    return len(done), len(searches), {"certified": sum(search.low >= 0 for search in done)}
 
 
 def _step(index: int, point: int, verdict: Verdict) -> Step:

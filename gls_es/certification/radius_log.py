@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from gls_es.basics.regular import bytes_if_there
+from gls_es.certification.headers import why_older
 from gls_es.certification.report import VERDICTS, VerdictName
 from gls_es.errors import DataError
 
@@ -106,6 +107,9 @@ def _read(path: Path, content: bytes, header: dict[str, Any]) -> list[Step]:
             raise ValueError
     except (ValueError, KeyError, TypeError, RecursionError):
         raise DataError(f"{path}: not a file of radii; choose another file") from None
+    older = why_older(found, header)
+    if older is not None:
+        raise DataError(f"{path}: {older}")
     for key in sorted({*found, *header}):
         if found.get(key) != header.get(key):
             raise DataError(

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from gls_es.basics.regular import bytes_if_there
+from gls_es.certification.headers import why_older
 from gls_es.certification.report import REASONS, VERDICTS, Verdict
 from gls_es.errors import DataError
 
@@ -108,6 +109,9 @@ def _resume(path: Path, content: bytes, header: dict[str, Any], line: bytes) -> 
     if line.startswith(content):  # empty, or torn within the header
         return {}
     found, verdicts = _parse(path, content)
+    older = why_older(found, header)
+    if older is not None:
+        raise DataError(f"{path}: {older}")
     for key in sorted({*found, *header}):
         if found.get(key) != header.get(key):
             raise DataError(

@@ -16,9 +16,12 @@ from gls_es.basics.intervals import wilson_interval
 VerdictName = Literal["misclassified", "falsified", "certified", "unknown"]
 VERDICTS: tuple[VerdictName, ...] = get_args(VerdictName)
 CLEAN = "clean"
-REASONS = ("stages", "timeout", "domains", "memory", "rounding", "solver")
+EQUALITY = "equality"
+REASONS = ("stages", "timeout", "domains", "memory", "rounding", "solver", "overflow", "underflow", EQUALITY)
 """Why an image is unknown: no complete stage was run; branch and bound ran out of seconds, of parts or of memory; what
-is left lies within the slack for rounding; or the solver of fully split parts is not installed."""
+is left lies within the slack for rounding; the solver of fully split parts is not installed; a number may overflow on
+the way; underflow alone can make up half of what the margins lack, or more; or bounds prove it, but the module was seen
+to compute something else than the traced graph, or another class, in its ball."""
 
 
 @dataclass(frozen=True, eq=False)

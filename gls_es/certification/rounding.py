@@ -1,23 +1,28 @@
 """Bounds that stay true in floating point: of the network as it is executed, and of their own computation.
 
-The network is executed in some format with unit roundoff u, its sums in any order. A computed affine value then
-differs from W z + b by at most γ_(n+8) (|W| |z| + |b|), γ_k = k u / (1 - k u), for n summed products (Higham 2002,
-section 3.1); the 8 covers the roundings of an unfused BatchNorm, a normalisation or a pooling division. Every affine
-node gets this error as a radius E: intervals are widened by it, and a backward pass with coefficients A on the node
-adds |A| E. So the bounds hold for whatever the executor computes, and, errors being outward, for real arithmetic.
+The network is executed in some format with unit roundoff u, its sums in any order, products and sums fused or not. A
+computed affine value then differs from W z + b by at most γ_(n+8) (|W| |z| + |b|), γ_k = k u / (1 - k u), for n summed
+products (Higham 2002, section 3.1); the 8 covers a constant's own rounding, and more are charged where a layer has more
+steps (``network.steps``). Every affine node gets this error as a radius E: intervals are widened by it, and a backward
+pass with coefficients A on the node adds |A| E. So the bounds hold for whatever the executor computes, and, errors
+being outward, for real arithmetic.
+
+Products and steps that underflow err by at most the smallest normal number each, also where results that small are
+flushed to zero, times the factors that are applied to them later on. What might overflow on the way, before a factor
+shrinks it, gets an infinite error, which no verdict survives.
 
 The bounds themselves are computed in float64. A rounding there, in a product with coefficients A or in the bounds' own
 sums, changes the result by at most a few F 2^-53 times |A| (|W| |z| + |b|), with F the largest number of terms in any
 sum: the same expression, so E is simply enlarged by that factor. At a ReLU coefficients may cancel (a lower slope near
-zero, a multiplier of a split), so there the same factor of everything that was added moves its lines apart. Products
-that underflow err by at most the smallest normal number each, and anything that might overflow gets an infinite error,
-which no verdict survives.
+zero, a multiplier of a split), so there the same factor of everything that was added moves its lines apart. Numbers of
+the executor that float64's range holds only just (``_OWN``) are treated as if they overflowed or underflowed, which
+leaves room for the bounds' own products.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -28,8 +33,11 @@ from gls_es.bounds.query import Query, entry_box
 from gls_es.errors import ConfigError
 from gls_es.network import Network
 from gls_es.network.graph import Graph
+from gls_es.network.steps import Steps
 
 _DOUBLE = torch.finfo(torch.float64)
+_OWN = (2.0**-300, 2.0**300)
+"""The smallest and the largest number of networks in float64 or exact arithmetic that have bounds here."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +46,7 @@ class ExecutionModel:
 
     Attributes:
         roundoff: u of the executor's format; 0 for real arithmetic.
-        tiny: error of one underflowing product.
+        tiny: the smallest normal number, the error of a product or step that underflows.
         largest: values whose partial sums may exceed this overflow.
         guard: relative error of computing the bounds.
     """
@@ -58,20 +66,53 @@ class ExecutionModel:
         terms = max(math.prod(node.shape) for node in graph.nodes) + len(graph.nodes)
         guard = 16 * (terms + 64) * _DOUBLE.eps / 2
         if execution == "real":
-            return cls(0.0, _DOUBLE.tiny, _DOUBLE.max, guard)
-        if execution not in ("float32", "float64"):
+            return cls(0.0, *_OWN, guard)
+        if execution == "float64":
+            return cls(_DOUBLE.eps / 2, *_OWN, guard)
+        if execution != "float32":
             raise ConfigError(f"unknown execution {execution!r}: choose float32, float64 or real.")
-        kind = torch.finfo(torch.float32 if execution == "float32" else torch.float64)
+        kind = torch.finfo(torch.float32)
         return cls(kind.eps / 2, kind.tiny, kind.max, guard)
 
-    def error(self, size: Tensor, terms: int) -> Tensor:
-        """The largest error of values that sum ``terms`` products whose absolute values sum to ``size``."""
-        steps = (terms + 8) * self.roundoff
-        if steps >= 0.5:
+    def error(self, size: Tensor, terms: int, steps: Steps | None = None, inputs: Tensor | None = None) -> Tensor:
+        """The largest error of values that sum products, see :class:`~gls_es.bounds.query.RoundingError`."""
+        roundings = (terms + 8 + (0 if steps is None else steps.roundings)) * self.roundoff
+        if roundings >= 0.5:
             return torch.full_like(size, math.inf)
-        relative = (steps / (1 - steps) + self.guard) * (1 + 1e-6)
-        error = size * relative + (terms + 8) * self.tiny
+        relative = (roundings / (1 - roundings) + self.guard) * (1 + 1e-6)
+        error = size * relative + self._underflow(terms, steps, _largest(inputs, size))
         return torch.where(size <= self.largest / 4, error, math.inf)
+
+    def without_roundings(self) -> ExecutionModel:
+        """The same format with exact numbers in between its smallest and its largest one."""
+        return replace(self, roundoff=0.0, guard=0.0)
+
+    def flushed(self, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
+        """The box with 0 where the executor may take an input for 0, since it is smaller than any normal number."""
+        above, below = (lower > 0) & (lower < self.tiny), (upper < 0) & (upper > -self.tiny)
+        return lower.masked_fill(above, 0.0), upper.masked_fill(below, 0.0)
+
+    def _underflow(self, terms: int, steps: Steps | None, largest: Tensor | float) -> Tensor | float:
+        """The absolute error of sums that read inputs up to ``largest``; infinite where a step might overflow.
+
+        A product may err by a smallest number, so may the sum that takes it up, and the factor that is a weight.
+        """
+        lost = (2 + largest) * terms
+        if steps is None:
+            return (lost + 8) * self.tiny
+        peak = steps.peak[0] * largest + steps.peak[1]
+        error = ((lost + 2) * steps.factor + steps.losses + peak) * self.tiny
+        safe = torch.as_tensor(peak <= self.largest / 4)
+        if steps.variance is not None:  # eps and the sum are rounded relative to it
+            safe = safe & (steps.variance >= self.tiny * 2**24) & (steps.variance <= self.largest / 4)
+        return torch.where(safe, error, math.inf)
+
+
+def _largest(inputs: Tensor | None, size: Tensor) -> Tensor | float:
+    """The largest of each image's inputs (G | 1, B, ...), to be broadcast against ``size``."""
+    if inputs is None:
+        return 0.0
+    return inputs.flatten(2).amax(2).reshape(*inputs.shape[:2], *[1] * (size.dim() - 2))
 
 
 def outward_ball(images: Tensor, eps: float, *, clip: bool = True) -> tuple[Tensor, Tensor]:
@@ -132,13 +173,24 @@ def sound_margins(
 
 
 @torch.no_grad()
-def sound_query(net: Network, lower: Tensor, upper: Tensor, *, execution: str, plan: Plan | None = None) -> Query:
-    """The query whose bounds hold for the executed network; arguments and errors are those of :func:`sound_margins`."""
-    model = ExecutionModel.named(execution, net.graph)
+def sound_query(
+    net: Network,
+    lower: Tensor,
+    upper: Tensor,
+    *,
+    execution: str,
+    plan: Plan | None = None,
+    model: ExecutionModel | None = None,
+) -> Query:
+    """The query whose bounds hold for the executed network; arguments and errors are those of :func:`sound_margins`.
+
+    With ``model`` it charges other errors than those of ``execution``.
+    """
+    model = ExecutionModel.named(execution, net.graph) if model is None else model
     weights = net.parameter_vector()
     if execution == "float32":
         weights = weights.float()  # what the executor holds
-    box = entry_box(net, _outward_box(lower, upper), model.error)
+    box = entry_box(net, _outward_box(*model.flushed(lower, upper)), model.error)
     return Query.ask(net, weights.to(lower)[None], box, plan=plan, rounding=model.error, guard=model.guard)
 
 

@@ -7,6 +7,7 @@ A specification holds when every margin is > 0.
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +15,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from gls_es.bounds import METHODS
+from gls_es.basics.deadline import NEVER, Deadline
+from gls_es.bounds import METHODS, Plan
 from gls_es.certification.alpha import alpha_margins
 from gls_es.certification.attack import AttackOptions, confirmed, find_counterexamples
 from gls_es.certification.bab import Limits, branch_and_bound
@@ -23,13 +25,16 @@ from gls_es.certification.dual import Balls
 from gls_es.certification.execution import DTYPES, Executor
 from gls_es.certification.layers import tighter
 from gls_es.certification.leaves import LeafSolver
-from gls_es.certification.rounding import outward_ball, sound_margins
+from gls_es.certification.rounding import outward_ball
+from gls_es.certification.screen import screened_margins
 from gls_es.network import Network
 
 STAGES = ("attack", "ibp", "crown-ibp", "crown", "best", "alpha", "bab")
 """The stages run by default, cheapest first."""
 KNOWN_STAGES = ("attack", *METHODS, "alpha", "alpha-layers", "bab")
 """Every name of a stage: the attack, any relaxation, optimised slopes, and branch and bound."""
+MOMENT = 0.1
+"""Seconds for an image that every stage but branch and bound gets in any case: short ones are never cut off."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,7 @@ class OpenImages:
         lower: proven lower bounds of the margins over the ball, (B, K-1), float64; -inf where nothing is proven.
         reached: the least margin the executor was seen to reach in the ball, (B,), float64.
         balls: bounds of the pre-activations, from the first stage that keeps them on.
+        left: seconds that the stages may still spend on each image; None: any number.
     """
 
     indices: list[int]
@@ -51,15 +57,26 @@ class OpenImages:
     lower: Tensor
     reached: Tensor
     balls: Balls | None = None
+    left: Sequence[float] | None = None
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def keep(self, mask: Tensor) -> OpenImages:
         """The images where ``mask`` (B,) holds."""
-        indices = [index for index, kept in zip(self.indices, mask.tolist(), strict=True) if kept]
-        balls = None if self.balls is None else self.balls.at(mask.nonzero()[:, 0])
-        return OpenImages(indices, self.images[mask], self.labels[mask], self.lower[mask], self.reached[mask], balls)
+        places = mask.nonzero()[:, 0]
+        balls = None if self.balls is None else self.balls.at(places)
+        rows = places.tolist()
+        left = None if self.left is None else [self.left[row] for row in rows]
+        indices = [self.indices[row] for row in rows]
+        lower, reached = self.lower[mask], self.reached[mask]
+        return OpenImages(indices, self.images[mask], self.labels[mask], lower, reached, balls, left)
+
+    def deadline(self) -> Deadline:
+        """When a stage that works on all of them together has spent what they have left, or a moment each."""
+        if self.left is None:
+            return NEVER
+        return Deadline.after(len(self) * max(MOMENT, *self.left))
 
 
 @dataclass(frozen=True)
@@ -125,6 +142,7 @@ def make_stage(name: str, specification: Specification) -> Stage:
 
 
 def _attack_stage(images: OpenImages, spec: Specification) -> Outcome:
+    deadline = images.deadline()
     result = find_counterexamples(
         spec.network,
         images.images,
@@ -135,30 +153,34 @@ def _attack_stage(images: OpenImages, spec: Specification) -> Outcome:
         dtype=DTYPES[spec.execution],
         clip=spec.clip,
         seed=spec.seed,
+        deadline=deadline,
     )
     reached = torch.minimum(images.reached, result.margins.to(images.reached))
     none = torch.zeros_like(reached, dtype=torch.bool)
-    return Outcome(replace(images, reached=reached), none, result.counterexamples)
+    return _in_time(Outcome(replace(images, reached=reached), none, result.counterexamples), deadline)
 
 
 @torch.no_grad()
 def _bound_stage(images: OpenImages, spec: Specification, *, method: str) -> Outcome:
     lower, upper = outward_ball(images.images, spec.eps, clip=spec.clip)
-    margins = sound_margins(spec.network, lower, upper, images.labels, method, execution=spec.execution)
+    plan, kind = _plan(images), spec.execution
+    margins = screened_margins(spec.network, lower, upper, images.labels, method, execution=kind, plan=plan)
     known = torch.where(margins.isfinite(), torch.maximum(images.lower, margins), images.lower)
     return _outcome(replace(images, lower=known), stage=method)
 
 
 def _alpha_stage(images: OpenImages, spec: Specification) -> Outcome:
+    deadline = images.deadline()
     balls = balls_of(images, spec)
-    lower = alpha_margins(balls, images.lower, budget=spec.limits.budget)
-    return _outcome(replace(images, lower=lower, balls=balls), stage="alpha")
+    lower = alpha_margins(balls, images.lower, budget=spec.limits.budget, deadline=deadline)
+    return _in_time(_outcome(replace(images, lower=lower, balls=balls), stage="alpha"), deadline)
 
 
 def _layers_stage(images: OpenImages, spec: Specification) -> Outcome:
-    balls = tighter(balls_of(images, spec), budget=spec.limits.budget)
-    lower = alpha_margins(balls, images.lower, budget=spec.limits.budget)
-    return _outcome(replace(images, lower=lower, balls=balls), stage="alpha-layers")
+    deadline = images.deadline()
+    balls = tighter(balls_of(images, spec), budget=spec.limits.budget, deadline=deadline)
+    lower = alpha_margins(balls, images.lower, budget=spec.limits.budget, deadline=deadline)
+    return _in_time(_outcome(replace(images, lower=lower, balls=balls), stage="alpha-layers"), deadline)
 
 
 class _BranchAndBound:
@@ -171,6 +193,7 @@ class _BranchAndBound:
 
     def __call__(self, images: OpenImages) -> Outcome:
         spec = self._spec
+        begun = time.perf_counter()
         balls = balls_of(images, spec)
         lower, upper = outward_ball(images.images, spec.eps, clip=spec.clip)
         margins: dict[int, float] = {}
@@ -185,12 +208,20 @@ class _BranchAndBound:
             margins[image] = margin
             return inside[0].cpu()
 
-        found = branch_and_bound(balls, images.lower, LeafSolver(balls, lower, upper, check), spec.limits)
+        share = (time.perf_counter() - begun) / len(images)
+        left = None if images.left is None else [seconds - share for seconds in images.left]
+        solver = LeafSolver(balls, lower, upper, check)
+        found = branch_and_bound(balls, images.lower, solver, spec.limits, left=left)
         reached = images.reached.clone()
         for image, margin in margins.items():
             reached[image] = min(float(reached[image]), margin)
         outcome = _outcome(replace(images, lower=found.lower, reached=reached, balls=balls), stage="bab")
-        return replace(outcome, counterexamples=found.counterexamples, reasons=found.reasons, seconds=found.seconds)
+        return replace(
+            outcome,
+            counterexamples=found.counterexamples,
+            reasons=found.reasons,
+            seconds=[share + own for own in found.seconds],
+        )
 
 
 def balls_of(images: OpenImages, spec: Specification) -> Balls:
@@ -198,7 +229,24 @@ def balls_of(images: OpenImages, spec: Specification) -> Balls:
     if images.balls is not None:
         return images.balls
     lower, upper = outward_ball(images.images, spec.eps, clip=spec.clip)
-    return Balls.around(spec.network, lower, upper, images.labels, execution=spec.execution)
+    plan = _plan(images)
+    return Balls.around(spec.network, lower, upper, images.labels, execution=spec.execution, plan=plan)
+
+
+def _plan(images: OpenImages) -> Plan:
+    """What suits the images' device, with their deadline."""
+    return replace(Plan.default(images.images.device.type), deadline=images.deadline())
+
+
+def _in_time(outcome: Outcome, deadline: Deadline) -> Outcome:
+    """The outcome, with the reason why it is none where the stage was cut off."""
+    return replace(outcome, reasons=["timeout"] * len(outcome.images)) if deadline.late() else outcome
+
+
+def out_of_time(images: OpenImages) -> Outcome:
+    """What a stage found that was cut off."""
+    nothing = torch.zeros(len(images), dtype=torch.bool, device=images.lower.device)
+    return Outcome(images, nothing, [None] * len(images), ["timeout"] * len(images))
 
 
 def _outcome(images: OpenImages, *, stage: str) -> Outcome:

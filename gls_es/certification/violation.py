@@ -6,13 +6,13 @@ is any box. A point counts only if the executor's outputs fulfil the exact rows,
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from gls_es.basics.deadline import Deadline
 from gls_es.basics.property import Boundary, Case, Numbers, Row
 from gls_es.certification.execution import Executor
 from gls_es.network import Network
@@ -59,13 +59,13 @@ class Violations:
         group: boxes and cases.
         replay: the executor that has to show a violation.
         seed: of random starts.
-        deadline: ``time.monotonic()`` after which nothing new is tried.
+        deadline: when nothing new is tried.
     """
 
     group: Group
     replay: Replay
     seed: int
-    deadline: float
+    deadline: Deadline
     _executor: Executor = field(init=False)
 
     def __post_init__(self) -> None:
@@ -90,7 +90,7 @@ class Violations:
         size = max(1, _AT_ONCE // (_RESTARTS * len(self.group.rows)))
         for start in range(0, len(self.group.boxes), size):
             found = self._descend(self.group.boxes[start : start + size])
-            if found is not None or time.monotonic() > self.deadline:
+            if found is not None or self.deadline.late():
                 return found
         return None
 
@@ -107,7 +107,7 @@ class Violations:
             points = points.detach().requires_grad_()
             excess = self.excess(points.flatten(0, 2))
             found = self._harvest(points.detach(), excess.detach().amin(dim=1), boxes)
-            if found is not None or step == _STEPS or time.monotonic() > self.deadline:
+            if found is not None or step == _STEPS or self.deadline.late():
                 return found
             (gradient,) = torch.autograd.grad(excess.gather(1, cases[:, None]).sum(), points)
             size = 0.25 * 0.1 ** sum(step >= part * _STEPS for part in (0.4, 0.7, 0.9))

@@ -15,6 +15,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from gls_es.basics.checks import FLOATS, as_real, existing_device
+from gls_es.basics.modes import usable
 from gls_es.errors import ConfigError, DataError
 
 
@@ -37,10 +39,14 @@ class Split:
 
     def __post_init__(self) -> None:
         _check_shapes(self.images, self.labels)
-        if not (math.isfinite(self.scale) and self.scale > 0):
+        for name in ("images", "labels"):
+            object.__setattr__(self, name, usable(getattr(self, name).detach()))
+        scale = as_real(self.scale)
+        if scale is None or not 0 < scale < math.inf:
             raise DataError(
-                f"the scale of the images is {self.scale}; it has to be finite and positive, 255 for bytes."
+                f"the scale of the images is {self.scale!r}; it has to be finite and positive, 255 for bytes."
             )
+        object.__setattr__(self, "scale", scale)
         _check_values(self.images, self.scale)
         if int(self.labels.min()) < 0:
             row = int(self.labels.argmin())
@@ -74,8 +80,9 @@ class Split:
         Raises:
             DataError: if ``dtype`` is not floating or an index is out of range.
         """
-        if not dtype.is_floating_point:
+        if not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
             raise DataError(f"pixels in [0, 1] cannot be of dtype {dtype}; ask for a floating one.")
+        device = existing_device(device)
         images, labels = self._rows(indices)
         x = images.to(device).to(dtype)
         # A divisor on the device: dividing by a Python number multiplies by its rounded reciprocal on CUDA,
@@ -89,6 +96,7 @@ class Split:
 
     def to(self, device: torch.device | str) -> Split:
         """The same split with its tensors on ``device``, to take batches there without a copy for each."""
+        device = existing_device(device)
         return dataclasses.replace(self, images=self.images.to(device), labels=self.labels.to(device))
 
     def _rows(self, indices: Tensor | slice | None) -> tuple[Tensor, Tensor]:
@@ -96,6 +104,8 @@ class Split:
             return self.images, self.labels
         if isinstance(indices, Tensor):
             indices = self._checked(indices)
+        elif not isinstance(indices, slice):
+            raise DataError(f"indices must be a tensor or a slice, not {type(indices).__name__}.")
         return self.images[indices], self.labels[indices]
 
     def _checked(self, indices: Tensor) -> Tensor:
@@ -137,6 +147,13 @@ class Dataset:
     validation: Split | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.name, str):
+            raise DataError(f"the name of a dataset must be a text, not {self.name!r}.")
+        for part, split in self._parts():
+            if not isinstance(split, Split):
+                raise DataError(f"the {part} images of {self.name!r} must be a Split, not {type(split).__name__}.")
+        if type(self.num_classes) is not int:
+            raise DataError(f"num_classes of {self.name!r} must be a whole number, not {self.num_classes!r}.")
         if self.num_classes < 2:
             raise DataError(f"dataset {self.name!r} has {self.num_classes} classes; it takes two to tell apart.")
         for part, split in self._parts():
@@ -168,7 +185,8 @@ class Dataset:
         Raises:
             ConfigError: there is none of that name.
         """
-        found = {"train": self.train, "validation": self.validation, "test": self.test}.get(name)
+        splits = {"train": self.train, "validation": self.validation, "test": self.test}
+        found = splits.get(name) if isinstance(name, str) else None
         if found is None:
             hint = "train with --set validation=N to have one" if name == "validation" else "choose train or test"
             raise ConfigError(f"{self.name!r} has no {name} split; {hint}.")
@@ -180,9 +198,10 @@ class Dataset:
         Raises:
             DataError: no training image would be left.
         """
-        left = len(self.train) - count
-        if count < 1 or left < 1:
+        whole = type(count) is int and 1 <= count < len(self.train)
+        if not whole:
             raise DataError(f"{self.name!r} has {len(self.train):,} training images; {count} cannot be for validation.")
+        left = len(self.train) - count
         train, validation = self.train.subset(slice(0, left)), self.train.subset(slice(left, None))
         return dataclasses.replace(self, train=train, validation=validation)
 
@@ -205,10 +224,21 @@ class Dataset:
         return [("training", self.train), ("test", self.test), *last]
 
 
+def _check_kind(name: str, values: object) -> None:
+    """Refuse what is no tensor of numbers that are there."""
+    if not isinstance(values, Tensor):
+        hint = f"torch.from_numpy({name})" if type(values).__module__ == "numpy" else f"torch.tensor({name})"
+        raise DataError(f"{name} must be a torch.Tensor, not {type(values).__name__}; {hint} makes one.")
+    if values.is_nested or values.layout != torch.strided or values.is_meta:
+        raise DataError(f"{name} must be a plain dense tensor that holds numbers (not sparse, nested or on meta).")
+
+
 def _check_shapes(images: Tensor, labels: Tensor) -> None:
+    _check_kind("images", images)
+    _check_kind("labels", labels)
     if images.ndim < 2 or 0 in images.shape[1:]:
         raise DataError(f"images have shape {tuple(images.shape)}; (N, C, H, W) is needed, with no empty axis.")
-    if images.dtype != torch.uint8 and not images.is_floating_point():
+    if images.dtype != torch.uint8 and images.dtype not in FLOATS:
         raise DataError(f"images have dtype {images.dtype}; uint8 or a floating one is needed.")
     if labels.ndim != 1 or labels.dtype != torch.int64:
         raise DataError(f"labels have shape {tuple(labels.shape)} and dtype {labels.dtype}; (N,) int64 is needed.")

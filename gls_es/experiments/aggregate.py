@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from gls_es.experiments.paired import Comparison, Difference
 from gls_es.experiments.plan import Plan
 from gls_es.experiments.tables import Cell, Table
 
@@ -27,6 +28,7 @@ class Row:
         cpu_seconds: mean processor time of training, over runs that were not interrupted, that of the runs they
             started from included; None if all were.
         generations: of each run.
+        seen: images that training drew for each run, those of the run it started from included.
     """
 
     cell: Cell
@@ -37,6 +39,7 @@ class Row:
     unknown: float | None
     cpu_seconds: float | None
     generations: int | None
+    seen: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The row as plain values."""
@@ -50,6 +53,7 @@ class Row:
             "unknown": self.unknown,
             "cpu_seconds": self.cpu_seconds,
             "generations": self.generations,
+            "seen": self.seen,
             "published": {"natural": published.natural, "certified": published.certified},
         }
 
@@ -57,7 +61,17 @@ class Row:
 def aggregate(table: Table, results: Sequence[Mapping[str, Any]]) -> list[Row]:
     """A row for every cell of the table, in its order; cells without results have n = 0."""
     times = {(run["cell"], run["seed"]): run["training"]["cpu_seconds"] for run in results}
-    return [_row(cell, [r for r in results if r["cell"] == cell.name], times) for cell in table.cells]
+    seen = {
+        run["cell"]: run["training"]["generations"] * run["recipe"]["batch_size"] for run in results if "recipe" in run
+    }
+    rows = [_row(cell, [r for r in results if r["cell"] == cell.name], times) for cell in table.cells]
+    return [replace(row, seen=_sum_of(seen, row.cell.name, row.cell.start)) for row in rows]
+
+
+def _sum_of(seen: Mapping[str, int], *names: str) -> int | None:
+    """Of a cell and the one it starts from; None if one of them is not known."""
+    known = [seen[name] for name in names if name in seen]
+    return sum(known) if len(known) == sum(map(bool, names)) else None
 
 
 def _row(cell: Cell, runs: Sequence[Mapping[str, Any]], cpu: Mapping[tuple[str, int], float | None]) -> Row:
@@ -96,14 +110,42 @@ def conditions(plan: Plan) -> str:
     )
 
 
-def markdown(table: Table, plan: Plan, rows: Sequence[Row]) -> str:
-    """The rows as a Markdown table, accuracies in percent, mean ± standard deviation over n seeds."""
+def markdown(table: Table, plan: Plan, rows: Sequence[Row], differences: Sequence[Comparison] = ()) -> str:
+    """The rows as a Markdown table, accuracies in percent, mean ± standard deviation over n seeds.
+
+    Below it, if there are any, the differences to the best cell with gradients in a table of their own.
+    """
     lines = [
         "| cell | natural | adversarial | certified | unknown | n | generations | CPU s | paper (nat / cert) |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     lines += [f"| {' | '.join(cells_of(row))} |" for row in rows]
+    if differences:
+        lines += ["", differences_title(differences) + ".", "", f"| {' | '.join(DIFFERENCE_COLUMNS)} |"]
+        lines += ["|---" * len(DIFFERENCE_COLUMNS) + "|"]
+        lines += [f"| {' | '.join(cells_of_difference(found))} |" for found in differences]
     return f"{table.title}\n\n{conditions(plan)}\n\n" + "\n".join(lines) + "\n"
+
+
+DIFFERENCE_COLUMNS = ("cell", "certified", "images + / -", "p", "natural", "images + / -", "p", "seeds")
+
+
+def differences_title(differences: Sequence[Comparison]) -> str:
+    """What the differences are about, in a sentence without its point."""
+    return (
+        f"Differences to {differences[0].reference}, the best cell with gradients, in points, on the same images under "
+        "the same seeds: bootstrap interval of 95 % over seeds and images, images won and lost, McNemar's exact p"
+    )
+
+
+def cells_of_difference(found: Comparison) -> list[str]:
+    """The texts of a comparison, in the order of :data:`DIFFERENCE_COLUMNS`."""
+    return [found.cell, *_difference(found.certified), *_difference(found.natural), str(len(found.seeds))]
+
+
+def _difference(found: Difference) -> list[str]:
+    low, high = 100 * found.low, 100 * found.high
+    return [f"{100 * found.mean:+.1f} ({low:+.1f} to {high:+.1f})", f"{found.ahead} / {found.behind}", f"{found.p:.2g}"]
 
 
 def cells_of(row: Row) -> list[str]:

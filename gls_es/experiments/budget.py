@@ -11,7 +11,7 @@ from torch import Tensor
 from gls_es.basics.threads import whole_operations
 from gls_es.problem import CertifiedTrainingProblem
 from gls_es.problem.recipe import Recipe
-from gls_es.searchers.table import build, run_generation
+from gls_es.searchers.table import build, position, run_generation
 from gls_es.training.schedules import Schedule
 from gls_es.training.settings import stretched
 
@@ -49,8 +49,7 @@ def brief_weights(problem: CertifiedTrainingProblem, searcher: str, recipe: Reci
         for generation in range(short.generations):
             problem.begin(generation)
             run_generation(search)
-    center: Tensor = search._distribution.mu
-    return center
+    return position(search)
 
 
 def generation_seconds(

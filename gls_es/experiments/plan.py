@@ -143,7 +143,7 @@ def make_plan(
     if not keep:
         return making.completed(making.begun())
     folder.mkdir(parents=True, exist_ok=True)
-    with _alone(folder, say):  # or two processes would each write a plan without the other's cells
+    with alone(folder, say):  # or two processes would each write a plan without the other's cells
         return making.written()
 
 
@@ -350,7 +350,7 @@ def check_machine(table: Table, data_root: str | Path | None, device: str) -> No
 
 
 @contextmanager
-def _alone(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
+def alone(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
     """Hold the folder's lock, waiting for it."""
     told = False
     while True:

@@ -24,6 +24,7 @@ from gls_es.experiments.plan import WAIT, Plan, base_recipe, check_machine
 from gls_es.experiments.results import RESULT, read_training
 from gls_es.experiments.tables import Cell, Table
 from gls_es.training.lock import FolderLock
+from gls_es.training.names import CHECKPOINT, RUN
 from gls_es.training.progress import NullProgress, Progress
 from gls_es.training.settings import stretched, versions
 
@@ -59,12 +60,12 @@ class Job:
     @property
     def run(self) -> Path:
         """The folder of training."""
-        return self.folder / "run"
+        return self.folder / RUN
 
     @property
     def checkpoint(self) -> Path:
         """What training leaves."""
-        return self.run / "checkpoint.pt"
+        return self.run / CHECKPOINT
 
     @property
     def training(self) -> Path:
@@ -289,6 +290,7 @@ class _Work:
         return {
             "command": _command(self.table, plan, job, start),
             "certification": report.to_json(),
+            "outcomes": "".join(verdict.verdict[0] for verdict in report.verdicts),
             "machine": machine(images.device),
             "versions": versions(),
         }

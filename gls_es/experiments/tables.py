@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from gls_es.basics.suggestions import question
+from gls_es.basics.suggestions import unknown
 from gls_es.errors import ConfigError
 
 
@@ -99,10 +99,7 @@ class Table:
         return tuple(name for name in self.cell_names if name in names)
 
     def _no_cell(self, name: str) -> ConfigError:
-        hint = question(name, self.cell_names)
-        return ConfigError(
-            f"table {self.name!r} has no cell {name!r}: {hint}choose among {', '.join(self.cell_names)}."
-        )
+        return unknown(name, self.cell_names, f"table {self.name!r} has no cell", offer="choose among")
 
     @property
     def cell_names(self) -> tuple[str, ...]:

@@ -34,6 +34,11 @@ class Stage:
         attack: the search for adversarial points, where the loss makes one.
         sabr_lambda: radius of SABR's small box relative to eps, in [0, 1].
         mtl_ibp_alpha: weight of MTL-IBP's robust part, in [0, 1].
+        cc_ibp_alpha: weight of CC-IBP's bounded margins, in [0, 1].
+        exp_ibp_alpha: exponent of Exp-IBP's robust part, in [0, 1].
+        taps_relus: how many ReLUs, at least, lie behind TAPS' split.
+        taps_alpha: share of TAPS' attacked loss in the product with the robust one, in [0, 1].
+        taps_connector: width of TAPS' gradient connector, in (0, 1].
         crown_ibp_beta: weight of CROWN-IBP in the mixture with intervals, in [0, 1].
         regularizer: weight of the ramp's regulariser (see ``gls_es.fitness.regularizer``).
     """
@@ -45,6 +50,11 @@ class Stage:
     attack: Attack = field(default_factory=Attack)
     sabr_lambda: float = 0.4
     mtl_ibp_alpha: float = 0.5
+    cc_ibp_alpha: float = 0.5
+    exp_ibp_alpha: float = 0.5
+    taps_relus: int = 1
+    taps_alpha: float = 0.5
+    taps_connector: float = 0.5
     crown_ibp_beta: float = 1.0
     regularizer: float = 0.0
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from gls_es.basics.suggestions import question
+from gls_es.basics.suggestions import named
 from gls_es.bounds import Plan
-from gls_es.errors import ConfigError
 from gls_es.fitness.adversarial import ADVERSARIAL
+from gls_es.fitness.cc_ibp import CC_IBP
 from gls_es.fitness.crown_ibp import CROWN_IBP_LOSS
+from gls_es.fitness.exp_ibp import EXP_IBP
+from gls_es.fitness.fused import FUSED
 from gls_es.fitness.loss import Loss
 from gls_es.fitness.minibatch import Minibatch
 from gls_es.fitness.mtl_ibp import MTL_IBP
@@ -17,9 +19,12 @@ from gls_es.fitness.regularizer import regularization
 from gls_es.fitness.robust import ROBUST
 from gls_es.fitness.sabr import SABR
 from gls_es.fitness.stage import Stage
+from gls_es.fitness.taps import STAPS, TAPS
 from gls_es.network import Network
 
-LOSSES: dict[str, Loss] = {x.name: x for x in (ROBUST, NATURAL, ADVERSARIAL, SABR, MTL_IBP, CROWN_IBP_LOSS)}
+_ALL = (ROBUST, NATURAL, ADVERSARIAL, SABR, MTL_IBP, CC_IBP, EXP_IBP, TAPS, STAPS, CROWN_IBP_LOSS, FUSED)
+
+LOSSES: dict[str, Loss] = {x.name: x for x in _ALL}
 """Every loss by the name that ``loss=`` takes."""
 
 
@@ -29,10 +34,7 @@ def loss_named(name: str) -> Loss:
     Raises:
         ConfigError: there is none; the message lists the names.
     """
-    found = LOSSES.get(name) if isinstance(name, str) else None
-    if found is None:
-        raise ConfigError(f"unknown loss {name!r}: {question(name, LOSSES)}choose one of {', '.join(LOSSES)}.")
-    return found
+    return named(LOSSES, name, "unknown loss")
 
 
 def active_loss(stage: Stage) -> Loss:

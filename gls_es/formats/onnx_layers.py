@@ -36,7 +36,8 @@ def gemm(b: Building, node: OnnxNode) -> Value:
     weight, bias = b.constant(node, 1), b.optional(node, 2)
     if weight.ndim != 2:
         raise Refused(f"its matrix has shape {weight.shape}")
-    matrix = _scaled(float_tensor(weight), attributes.get("alpha", 1.0))
+    matrix, alpha = float_tensor(weight), attributes.get("alpha", 1.0)
+    _scaled(matrix, alpha)
     if not attributes.get("transB", 0):
         matrix = matrix.T
     source = b.activation(node)
@@ -45,7 +46,12 @@ def gemm(b: Building, node: OnnxNode) -> Value:
     shift = None
     if bias is not None:
         shift = _row(_scaled(float_tensor(bias), attributes.get("beta", 1.0)), len(matrix))
-    return b.linear(source, matrix, shift, (1, len(matrix)))
+    full = (1, len(matrix))
+    if alpha == 1:
+        return b.linear(source, matrix, shift, full)
+    # the factor comes after the sum, which may overflow before it and underflows before it
+    found = b.with_constant("Mul", b.linear(source, matrix, None, full), np.asarray(alpha, dtype=np.float32))
+    return found if shift is None else b.with_constant("Add", found, shift.numpy())
 
 
 def _scaled(value: Tensor, factor: float) -> Tensor:

@@ -1,9 +1,9 @@
 """A network's traced graph as an ONNX model: nine kinds of nodes, float32, operators of opset 13.
 
-The module's own weights and BatchNorm statistics go into the file as they are, in float32. What tracing has merged (a
-subtraction and a division that normalise the input, say) becomes one multiplication and one addition, whose constants
-are rounded once: fewer roundings than the bounds of certification allow for (``gls_es.certification.rounding``), so a
-certificate for float32 execution covers a direct float32 execution of the exported model, too.
+The module's own weights and BatchNorm statistics go into the file as they are, in float32. A division by constants
+becomes a multiplication by their reciprocals, rounded once, and every other step is written as it was traced. The
+bounds of certification allow for these roundings (``gls_es.network.steps``), so a certificate for float32 execution
+covers a direct float32 execution of the exported model, too.
 """
 
 from __future__ import annotations

@@ -67,7 +67,7 @@ def updated_statistics(net: Network, params: Tensor, images: Tensor) -> Statisti
         norm.train()
         norm.momentum = 1.0 if _untouched(norm) else _MOMENTUM if norm.momentum is None else norm.momentum
     with torch.no_grad():
-        module(images)
+        module(images.clone())
     after = _read(norms)
     return {name: value if bool(value.isfinite().all()) else before[name] for name, value in after.items()}
 
@@ -131,7 +131,7 @@ class _Moments:
                 left = calls
                 with torch.no_grad():
                     try:
-                        module(images)
+                        module(images.clone())
                     except _Enough:
                         continue
         finally:
@@ -165,7 +165,7 @@ def _with_calls(
         norm.register_forward_pre_hook(lambda *_, name=name: calls.update([name])) for name, norm in _norms(module)
     ]
     with torch.no_grad():
-        module(images)
+        module(images.clone())
     for handle in handles:
         handle.remove()
     return module, calls

@@ -2,8 +2,9 @@
 
 A graph is a tuple of nodes in topological order; node 0 is the input, the last node gives the logits. Nodes hold
 shapes and places in the parameter vector, never weights: the same graph serves every member of a population.
-Only affine maps and ReLU exist. Affine maps that act elementwise (BatchNorm with frozen statistics) are fused into the
-layer before them, which saves work and changes no bound.
+Only affine maps and ReLU exist, a node for every step that is executed. Only a BatchNorm with frozen statistics is
+fused into the layer before it, which saves work and changes no bound; what execution errs in between is charged all the
+same (see :mod:`gls_es.network.steps`).
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gls_es.network.graph import BatchNorm, Constant, Conv, Graph, Linear, Node, Pool, Scale, Slice, Window
+from gls_es.network.steps import Norm, Steps, constant_steps, per_channel, pool_steps
 
 Buffers = Callable[[str], Tensor]
 
@@ -27,6 +28,7 @@ class Dense:
     weight: Tensor
     bias: Tensor | None
     bias_size: Tensor | None = None
+    steps: Steps | None = None
 
     @cached_property
     def absolute(self) -> Tensor:
@@ -56,6 +58,7 @@ class ConvLayer:
     bias: Tensor | None
     window: Window
     bias_size: Tensor | None = None
+    steps: Steps | None = None
 
     @cached_property
     def absolute(self) -> Tensor:
@@ -84,6 +87,7 @@ class Elementwise:
     scale: Tensor
     bias: Tensor | None
     bias_size: Tensor | None = None
+    steps: Steps | None = None
 
     def linear(self, z: Tensor) -> Tensor:
         """(G | 1, N, *shape) -> (G, N, *shape)."""
@@ -132,8 +136,8 @@ def materialise(
         graph: the network's graph.
         params: (G, L), floating; gradients flow into it.
         buffers: gives a buffer (BatchNorm statistics, normalisation constants) by name.
-        sizes: also fill ``bias_size``, an upper bound on the sum of the absolute values of what is added to the
-            products in the order in which the unfused module adds it (for rounding-error bounds).
+        sizes: also fill in what errors of execution depend on: ``bias_size``, an upper bound on the sum of the
+            absolute values of what the unfused module adds to the products, and ``steps``, what it computes on the way.
     """
     read = _Reader(params, buffers, sizes)
     return [read.layer(node) for node in graph.nodes]
@@ -147,14 +151,14 @@ class _Reader:
 
     def layer(self, node: Node) -> Layer | None:
         if isinstance(node, Linear):
-            weight, bias, size = self._normed(self._slice(node.weight), self._optional(node.bias), node.norm)
-            return Dense(weight, _unsqueezed(bias, 0), _unsqueezed(size, 0))
+            return Dense(*self._affine(node, 0))
         if isinstance(node, Conv):
-            weight, bias, size = self._normed(self._slice(node.weight), self._optional(node.bias), node.norm)
-            return ConvLayer(weight, _unsqueezed(bias, 2), node.window, _unsqueezed(size, 2))
+            weight, bias, size, steps = self._affine(node, 2)
+            return ConvLayer(weight, bias, node.window, size, steps)
         if isinstance(node, Pool):
             kernel = self._params.new_full((1, node.window.groups, 1, *node.window.kernel), 1 / node.divisor)
-            return ConvLayer(kernel.expand(self._params.shape[0], -1, -1, -1, -1), None, node.window)
+            steps = pool_steps(node.window) if self._sizes else None
+            return ConvLayer(kernel.expand(self._params.shape[0], -1, -1, -1, -1), None, node.window, steps=steps)
         if isinstance(node, Scale):
             return self._elementwise(node)
         return None
@@ -162,53 +166,43 @@ class _Reader:
     def _elementwise(self, node: Scale) -> Elementwise:
         if isinstance(node.source, Constant):
             scale, shift = (self._buffer(f"{node.source.key}.{part}")[None, None] for part in ("scale", "shift"))
-            return Elementwise(scale, shift, shift.abs() if self._sizes else None)
-        scale, shift, size = self._norm(node.source)
-        spatial = len(node.shape) - 1
-        fitted = [_unsqueezed(v, spatial) for v in (scale, shift, size)]
-        assert fitted[0] is not None
-        return Elementwise(fitted[0], fitted[1], fitted[2])
+            known = (shift.abs(), constant_steps(scale)) if self._sizes else (None, None)
+            return Elementwise(scale, shift, *known)
+        norm, spatial = self._norm(node.source), len(node.shape) - 1
+        scale, shift = per_channel(norm.scale, spatial), per_channel(norm.shift, spatial)
+        known = (per_channel(norm.size, spatial), norm.steps(spatial)) if self._sizes else (None, None)
+        return Elementwise(scale, shift, *known)
 
-    def _normed(
-        self, weight: Tensor, bias: Tensor | None, norm: BatchNorm | None
-    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Weight and bias with the BatchNorm folded in, and the bias' size."""
+    def _affine(self, node: Linear | Conv, spatial: int) -> tuple[Tensor, Tensor | None, Tensor | None, Steps | None]:
+        """Weight and bias with the BatchNorm folded in, the bias' size and the steps."""
+        weight, bias = self._slice(node.weight), None if node.bias is None else self._slice(node.bias)
         size = bias.abs() if self._sizes and bias is not None else None
-        if norm is None:
-            return weight, bias, size
-        scale, shift, shift_size = self._norm(norm)
-        folded = weight * scale.reshape(*scale.shape, *[1] * (weight.dim() - 2))
-        if shift_size is not None and size is not None:
-            shift_size = shift_size + size * scale.abs()
-        return folded, shift if bias is None else shift + bias * scale, shift_size
+        steps = None
+        if node.norm is not None:
+            norm = self._norm(node.norm)
+            if self._sizes:
+                steps = norm.steps(spatial, weight, bias)
+                size = norm.size if size is None else norm.size + size * norm.scale.abs()
+            weight = weight * norm.scale.reshape(*norm.scale.shape, *[1] * (weight.dim() - 2))
+            bias = norm.shift if bias is None else norm.shift + bias * norm.scale
+        bias, size = (None if v is None else per_channel(v, spatial) for v in (bias, size))
+        return weight, bias, size, steps
 
-    def _norm(self, norm: BatchNorm) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Scale, shift and the shift's size, (G | 1, C) each."""
+    def _norm(self, norm: BatchNorm) -> Norm:
+        """The numbers of a BatchNorm."""
         mean = self._buffer(f"{norm.path}.running_mean")[None]
-        scale = torch.rsqrt(self._buffer(f"{norm.path}.running_var")[None] + norm.eps)
-        if norm.weight is not None:
-            scale = scale * self._slice(norm.weight)
+        variance = self._buffer(f"{norm.path}.running_var")[None] + norm.eps
+        gamma, beta = (None if place is None else self._slice(place) for place in (norm.weight, norm.bias))
+        scale = torch.rsqrt(variance)
+        scale = scale if gamma is None else scale * gamma
         shift = -mean * scale
-        size = shift.abs() if self._sizes else None
-        if norm.bias is not None:
-            bias = self._slice(norm.bias)
-            shift = shift + bias
-            size = size + bias.abs() if size is not None else None
-        return scale, shift, size
+        return Norm(scale, shift if beta is None else shift + beta, mean, variance, gamma, beta)
 
     def _slice(self, place: Slice) -> Tensor:
         return self._params[:, place.start : place.stop].reshape(-1, *place.shape)
 
-    def _optional(self, place: Slice | None) -> Tensor | None:
-        return None if place is None else self._slice(place)
-
     def _buffer(self, name: str) -> Tensor:
         return self._buffers(name).to(self._params)
-
-
-def _unsqueezed(value: Tensor | None, spatial: int) -> Tensor | None:
-    """(G, C) -> (G, 1, C, 1, ...), ready to be added to (G, N, C, ...)."""
-    return None if value is None else value[:, None].reshape(value.shape[0], 1, value.shape[1], *[1] * spatial)
 
 
 def propagate(layer: Layer | None, node: Node, inputs: Sequence[Tensor]) -> Tensor:

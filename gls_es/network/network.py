@@ -11,9 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
+from gls_es.basics.checks import dense_numbers
+from gls_es.basics.modes import ordinary_modes, usable
 from gls_es.errors import ConfigError, UnsupportedNetworkError
-from gls_es.network.graph import Constant, Graph, Input, ReLU
-from gls_es.network.layers import Layer, materialise, propagate
+from gls_es.network.admission import private_copy
+from gls_es.network.entrance import check_module
+from gls_es.network.evaluation import evaluate, evaluate_with_error
+from gls_es.network.graph import Constant, Graph
+from gls_es.network.layers import Layer, materialise
 from gls_es.network.tracing import trace
 
 
@@ -54,20 +59,24 @@ class Network:
 
     graph: Graph
     """The traced graph (see :mod:`gls_es.network.graph`)."""
+    steps: Graph
+    """The same before layers were merged: a node for every operator that the module was seen to execute."""
 
+    @ordinary_modes()
     def __init__(self, module: nn.Module, input_shape: Sequence[int]) -> None:
-        if not isinstance(module, nn.Module):
-            raise UnsupportedNetworkError(f"Network takes an nn.Module, not {type(module).__name__}.")
+        check_module(module)
         shape = _checked_shape(input_shape)
-        module = copy.deepcopy(module).eval()
-        if type(module).__module__.startswith("torch.nn") and not isinstance(module, nn.Sequential):
-            module = nn.Sequential(module)  # fx looks into the root, and a lone layer must stay whole
-        traced = trace(module, shape)
+        with torch.inference_mode(False):  # what was made there could not be trained
+            module = private_copy(module)
+            if type(module).__module__.startswith("torch.nn") and not isinstance(module, nn.Sequential):
+                module = nn.Sequential(module)  # layers have a path, by which they and their buffers are named
+            traced = trace(module, shape)
         self._module = module
         self._constants = traced.constants
+        self._wide = traced.wide
         self.graph = traced.graph
+        self.steps = traced.steps
         self.input_shape = shape
-        self._check_faithful()
 
     @property
     def num_parameters(self) -> int:
@@ -142,15 +151,23 @@ class Network:
         """``params`` as (P, L) with the dtype and device of ``like``; None gives the own weights, (1, L)."""
         if params is None:
             return self.parameter_vector().to(like)[None]
+        if not isinstance(params, Tensor) or params.layout != torch.strided or params.is_meta:
+            raise ConfigError(f"params must be a dense torch.Tensor (P, L), not {type(params).__name__}.")
         if params.dim() != 2 or params.shape[1] != self.num_parameters or len(params) == 0:
             raise ConfigError(f"params must have shape (P, {self.num_parameters}), P >= 1, not {tuple(params.shape)}.")
         if not params.is_floating_point():
             raise ConfigError(f"params must be floating-point numbers, not {params.dtype}.")
-        return params.as_subclass(Tensor).to(like)  # EvoTorch hands out a read-only type that spoils in-place steps
+        return usable(
+            params.as_subclass(Tensor).to(like)
+        )  # EvoTorch hands out a read-only type that spoils in-place steps
 
     def layers(self, params: Tensor, *, sizes: bool = False) -> list[Layer | None]:
         """The graph's layers with weights ``params`` (G, L); see :func:`~gls_es.network.layers.materialise`."""
         return materialise(self.graph, params, self._buffer, sizes=sizes)
+
+    def constants(self) -> dict[str, Tensor]:
+        """All that constant scalings refer to, float64, by name; copies."""
+        return {name: value.clone() for name, value in self._constants.items()}
 
     def constant(self, source: Constant, like: Tensor) -> tuple[Tensor, Tensor]:
         """Scale and shift of a constant scaling, with the dtype and device of ``like``; they broadcast to images."""
@@ -169,55 +186,45 @@ class Network:
         Raises:
             ConfigError: images or weights of the wrong shape.
         """
+        dense_numbers("images", x)
         weights = self.members(params, x)
         own = x.dim() == len(self.input_shape) + 2 and len(x) == len(weights)
         self.check_images(x[0] if own else x)
         layers = self.layers(weights)
-        values: dict[int, Tensor] = {}
-        for index, node in enumerate(self.graph.nodes):
-            inputs = [values[i] for i in node.inputs]
-            if isinstance(node, Input):
-                values[index] = x if own else x[None]
-            elif isinstance(node, ReLU):
-                values[index] = torch.relu(inputs[0])
-            else:
-                layer = layers[index]
-                out = propagate(layer, node, inputs)
-                values[index] = out if layer is None or layer.bias is None else out + layer.bias
-            for source in set(node.inputs):
-                if self.graph.consumers[source][-1] == index:
-                    del values[source]  # nobody reads it again
-        return values[self.graph.output].expand(len(weights), -1, -1)
+        values = evaluate(self.graph, layers, x if own else x[None])
+        return values.expand(len(weights), -1, -1)
+
+    @torch.no_grad()
+    def checked_logits(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits of the own weights in float64, and how far rounding may move those of another float64 program.
+
+        Args:
+            x: images, (B, *input_shape).
+
+        Returns:
+            Logits and tolerances, (B, K) each, float64.
+        """
+        x = x.double()
+        params = self.parameter_vector().to(x)
+        layers = materialise(self.steps, params[None], self._wide_buffer)
+        _, error = evaluate_with_error(self.steps, layers, x[None], params, self._wide_buffer)
+        merged = materialise(self.graph, params[None], self._wide_buffer)
+        return evaluate(self.graph, merged, x[None])[0], 4 * error[0]
 
     def check_images(self, x: Tensor) -> None:
         """Refuse what is not (B, *input_shape) of floating numbers."""
+        dense_numbers("images", x)
         if tuple(x.shape[1:]) != self.input_shape or x.dim() != len(self.input_shape) + 1:
             wanted = ", ".join(map(str, self.input_shape))
             raise ConfigError(f"images must have shape (B, {wanted}), not {tuple(x.shape)}.")
-        if not x.is_floating_point():
-            raise ConfigError(f"images must be floating-point numbers in [0, 1], not {x.dtype}.")
+
+    def _wide_buffer(self, name: str) -> Tensor:
+        constant = self._wide.get(name)
+        return self._module.get_buffer(name) if constant is None else constant
 
     def _buffer(self, name: str) -> Tensor:
         constant = self._constants.get(name)
         return self._module.get_buffer(name) if constant is None else constant
-
-    @torch.no_grad()
-    def _check_faithful(self) -> None:
-        """Compare graph and module, also with other weights: what tracing misread must not become a certificate."""
-        own = self.parameter_vector()
-        generator = torch.Generator().manual_seed(0)
-        x = torch.rand(2, *self.input_shape, generator=generator).to(own)
-        noise = torch.randn(len(own), generator=generator).to(own)
-        for weights in (own, 1.5 * own + 0.05 * noise):
-            wanted, found = self.module(weights)(x), self.logits(x, weights[None])[0]
-            finite = wanted.isfinite() & found.isfinite()
-            scale = wanted[finite].abs().max().clamp_min(1e-3) if bool(finite.any()) else 1.0
-            tolerance = 1e-3 if wanted.dtype == torch.float32 else 1e-6
-            if not bool(((wanted - found).abs()[finite] <= tolerance * scale).all()):
-                raise UnsupportedNetworkError(
-                    f"{type(self._module).__name__}: the traced graph does not reproduce the module's logits; forward "
-                    "does something that tracing does not see (numbers computed from parameters, state, randomness)."
-                )
 
 
 def _checked_shape(input_shape: Sequence[int]) -> tuple[int, ...]:

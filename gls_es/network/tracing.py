@@ -1,287 +1,162 @@
 """From an ``nn.Module`` to a :class:`~gls_es.network.graph.Graph`, or one error that lists all that is in the way.
 
-torch.fx records what ``forward`` does; each recorded step is then executed once on a small batch, which gives the
-shapes, and translated. Steps that do not depend on the image (buffers, sizes) are constants. A step that has no
-translation is noted with its module path and the search goes on, so that the user sees all of them at once.
+The module is executed and watched (``recording``) several times: in its own number format and in float64, with other
+weights, other images and another batch size. All passes must build the same graph with the same constants, which
+leaves no room for randomness, for state, and for numbers that come from weights or images on ways that no operator
+takes. Every value of a pass is then compared with what its node makes of the values before it (``faithful``).
 """
 
 from __future__ import annotations
 
-import math
-import operator
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+import copy
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
+from torch.nn.utils import parameters_to_vector
 
 from gls_es.errors import UnsupportedNetworkError
-from gls_es.network.graph import Constant, Graph, Input, Node, ReLU, Scale, Shape, Slice, fused
-from gls_es.network.translations import (
-    BATCH,
-    FUNCTIONS,
-    METHODS,
-    MODULES,
-    Refused,
-    in_place,
-    name_of,
-    no_bounds,
-    per_image,
-    shape_of,
-    where,
-)
+from gls_es.network.admission import refuse
+from gls_es.network.faithful import Pass, unfaithful
+from gls_es.network.graph import Constant, Graph, Input, ReLU, Scale, Shape, fused
+from gls_es.network.operators import Refused
+from gls_es.network.recording import Recorder
+from gls_es.network.state import changed, state_of
+from gls_es.network.wording import first_line
 
 
 @dataclass
 class Traced:
-    """A graph and the constants it refers to, float64, by name."""
+    """A module as a graph.
+
+    Attributes:
+        graph: what is computed with.
+        steps: the same before anything was merged, a node for every executed operator.
+        constants: what ``Constant`` nodes refer to when the module runs in its own format, by name; float64 numbers.
+        wide: the same when it runs in float64: a 0.1 in the code is another number there.
+    """
 
     graph: Graph
+    steps: Graph
     constants: dict[str, Tensor]
+    wide: dict[str, Tensor]
 
 
-@dataclass(frozen=True)
-class _Value:
-    """What a step produced: its concrete value and its node (None: a constant)."""
-
-    concrete: Any
-    node: int | None = None
-
-
+@torch.no_grad()
 def trace(module: nn.Module, input_shape: Shape) -> Traced:
-    """Translate ``module`` (in eval mode) for inputs of ``input_shape`` (without the batch axis).
+    """Translate ``module`` (a private copy in eval mode) for inputs of ``input_shape`` (without the batch axis).
 
     Raises:
-        UnsupportedNetworkError: listing every offending module by its path, why, and what to use instead.
+        UnsupportedNetworkError: listing every offending step by its module's path, why, and what to use instead.
     """
-    _check_modules(module)
+    like = next(module.parameters(), torch.zeros(()))
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.rand(2, *input_shape, generator=generator, dtype=torch.float64)
+    plain = [torch.full((1, *input_shape), value, dtype=torch.float64) for value in (0.0, 1.0, 0.5)]
+    images = torch.cat([noise[:1], *plain, noise[1:]]).to(like.device)
+    with _undisturbed(like.device):
+        own = _watched(module, images[:3].to(like.dtype), "")
+        wide = copy.deepcopy(module).double()
+        again = _watched(wide, images, f" in float64 on a batch of {len(images)}")
+        for parameter in wide.parameters():
+            noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+            parameter.mul_(1.5).add_(noise.to(parameter.device), alpha=0.05)
+        other = _watched(wide, images[1:].flip(0), " with other weights")
+    _check(module, (own, again, other), exact=like.dtype == torch.float64)
+    return _finished(own, again.constants, like.device)
+
+
+def _finished(own: Pass, wide: dict[str, Tensor], device: torch.device) -> Traced:
+    nodes, constants = own.nodes, own.constants
+    last = nodes[-1]
+    if isinstance(last, Input | ReLU):  # logits need a last affine layer to fold the margins into
+        key = f"constant{len(nodes)}"
+        for found in (constants, wide):
+            found[f"{key}.scale"] = torch.ones((1,), dtype=torch.float64, device=device)
+            found[f"{key}.shift"] = torch.zeros((1,), dtype=torch.float64, device=device)
+        nodes = (*nodes, Scale("output", (len(nodes) - 1,), last.shape, Constant(key)))
+    return Traced(fused(nodes, len(own.params)), Graph(nodes, len(own.params)), constants, wide)
+
+
+@contextmanager
+def _undisturbed(device: torch.device) -> Iterator[None]:
+    """Neither the caller's autocast nor its random numbers take part."""
+    with ExitStack() as stack:
+        stack.enter_context(torch.random.fork_rng(devices=[device] if device.type == "cuda" else []))
+        for kind in {"cpu", device.type}:
+            if torch.is_autocast_enabled(kind):
+                stack.enter_context(torch.autocast(kind, enabled=False))
+        yield
+
+
+def _watched(module: nn.Module, images: Tensor, condition: str) -> Pass:
+    """A forward pass on private images, or the error that lists all that was in the way."""
+    recorder = Recorder(module, images.clone())
+    problems = recorder.translation.problems
+    before = state_of(module)
     try:
-        recorded = fx.Tracer().trace(module)
+        output = recorder.node_of_result(recorder.run())
+    except Refused as reason:
+        output = None
+        problems.append(f"forward returns no logits: {reason}")
     except Exception as error:
+        problems.append(
+            f"{recorder.where('forward')} fails on an input of shape {tuple(images.shape[1:])}{condition} "
+            f"({first_line(error)}): {_advice(condition)}"
+        )
+        refuse(module, problems)
+        raise
+    name = changed(before, state_of(module))
+    if name is not None:
+        problems.append(f"forward changes '{name}', so that the next pass may compute something else; leave it alone")
+    if output is None and not problems:
+        problems.append("forward must return one tensor of logits that depends on its input")
+    nodes = recorder.translation.nodes
+    if output is not None and (len(nodes[output].shape) != 1 or nodes[output].shape[0] < 2):
+        problems.append(
+            f"forward returns shape (batch, {', '.join(map(str, nodes[output].shape))}): logits must be (batch, K) "
+            "with K >= 2; end with nn.Flatten() or nn.Linear"
+        )
+    refuse(module, problems)
+    assert output is not None
+    parameters = list(module.parameters())
+    params = parameters_to_vector(parameters) if parameters else torch.zeros(0, device=images.device)
+    return Pass(tuple(nodes[: output + 1]), recorder.translation.constants, recorder.values, params, module.get_buffer)
+
+
+def _advice(condition: str) -> str:
+    if condition:
+        return "a network is run on batches of any size, in float32 and in float64"
+    return "check input_shape, given without the batch axis"
+
+
+def _check(module: nn.Module, passes: tuple[Pass, ...], *, exact: bool) -> None:
+    """All passes are the same graph, and each is what its module computed."""
+    name = type(module).__name__
+    own, again, other = passes
+    if not own.nodes == again.nodes == other.nodes:
         raise UnsupportedNetworkError(
-            f"{type(module).__name__}.forward cannot be traced ({_first_line(error)}); "
-            "write it without branches or loops that depend on the values of tensors."
-        ) from error
-    translation = Translation(module, input_shape)
-    with torch.no_grad():
-        for step in recorded.nodes:
-            translation.take(step)
-            if translation.finished:
-                break
-    return translation.result()
-
-
-def _check_modules(module: nn.Module) -> None:
-    """Refuse what changes a module's function where tracing does not look, and numbers that no bound is about."""
-    problems = []
-    for path, part in module.named_modules():
-        place = f"'{path}'" if path else type(module).__name__
-        if part._forward_hooks or part._forward_pre_hooks or "forward" in vars(part):
-            problems.append(f"{place}: it has hooks or a replaced forward (pruning, for example); make them permanent")
-    parameters = list(module.named_parameters())
-    lazy = [name for name, p in parameters if isinstance(p, nn.parameter.UninitializedParameter)]
-    problems += [f"'{name}': it is not initialised yet; run the module once on a batch" for name in lazy]
-    kinds = {str(p.dtype) for _, p in parameters}
-    if not lazy and (len(kinds) > 1 or not kinds <= {"torch.float32", "torch.float64"}):
-        problems.append(f"the parameters are {', '.join(sorted(kinds))}; all must be float32, or all float64")
-    if problems:
-        listed = "; ".join(f"({i}) {p}" for i, p in enumerate(problems, 1))
-        raise UnsupportedNetworkError(f"{type(module).__name__} cannot be bounded: {listed}.")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-
-
-@dataclass
-class Translation:
-    """The graph as far as it has been built, and what stood in the way."""
-
-    module: nn.Module
-    input_shape: Shape
-    nodes: list[Node] = field(default_factory=list)
-    constants: dict[str, Tensor] = field(default_factory=dict)
-    problems: list[str] = field(default_factory=list)
-    values: dict[fx.Node, _Value] = field(default_factory=dict)
-    finished: bool = False
-    output: int | None = None
-
-    def __post_init__(self) -> None:
-        self.slices: dict[int, Slice] = {}
-        start = 0
-        for parameter in self.module.parameters():
-            stop = start + parameter.numel()
-            self.slices[id(parameter)] = Slice(start, stop, tuple(parameter.shape))
-            start = stop
-        self.num_parameters = start
-        self.like = next(self.module.parameters(), torch.zeros(()))
-
-    # -- one recorded step ------------------------------------------------------------------------------------------
-
-    def take(self, step: fx.Node) -> None:
-        """Execute ``step`` on the small batch and translate it."""
-        if step.op == "output":
-            self._finish(step)
-            return
-        try:
-            concrete = self._execute(step)
-        except Exception as error:
-            self.problems.append(
-                f"{where(step)} fails on an input of shape {self.input_shape} ({_first_line(error)}): "
-                "check input_shape, given without the batch axis"
+            f"{name}: forward computes something else from one pass to the next; it must not depend on the weights, "
+            "the number format or the size of the batch, nor on anything that changes."
+        )
+    for key, constant in own.constants.items():
+        double = again.constants[key]
+        near = torch.equal(constant, double) if exact else torch.allclose(constant, double, 1e-3, equal_nan=True)
+        if not near or not _equal(double, other.constants[key]):
+            raise UnsupportedNetworkError(
+                f"{name}: forward computes with numbers that differ from one pass to the next (numbers computed from "
+                "parameters or activations outside of PyTorch, state, randomness)."
             )
-            self.finished = True
-            return
-        self.values[step] = _Value(concrete, self._translate(step, concrete))
-
-    def _execute(self, step: fx.Node) -> Any:
-        if step.op == "placeholder":
-            if self.nodes:
-                if step.args:
-                    return step.args[0]
-                raise TypeError("forward takes more than one input")
-            grid = torch.linspace(0, 1, BATCH * math.prod(self.input_shape), device=self.like.device)
-            return grid.to(self.like.dtype).reshape(BATCH, *self.input_shape)
-        args, kwargs = self._concrete(step)
-        if step.op == "get_attr":
-            return operator.attrgetter(str(step.target))(self.module)
-        if step.op == "call_module":
-            return self.module.get_submodule(str(step.target))(*args, **kwargs)
-        if step.op == "call_method":
-            return getattr(args[0], str(step.target))(*args[1:], **kwargs)
-        assert callable(step.target)
-        return step.target(*args, **kwargs)
-
-    def _concrete(self, step: fx.Node) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The step's arguments on the small batch; tensors are copied, so that in-place steps change nothing else."""
-
-        def lookup(node: fx.Node) -> Any:
-            value = self.values[node].concrete
-            return value.clone() if isinstance(value, Tensor) and self.values[node].node is not None else value
-
-        return fx.map_arg(step.args, lookup), fx.map_arg(step.kwargs, lookup)
-
-    def _translate(self, step: fx.Node, concrete: Any) -> int | None:
-        """Index of the node for ``step``, None for a constant."""
-        if step.op == "placeholder":
-            if self.nodes:
-                return None
-            return self.add(Input("input", (), self.input_shape))
-        sources = [self.values[n].node for n in step.all_input_nodes]
-        if all(node is None for node in sources):
-            return self._constant_step(step, concrete)
-        if not isinstance(concrete, Tensor):
-            if step.op == "call_module":
-                self.problems.append(
-                    f"{where(step)}: {no_bounds(type(self.module.get_submodule(str(step.target))).__name__)}"
-                )
-            return None  # a size or another number read off an activation's shape
-        try:
-            node = self._translation(step)(step, concrete)
-        except Refused as reason:
-            self.problems.append(f"{where(step)}: {reason}")
-            node = self._opaque(step, concrete)
-        if in_place(step, self.module):
-            source = step.all_input_nodes[0]
-            self.values[source] = _Value(concrete, node)
-        return node
-
-    def _opaque(self, step: fx.Node, concrete: Tensor) -> int:
-        """Go on behind a refused step as if its value were another input, to find what else is in the way."""
-        return self.add(Input(where(step), (), tuple(concrete.shape[1:])))
-
-    def _constant_step(self, step: fx.Node, concrete: Any) -> int | None:
-        if step.op == "get_attr" and isinstance(concrete, nn.Parameter):
-            self.problems.append(
-                f"{where(step)}: parameters used outside nn.Linear, nn.Conv2d and nn.BatchNorm have no bounds; "
-                "use one of these modules, or register a constant as a buffer"
+    for run in (again, other):
+        step = unfaithful(run)
+        if step is not None:
+            raise UnsupportedNetworkError(
+                f"{name}: the traced graph does not reproduce the module's values at {step}; forward does something "
+                "that tracing does not see."
             )
-            return self._opaque(step, concrete)
-        return None
 
-    def _translation(self, step: fx.Node) -> Callable[[fx.Node, Tensor], int]:
-        if step.op == "call_module":
-            module = self.module.get_submodule(str(step.target))
-            for kind, translate in MODULES.items():
-                if type(module) is kind:
-                    return lambda step, out: translate(self, step, out, module)
-            raise Refused(no_bounds(type(module).__name__))
-        known: dict[Any, Callable[..., int]] = METHODS if step.op == "call_method" else FUNCTIONS
-        function = known.get(step.target)
-        if function is None:
-            raise Refused(no_bounds(name_of(step.target)))
-        return lambda step, out: function(self, step, out)
 
-    # -- what the translations below use ----------------------------------------------------------------------------
-
-    def add(self, node: Node) -> int:
-        """Append a node; its index."""
-        self.nodes.append(node)
-        return len(self.nodes) - 1
-
-    def operand(self, step: fx.Node, position: int = 0) -> int:
-        """Index of the node that is the step's argument at ``position``."""
-        argument = step.args[position] if position < len(step.args) else step.kwargs.get("input")
-        if not isinstance(argument, fx.Node) or self.values[argument].node is None:
-            raise Refused("its first argument must be an activation")
-        node = self.values[argument].node
-        assert node is not None
-        return node
-
-    def slice_of(self, parameter: Tensor | None) -> Slice | None:
-        """Where a parameter lies in the flat vector."""
-        return None if parameter is None else self.slices[id(parameter)]
-
-    def append(self, kind: Callable[..., Node], step: fx.Node, out: Tensor, *rest: Any) -> int:
-        """Add a node of ``kind`` that reads the step's first argument."""
-        return self.add(kind(where(step), (self.operand(step),), shape_of(out), *rest))
-
-    def scale(self, step: fx.Node, source: int, out: Tensor, scale: Tensor, shift: Tensor) -> int:
-        """Add ``scale * z + shift``; a multiplication joins the addition before it, as in ``(z - mean) / std``.
-
-        Nothing else is merged: in ``(z + c) - c`` the shifts would cancel, and with them the rounding errors that the
-        module makes and certification has to account for.
-        """
-        before = self.nodes[source]
-        if shape_of(out) != before.shape:
-            raise Refused(f"it broadcasts an activation of shape {before.shape} to {shape_of(out)}")
-        rank = len(before.shape)
-        scale, shift = (per_image(v.double(), rank) for v in (scale, shift))
-        if isinstance(before, Scale) and isinstance(before.source, Constant) and not bool(shift.any()):
-            inner = before.source.key
-            if bool((self.constants[f"{inner}.scale"] == 1).all()):
-                shift = scale * self.constants[f"{inner}.shift"]
-                source = before.inputs[0]
-        key = f"constant{len(self.nodes)}"
-        self.constants[f"{key}.scale"], self.constants[f"{key}.shift"] = scale, shift
-        return self.add(Scale(where(step), (source,), shape_of(out), Constant(key)))
-
-    # -- the end ----------------------------------------------------------------------------------------------------
-
-    def _finish(self, step: fx.Node) -> None:
-        self.finished = True
-        result = step.args[0]
-        if not isinstance(result, fx.Node) or self.values[result].node is None:
-            self.problems.append("forward must return one tensor of logits that depends on its input")
-            return
-        shape = tuple(self.values[result].concrete.shape[1:])
-        if len(shape) != 1 or shape[0] < 2:
-            self.problems.append(
-                f"forward returns shape (batch, {', '.join(map(str, shape))}): logits must be (batch, K) with K >= 2; "
-                "end with nn.Flatten() or nn.Linear"
-            )
-        self.output = self.values[result].node
-
-    def result(self) -> Traced:
-        """The graph, or the error that lists all problems."""
-        if self.problems or self.output is None:
-            listed = "; ".join(f"({i}) {p}" for i, p in enumerate(self.problems, 1))
-            raise UnsupportedNetworkError(f"{type(self.module).__name__} cannot be bounded: {listed}.")
-        nodes = tuple(self.nodes[: self.output + 1])
-        if isinstance(nodes[-1], (Input, ReLU)):  # logits need a last affine layer to fold the margins into
-            key = f"constant{len(nodes)}"
-            self.constants[f"{key}.scale"] = torch.ones((1,), dtype=torch.float64, device=self.like.device)
-            self.constants[f"{key}.shift"] = torch.zeros((1,), dtype=torch.float64, device=self.like.device)
-            nodes = (*nodes, Scale("output", (self.output,), nodes[-1].shape, Constant(key)))
-        return Traced(fused(nodes, self.num_parameters), self.constants)
+def _equal(left: Tensor, right: Tensor) -> bool:
+    return left.shape == right.shape and bool(((left == right) | (left.isnan() & right.isnan())).all())

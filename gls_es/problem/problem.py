@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
+from numbers import Integral, Real
 from pathlib import PurePath
 from typing import Any, ClassVar, TypeVar
 
@@ -16,6 +17,8 @@ import torch
 from evotorch import SolutionBatch
 from torch import Tensor, nn
 
+from gls_es.basics.checks import existing_device, radius, real_number, whole_number
+from gls_es.basics.modes import ordinary_modes
 from gls_es.basics.seeding import derived_seed, generator, minibatch_indices
 from gls_es.basics.threads import over_members
 from gls_es.bounds import Plan, method_named
@@ -83,7 +86,7 @@ class CertifiedTrainingProblem(PopulationProblem):
         self: CertifiedTrainingProblem = super().__new__(cls)
         names = list(inspect.signature(cls.__init__).parameters)[1:]
         given = dict(zip(names, args, strict=False)) | kwargs
-        self.arguments = {k: str(v) if isinstance(v, torch.device | PurePath) else v for k, v in given.items()}
+        self.arguments = {name: _plain(value) for name, value in given.items()}
         return self
 
     @classmethod
@@ -105,6 +108,7 @@ class CertifiedTrainingProblem(PopulationProblem):
             raise ConfigError(f"{cls.__name__} cannot be rebuilt from {arguments}: {error}.") from error
         return problem
 
+    @ordinary_modes()
     def __init__(
         self,
         *,
@@ -124,25 +128,24 @@ class CertifiedTrainingProblem(PopulationProblem):
         num_gpus_per_actor: int | float | None = None,
         actor_config: dict[str, Any] | None = None,
     ) -> None:
-        self.eps = type(self).eps if eps is None else float(eps)
+        self.eps = radius(type(self).eps if eps is None else eps)
         self.loss = loss_named(loss).name
         usual = loss_named(loss).method or type(self).method
         self.method = method_named(usual if method is None else method).name
-        self.run_seed = _checked("seed", int(seed), seed >= 0, "a whole number >= 0")
-        self.batch_size = _checked("batch_size", int(batch_size), batch_size >= 1, "at least 1")
-        self.natural_weight = _checked("natural_weight", natural_weight, 0 <= natural_weight <= 1, "between 0 and 1")
-        self.l1 = _checked("l1", l1, 0 <= l1 < float("inf"), "at least 0")
-        self.initial_weights = _checked(
-            "initial_weights",
-            initial_weights,
-            initial_weights in INITIALISATIONS,
-            f"one of {', '.join(INITIALISATIONS)}",
-        )
-        self.memory_budget = _checked("memory_budget", memory_budget, memory_budget >= 1 << 20, "at least 1 MiB")
-        _checked("eps", self.eps, 0 <= self.eps <= 1, "between 0 and 1, in pixel units")
-        whole = type(validation) is int and validation >= 0
-        self.validation = _checked("validation", validation, whole, "a whole number of images, at least 0")
+        self.run_seed = whole_number("seed", seed, least=0)
+        self.batch_size = whole_number("batch_size", batch_size, least=1)
+        self.natural_weight = real_number("natural_weight", natural_weight, "between 0 and 1", least=0, most=1)
+        self.l1 = real_number("l1", l1, "at least 0", least=0)
+        known = isinstance(initial_weights, str) and initial_weights in INITIALISATIONS
+        wanted = f"one of {', '.join(INITIALISATIONS)}"
+        self.initial_weights = _checked("initial_weights", initial_weights, known, wanted)
+        self.memory_budget = whole_number("memory_budget", memory_budget, least=1 << 20)
+        self.validation = whole_number("validation", validation, least=0)
+        rooted = data_root is None or isinstance(data_root, str | PurePath)
+        _checked("data_root", data_root, rooted, "the path of a folder")
         self.data_root = None if data_root is None else str(data_root)
+        existing_device(device)
+        self._check_actors(num_actors, num_gpus_per_actor, actor_config)
         self._data: Dataset | None = None
         self._resident: Split | None = None
         self._batch: Minibatch | None = None
@@ -164,6 +167,15 @@ class CertifiedTrainingProblem(PopulationProblem):
             actor_config=actor_config,
         )
         self.manual_seed(derived_seed(self.run_seed, "population") % 2**31)
+
+    @staticmethod
+    def _check_actors(count: Any, gpus: Any, config: Any) -> None:
+        """Refuse what EvoTorch would stumble over; it knows words like "max" besides numbers."""
+        if not (count is None or isinstance(count, str)):
+            whole_number("num_actors", count, least=0)
+        if not (gpus is None or isinstance(gpus, str)):
+            real_number("num_gpus_per_actor", gpus, "at least 0", least=0)
+        _checked("actor_config", config, config is None or isinstance(config, dict), "a dict of Ray's options")
 
     # -- what a subclass writes ---------------------------------------------------------------------------------------
 
@@ -363,6 +375,15 @@ class CertifiedTrainingProblem(PopulationProblem):
         self._enter(received["generation"], received["stage"])
         self.manual_seed(derived_seed(self.run_seed, "actor", self.generation, str(self.actor_index)) % 2**31)
         self.network.load_buffers(received["buffers"])
+
+
+def _plain(value: Any) -> Any:
+    """An argument as checkpoints hold it: Python's own numbers, and texts for devices and paths."""
+    if isinstance(value, torch.device | PurePath):
+        return str(value)
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return value
+    return int(value) if isinstance(value, Integral) else float(value)
 
 
 def _checked(name: str, value: _T, holds: bool, wanted: str) -> _T:

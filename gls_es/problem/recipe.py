@@ -61,13 +61,18 @@ class Recipe:
         average_decay: the result is a running mean of the center, in which the n-th has weight max(1 - average_decay,
             1/n); 0: the last center itself; 1: the plain mean.
         average_from: generations that the mean leaves out at the beginning.
-        attack_steps: gradient steps of the attack in "adversarial", "sabr" and "mtl-ibp".
+        attack_steps: gradient steps of the attack in every loss that makes one.
         attack_step_size: their size relative to the attack's radius.
         attack_restarts: how many random starts it has.
         attack_eps_factor: its radius relative to the training radius.
         sabr_lambda: radius of SABR's small box relative to the training radius.
         mtl_ibp_alpha: weight of MTL-IBP's robust part.
-        crown_ibp_beta_end: weight β of CROWN-IBP in the loss "crown-ibp" once eps is full (from 1 at the ramp's start).
+        cc_ibp_alpha: weight of CC-IBP's bounded margins.
+        exp_ibp_alpha: exponent of Exp-IBP's robust part.
+        taps_relus: how many ReLUs, at least, lie behind the split of "taps" and "staps".
+        taps_alpha: share of the attacked loss in their product with the robust one.
+        taps_connector: width of their gradient connector; 1 is the exact derivative.
+        crown_ibp_beta_end: weight β of CROWN-IBP in "crown-ibp" and its fusion once eps is full; 1 at the ramp's start.
         evaluate_every: generations between evaluations of the center on held-out images.
         evaluate_images: how many of them.
         statistics: what happens to BatchNorm's statistics: "frozen" keeps those of the initial weights; with "follow"
@@ -110,6 +115,11 @@ class Recipe:
     attack_eps_factor: float = 1.0
     sabr_lambda: float = 0.4
     mtl_ibp_alpha: float = 0.5
+    cc_ibp_alpha: float = 0.5
+    exp_ibp_alpha: float = 0.5
+    taps_relus: int = 1
+    taps_alpha: float = 0.5
+    taps_connector: float = 0.5
     crown_ibp_beta_end: float = 0.0
     evaluate_every: int = 100
     evaluate_images: int = 256
@@ -195,6 +205,7 @@ _NOT_NEGATIVE = (
     "gradient_clip",
     "ramp_regularizer",
     "average_from",
+    "taps_relus",
 )
 _POSITIVE = (
     "center_learning_rate",
@@ -204,6 +215,7 @@ _POSITIVE = (
     "eps_factor",
     "attack_step_size",
     "attack_eps_factor",
+    "taps_connector",
 )
 _SHARES = (
     "natural_weight",
@@ -211,5 +223,9 @@ _SHARES = (
     "average_decay",
     "sabr_lambda",
     "mtl_ibp_alpha",
+    "cc_ibp_alpha",
+    "exp_ibp_alpha",
+    "taps_alpha",
+    "taps_connector",
     "crown_ibp_beta_end",
 )

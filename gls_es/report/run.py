@@ -13,6 +13,7 @@ from typing import Any
 from gls_es.certification.records import read_records
 from gls_es.certification.report import Verdict, count_verdicts
 from gls_es.errors import DataError
+from gls_es.training.names import CONFIG, METRICS, RUN
 
 
 @dataclass(frozen=True)
@@ -89,22 +90,19 @@ def read_run(folder: str | Path) -> RunData:
         DataError: there is no run, or one of its files is damaged.
     """
     given = Path(folder)
-    path = given / "run" if (given / "run" / _CONFIG).is_file() else given
-    config = path / _CONFIG
+    path = given / RUN if (given / RUN / CONFIG).is_file() else given
+    config = path / CONFIG
     if not config.is_file():
-        why = f"it has no {_CONFIG}" if given.is_dir() else "there is no such folder"
+        why = f"it has no {CONFIG}" if given.is_dir() else "there is no such folder"
         raise DataError(f"{given}: not a run folder ({why}); name the folder that gls-es train --out made.")
     try:
         settings = tomllib.loads(config.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(f"{config}: cannot be read ({error}).") from error
     files = [file for place in dict.fromkeys((given, path)) for file in sorted(place.glob("*.jsonl"))]
-    records = [_records(file) for file in files if file.name != "metrics.jsonl"]
+    records = [_records(file) for file in files if file.name != METRICS]
     kept = sorted((found for found in records if found is not None), key=lambda found: found.eps)
-    return RunData(path, given.resolve().name, settings, tuple(_rows(path / "metrics.jsonl")), tuple(kept))
-
-
-_CONFIG = "config.toml"
+    return RunData(path, given.resolve().name, settings, tuple(_rows(path / METRICS)), tuple(kept))
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from gls_es.errors import ConfigError
 from gls_es.problem import CertifiedTrainingProblem
+from gls_es.searchers.state import position, spread
 
 
 def layers(problem: CertifiedTrainingProblem) -> dict[str, dict[str, slice]]:
@@ -62,13 +63,10 @@ def layer_noise(searcher: SearchAlgorithm) -> dict[str, dict[str, float | None]]
         By layer: ``stdev``, the root mean square of σ, and ``noise_to_weights``, the expected length of the noise
         relative to that of the weights (None for weights of length 0).
     """
-    distribution = searcher._distribution
+    sigma, center = spread(searcher), position(searcher)
     found: dict[str, dict[str, float | None]] = {}
     for layer, places in layers(searcher.problem).items():
-        squares = [
-            float(sum(x[place].double().square().sum() for place in places.values()))
-            for x in (distribution.sigma, distribution.mu)
-        ]
+        squares = [float(sum(x[place].double().square().sum() for place in places.values())) for x in (sigma, center)]
         count = sum(place.stop - place.start for place in places.values())
         noise, weights = map(math.sqrt, squares)
         found[layer] = {"stdev": noise / math.sqrt(count), "noise_to_weights": noise / weights if weights else None}

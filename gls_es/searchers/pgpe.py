@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import torch
-from evotorch.algorithms import PGPE
+from evotorch import algorithms
 from evotorch.distributions import SymmetricSeparableGaussian
 from evotorch.tools.ranking import rank
 from torch import Tensor
 
+from gls_es.searchers.asktell import AskTell
 from gls_es.searchers.gaussian import SeededGaussian
 
 _COLUMNS = 1 << 14
@@ -80,7 +83,14 @@ class LeanSymmetricGaussian(SeededGaussian, SymmetricSeparableGaussian):  # type
         return {name: gradient.masked_fill_(~drawn, 0.0) for name, gradient in found.items()}
 
 
-def with_lean_population(searcher: PGPE) -> PGPE:
+class PGPE(AskTell, algorithms.PGPE):  # type: ignore[misc]
+    """EvoTorch's PGPE, which can also be asked for members and told their losses."""
+
+
+_AnyPGPE = TypeVar("_AnyPGPE", bound=algorithms.PGPE)
+
+
+def with_lean_population(searcher: _AnyPGPE) -> _AnyPGPE:
     """Put :class:`LeanSymmetricGaussian` into a PGPE that has not begun; the search remains EvoTorch's own.
 
     Args:

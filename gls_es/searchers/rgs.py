@@ -7,14 +7,19 @@ jump, so it estimates E[∇L], not ∇E[L]. With one member and σ = 0 it is pla
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-import torch
 from evotorch import SolutionBatch
 from evotorch.algorithms.distributed.gaussian import GaussianSearchAlgorithm
 from torch import Tensor
 
+from gls_es.basics.checks import dense_numbers, real_number, whole_number
+from gls_es.basics.modes import ordinary_modes
+from gls_es.errors import ConfigError
 from gls_es.problem import CertifiedTrainingProblem
+from gls_es.problem.recipe import OPTIMIZERS
+from gls_es.searchers.asktell import AskTell, finite_mean
 from gls_es.searchers.gaussian import SeededGaussian
 
 
@@ -28,7 +33,7 @@ class AntitheticGradientGaussian(SmoothedGradientGaussian):
     unit = 2
 
 
-class RGS(GaussianSearchAlgorithm):  # type: ignore[misc]
+class RGS(AskTell, GaussianSearchAlgorithm):  # type: ignore[misc]
     """Search by mean gradients at perturbed weights, with PGPE's constructor vocabulary, status, hooks and loggers.
 
     Args:
@@ -45,13 +50,15 @@ class RGS(GaussianSearchAlgorithm):  # type: ignore[misc]
 
     Raises:
         TypeError: the problem cannot give gradients.
-        ValueError: popsize or σ out of range.
+        ConfigError (a ValueError): popsize, σ, step size, optimizer or center that makes no sense.
     """
 
     DISTRIBUTION_TYPE = SmoothedGradientGaussian
     DISTRIBUTION_PARAMS = None
     _population: SolutionBatch | None
+    _members: Tensor
 
+    @ordinary_modes()
     def __init__(
         self,
         problem: CertifiedTrainingProblem,
@@ -71,10 +78,15 @@ class RGS(GaussianSearchAlgorithm):  # type: ignore[misc]
                 f"RGS needs first-order gradients, which {type(problem).__name__} does not give; derive the problem "
                 "from gls_es.CertifiedTrainingProblem."
             )
-        if popsize < 1:
-            raise ValueError(f"popsize must be at least 1, not {popsize}.")
-        if stdev_init is not None and bool((torch.as_tensor(stdev_init) < 0).any()):
-            raise ValueError("stdev_init must not be negative.")
+        popsize = whole_number("popsize", popsize, least=1)
+        center_learning_rate = _positive("center_learning_rate", center_learning_rate)
+        if (stdev_init is None) == (radius_init is None):
+            raise ConfigError("RGS takes either stdev_init or radius_init: give one of them.")
+        if radius_init is not None:
+            radius_init = real_number("radius_init", radius_init, "at least 0", least=0)
+        _check_stdev(stdev_init, problem.solution_length)
+        _check_optimizer(optimizer, optimizer_config)
+        _check_center(center_init, problem.solution_length)
         if antithetic:
             self.DISTRIBUTION_TYPE = AntitheticGradientGaussian
         super().__init__(
@@ -90,6 +102,7 @@ class RGS(GaussianSearchAlgorithm):  # type: ignore[misc]
             distributed=distributed,
         )
 
+    @ordinary_modes()
     def _step_non_distributed(self) -> None:
         if self._population is None:
             self._population = SolutionBatch(
@@ -98,3 +111,75 @@ class RGS(GaussianSearchAlgorithm):  # type: ignore[misc]
         self._distribution.sample(out=self._population.access_values(), generator=self.problem)
         gradient = self.problem.evaluate_with_gradient(self._population)
         self._update_distribution({"mu": -gradient})
+
+    def ask(self) -> Tensor:
+        """The members of the next generation, (P, L), which losses can be differentiated by."""
+        self._members = super().ask().requires_grad_()
+        return self._members
+
+    def tell(self, losses: Tensor, gradients: Tensor | None = None) -> None:
+        """Learn from the mean gradient of the members that :meth:`ask` gave.
+
+        A member whose loss or gradient is not finite is left out of the mean.
+
+        Args:
+            losses: (P,), in the members' order.
+            gradients: (P, L), of each member's loss by its weights; None: ``losses`` were computed from the members
+                with autograd, and are differentiated here.
+
+        Raises:
+            ConfigError: nothing was asked, shapes do not fit, or there is no gradient to be had.
+            TrainingError: no loss is finite.
+        """
+        batch, members = self._told(losses), self._members
+        if gradients is None:
+            if not losses.requires_grad:
+                raise ConfigError(
+                    "RGS follows gradients: compute the losses from ask()'s members with autograd, or give tell() "
+                    "the gradients as well."
+                )
+            (gradients,) = torch.autograd.grad(losses.sum(), members)
+        if gradients.shape != members.shape:
+            raise ConfigError(f"tell() needs gradients of shape {tuple(members.shape)}, not {tuple(gradients.shape)}.")
+        judged, mean = finite_mean(losses.detach().to(batch.access_evals()), gradients.detach().to(members))
+        batch.set_evals(self._judged(judged))
+        self._update_distribution({"mu": -mean})
+        self._count()
+
+
+def _positive(name: str, value: Any) -> float:
+    number = real_number(name, value, "greater than 0", least=0)
+    if number == 0:
+        raise ConfigError(f"{name} must be greater than 0, not 0.")
+    return number
+
+
+def _check_stdev(stdev: Any, length: int) -> None:
+    """Refuse a σ that is no number, or not one for each weight; None is given where there is a radius."""
+    if stdev is None:
+        return
+    if not isinstance(stdev, Tensor):
+        real_number("stdev_init", stdev, "a number that must not be negative", least=0)
+        return
+    values = dense_numbers("stdev_init", stdev)
+    if values.numel() != 1 and tuple(values.shape) != (length,):
+        raise ConfigError(f"stdev_init must be one number, or {length} of them, not {tuple(values.shape)}.")
+    if not bool((values.isfinite() & (values >= 0)).all()):
+        raise ConfigError("stdev_init must not be negative, and finite.")
+
+
+def _check_optimizer(optimizer: Any, config: Any) -> None:
+    """Refuse what EvoTorch can make no optimizer of."""
+    known = isinstance(optimizer, str) and optimizer in (*OPTIMIZERS, "clipsgd", "clipsga", "sga")
+    if not (optimizer is None or known or callable(optimizer) or hasattr(optimizer, "ascent")):
+        raise ConfigError(f"optimizer must be one of {', '.join(OPTIMIZERS)}, not {optimizer!r}.")
+    if not (config is None or isinstance(config, Mapping)):
+        raise ConfigError(f"optimizer_config must be a dict of the optimizer's arguments, not {config!r}.")
+
+
+def _check_center(center: Any, length: int) -> None:
+    if center is None:
+        return
+    values = dense_numbers("center_init", center)
+    if tuple(values.shape) != (length,) or not bool(values.isfinite().all()):
+        raise ConfigError(f"center_init must be {length} finite numbers, not {tuple(values.shape)}.")

@@ -21,6 +21,7 @@ import torch
 
 from gls_es.basics.atomic import write_atomically
 from gls_es.errors import CheckpointError
+from gls_es.training.names import CHECKPOINT
 from gls_es.training.plain import Budget, NotPlainError, digest, plain_copy
 
 FORMAT = 1
@@ -144,7 +145,7 @@ def _read(path: Path) -> bytes:
     try:
         mode = path.stat().st_mode  # before it is opened: a pipe would block, a device never end
         if stat.S_ISDIR(mode):
-            raise CheckpointError(f"{path}: a folder, not a checkpoint; name the file, {path / 'checkpoint.pt'} say.")
+            raise CheckpointError(f"{path}: a folder, not a checkpoint; name the file, {path / CHECKPOINT} say.")
         if not stat.S_ISREG(mode):
             raise CheckpointError(f"{path}: not a regular file, so not a checkpoint.")
         with path.open("rb") as file:

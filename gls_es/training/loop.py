@@ -14,7 +14,7 @@ from gls_es.errors import GlsEsError
 from gls_es.problem import CertifiedTrainingProblem
 from gls_es.problem.recipe import Recipe
 from gls_es.searchers.noise import layer_noise
-from gls_es.searchers.table import finish_generation, mean_loss, set_learning_rate, set_stdev
+from gls_es.searchers.state import finish_generation, mean_loss, position, set_learning_rate, set_stdev, spread
 from gls_es.training.averaging import Average
 from gls_es.training.evaluation import center_row
 from gls_es.training.progress import Progress
@@ -86,8 +86,7 @@ class Loop:
 
     @property
     def _position(self) -> torch.Tensor:
-        mu: torch.Tensor = self.searcher._distribution.mu
-        return mu
+        return position(self.searcher)
 
     def restore(self, saved: Mapping[str, Any]) -> None:
         """Go on from a checkpoint's content; the searcher has its state already."""
@@ -159,7 +158,7 @@ class Loop:
             "fitness": self.recipe.fitness,
             "mean_loss": loss,
             "lr": rate,
-            "stdev": float(self.searcher._distribution.sigma.mean()),
+            "stdev": float(spread(self.searcher).mean()),
             "nonfinite": int(self.problem.status.get("nonfinite", 0)),
         }
         if self.done % self.recipe.evaluate_every == 0 or self.done == self.recipe.generations:

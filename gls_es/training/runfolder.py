@@ -12,6 +12,7 @@ from gls_es.basics.atomic import remove_leftovers, write_atomically
 from gls_es.errors import CheckpointError, ConfigError
 from gls_es.training.closing import Closing
 from gls_es.training.lock import FolderLock
+from gls_es.training.names import CHECKPOINT, CONFIG, METRICS
 from gls_es.training.toml import dump_toml
 
 
@@ -54,7 +55,7 @@ class RunFolder(Closing):
         held = [file.name for file in (folder.checkpoint, folder.config, folder.metrics) if file.exists()]
         if held:
             folder.close()
-            how = f"continue it with `gls-es train --resume {path}`" if "checkpoint.pt" in held else "delete it"
+            how = f"continue it with `gls-es train --resume {path}`" if CHECKPOINT in held else "delete it"
             raise ConfigError(
                 f"{path}: holds a run already ({', '.join(held)}); {how}, or choose another folder with --out."
             )
@@ -69,7 +70,7 @@ class RunFolder(Closing):
             TrainingError: another process uses it.
         """
         folder = Path(path)
-        missing = [name for name in ("config.toml", "checkpoint.pt") if not (folder / name).is_file()]
+        missing = [name for name in (CONFIG, CHECKPOINT) if not (folder / name).is_file()]
         if missing:
             why = f"it has no {' and no '.join(missing)}" if folder.is_dir() else "there is no such folder"
             raise CheckpointError(f"{folder}: not the folder of a run that can go on ({why}).")
@@ -78,17 +79,17 @@ class RunFolder(Closing):
     @property
     def checkpoint(self) -> Path:
         """The state of the run."""
-        return self.path / "checkpoint.pt"
+        return self.path / CHECKPOINT
 
     @property
     def config(self) -> Path:
         """The settings of the run."""
-        return self.path / "config.toml"
+        return self.path / CONFIG
 
     @property
     def metrics(self) -> Path:
         """The log of the run, a JSON object per line."""
-        return self.path / "metrics.jsonl"
+        return self.path / METRICS
 
     def write_config(self, table: Mapping[str, Any]) -> None:
         """Write the settings, all or nothing; a key whose value is None is left out.

@@ -9,6 +9,7 @@ from typing import Any, cast
 from evotorch.algorithms.searchalgorithm import SearchAlgorithm
 
 from gls_es.basics.memory import keep_freed_memory
+from gls_es.basics.modes import ordinary_modes, under_autocast
 from gls_es.basics.threads import whole_operations
 from gls_es.errors import ActorError, CheckpointError, ConfigError, TrainingError
 from gls_es.problem import CertifiedTrainingProblem
@@ -40,6 +41,7 @@ from gls_es.training.signals import StopSignals
 from gls_es.training.trained import held_in, trusted_problem
 
 
+@ordinary_modes()
 def train(
     problem: ProblemLike,
     searcher: str = "pgpe",
@@ -87,21 +89,22 @@ def train(
         TrainingError: training cannot go on.
         TrainingInterrupted: Ctrl-C or SIGTERM; the state is saved.
     """
+    shown = _shown(progress)
+    _check_kinds(out=out, data_root=data_root, init=init, overrides=overrides, bookkeeping=bookkeeping, actors=actors)
     made, settings = prepared(
         problem, searcher, seed=seed, eps=eps, method=method, device=device, data_root=data_root,
         generations=generations, overrides=overrides, init=init,
         bookkeeping=(bookkeeping or DEFAULT).over(DEFAULT), actors=actors or Actors(), tf32=tf32,
     )  # fmt: skip
     search = build(searcher, made, settings.recipe)
-    shown = progress or NullProgress()
-    where = default_folder(settings) if out is None else out
-    with StopSignals(shown.note) as signals, RunFolder.create(where) as folder:
+    with StopSignals(shown.note) as signals, RunFolder.create(out or default_folder(settings)) as folder:
         folder.write_config(config_table(made, settings))
         with _log(made, settings, folder, shown) as log:
             loop = _loop(made, search, settings, folder, log, shown)
             return _run(loop, folder, settings, signals)
 
 
+@ordinary_modes()
 def resume(
     run: str | Path,
     *,
@@ -130,7 +133,8 @@ def resume(
         CheckpointError: the folder holds no run that can go on.
         TrainingInterrupted: Ctrl-C or SIGTERM; the state is saved.
     """
-    shown = progress or NullProgress()
+    _check_kinds(run=run, data_root=data_root, bookkeeping=bookkeeping, actors=actors)
+    shown = _shown(progress)
     with StopSignals(shown.note) as signals, RunFolder.open(run) as folder:
         saved = load_checkpoint(folder.checkpoint)
         if "searcher_state" not in saved:
@@ -186,6 +190,7 @@ def _resumed(
     )
 
 
+@ordinary_modes()
 def plan(
     problem: ProblemLike,
     searcher: str = "pgpe",
@@ -203,6 +208,7 @@ def plan(
     tf32: bool = False,
 ) -> dict[str, Any]:
     """What :func:`train` would do, without doing it: the resolved settings and their cost, as plain values."""
+    _check_kinds(data_root=data_root, init=init, overrides=overrides, bookkeeping=bookkeeping, actors=actors)
     made, settings = prepared(
         problem, searcher, seed=seed, eps=eps, method=method, device=device, data_root=data_root,
         generations=generations, overrides=overrides, init=init,
@@ -210,6 +216,36 @@ def plan(
     )  # fmt: skip
     build(searcher, made, settings.recipe)
     return plan_table(made, settings)
+
+
+_KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
+    "run": ((str, Path), "the path of a run folder"),
+    "out": ((str, Path), "the path of a folder"),
+    "data_root": ((str, Path), "the path of a folder"),
+    "init": ((str, Path), "the path of a file"),
+    "overrides": (Mapping, "a dict of recipe fields"),
+    "bookkeeping": (Bookkeeping, "a gls_es.training.Bookkeeping"),
+    "actors": (Actors, "a gls_es.training.Actors"),
+}
+
+
+def _shown(progress: Any) -> Progress:
+    """What is told of every generation."""
+    told: Progress = NullProgress() if progress is None else progress
+    for name in ("note", "start", "finish"):
+        if not callable(getattr(told, name, None)):
+            raise ConfigError(f"progress must be a gls_es.training.Progress, not {progress!r}, which has no {name}().")
+    return told
+
+
+def _check_kinds(**arguments: Any) -> None:
+    """Refuse arguments of the wrong kind, before a folder is made; and autocast, in which losses would be rounded."""
+    for name, value in arguments.items():
+        kind, wanted = _KINDS[name]
+        if not (value is None or isinstance(value, kind)):
+            raise ConfigError(f"{name} must be {wanted}, not {value!r}.")
+    if under_autocast():
+        raise ConfigError("training was begun under torch.autocast, which rounds the bounds; call it outside.")
 
 
 def _log(

@@ -78,6 +78,11 @@ class Schedule:
             ),
             sabr_lambda=recipe.sabr_lambda,
             mtl_ibp_alpha=recipe.mtl_ibp_alpha,
+            cc_ibp_alpha=recipe.cc_ibp_alpha,
+            exp_ibp_alpha=recipe.exp_ibp_alpha,
+            taps_relus=recipe.taps_relus,
+            taps_alpha=recipe.taps_alpha,
+            taps_connector=recipe.taps_connector,
             crown_ibp_beta=_between(1.0, recipe.crown_ibp_beta_end, ramp),
             regularizer=recipe.ramp_regularizer * (1.0 - ramp) if ramp > 0.0 else 0.0,
         )

@@ -13,6 +13,8 @@ from typing import Any, cast
 
 import torch
 
+from gls_es.basics.checks import existing_device, whole_number
+from gls_es.basics.suggestions import named
 from gls_es.basics.version import __version__
 from gls_es.bounds import method_named
 from gls_es.errors import ConfigError
@@ -20,6 +22,7 @@ from gls_es.problem import CertifiedTrainingProblem
 from gls_es.problem.options import problem_options, split_overrides
 from gls_es.problem.recipe import Recipe
 from gls_es.problem.registry import registered_name, resolve
+from gls_es.searchers.others import OWN, searcher_fields
 from gls_es.searchers.table import DEFAULTS, SEARCHERS
 from gls_es.training.actors import Actors
 from gls_es.training.bookkeeping import Bookkeeping, needed
@@ -89,13 +92,12 @@ def _made(
     actors: Actors,
     **options: Any,
 ) -> tuple[CertifiedTrainingProblem, Settings]:
-    if searcher not in SEARCHERS:
-        raise ConfigError(f"unknown searcher {searcher!r}: choose one of {', '.join(SEARCHERS)}.")
+    named(SEARCHERS, searcher, "unknown searcher")
     check_device(options["device"])
     cls = _class_of(problem)
     if not issubclass(cls, CertifiedTrainingProblem):
         raise ConfigError(f"problem must be a name or a gls_es.CertifiedTrainingProblem, not {problem!r}.")
-    recipe = cls.recipes.get(searcher, DEFAULTS[searcher])
+    recipe = usual_recipe(cls, searcher)
     if generations is not None:
         recipe = stretched(recipe, generations)
     changes, own = split_overrides(cls, overrides or {})
@@ -147,6 +149,20 @@ def _of_object(
     return made, Settings(name, made.arguments, searcher, recipe.replaced(**own), bookkeeping)
 
 
+def usual_recipe(cls: type[CertifiedTrainingProblem], searcher: str) -> Recipe:
+    """The recipe that a problem brings for a searcher, or the searcher's own.
+
+    For one of EvoTorch's other searchers the phases, minibatches and losses are those of the problem's PGPE recipe.
+
+    Args:
+        cls: the problem.
+        searcher: a key of ``searchers.table.SEARCHERS``.
+    """
+    if searcher in cls.recipes or searcher not in OWN or "pgpe" not in cls.recipes:
+        return cls.recipes.get(searcher, DEFAULTS[searcher])
+    return cls.recipes["pgpe"].replaced(**searcher_fields(searcher))
+
+
 def _class_of(problem: ProblemLike) -> type[CertifiedTrainingProblem]:
     if isinstance(problem, str):
         return resolve(problem)
@@ -159,8 +175,7 @@ def stretched(recipe: Recipe, generations: int) -> Recipe:
     Raises:
         ConfigError: fewer than one generation.
     """
-    if generations < 1:
-        raise ConfigError(f"generations must be at least 1, not {generations}.")
+    generations = whole_number("generations", generations, least=1)
     share = generations / recipe.generations
     phases = {name: round(getattr(recipe, name) * share) for name in PHASES}
     drops = [round(drop * share) for drop in recipe.learning_rate_drops]
@@ -173,12 +188,7 @@ def check_device(device: str) -> None:
     Raises:
         ConfigError: it does not.
     """
-    try:
-        kind = torch.device(device).type
-    except (RuntimeError, TypeError) as error:
-        raise ConfigError(f"unknown device {device!r}: use cpu, cuda or cuda:N.") from error
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(f"device {device!r}: this PyTorch finds no CUDA device; use --device cpu.")
+    existing_device(device)
 
 
 def versions() -> dict[str, str]:

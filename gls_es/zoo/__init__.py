@@ -10,8 +10,8 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from gls_es.basics.suggestions import question
-from gls_es.errors import CheckpointError, ConfigError
+from gls_es.basics.suggestions import unknown
+from gls_es.errors import CheckpointError
 
 PREFIX = "zoo:"
 
@@ -111,7 +111,7 @@ def located(checkpoint: str | Path) -> Path:
     name = str(checkpoint).removeprefix(PREFIX)
     entry = ENTRIES.get(_SYNONYMS.get(name, name))
     if entry is None:
-        raise ConfigError(f"the zoo has no network {name!r}: {question(name, ENTRIES)}it has {', '.join(ENTRIES)}.")
+        raise unknown(name, ENTRIES, "the zoo has no network", offer="it has")
     try:
         digest = hashlib.sha256(entry.path.read_bytes()).hexdigest()
     except OSError as error:

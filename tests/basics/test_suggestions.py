@@ -2,7 +2,8 @@
 
 import pytest
 
-from gls_es.basics.suggestions import ending, nearest, question
+from gls_es.basics.suggestions import ending, named, nearest, question
+from gls_es.errors import ConfigError
 
 KNOWN = {"crown": 1, "crown-ibp": 2, "ibp": 3}
 
@@ -18,3 +19,13 @@ def test_the_words() -> None:
     assert ending("crwn", KNOWN) == "; did you mean 'crown'?"
     assert ending("xyzzy", KNOWN) == "."
     assert ending("xyzzy", KNOWN, "; choose crown.") == "; choose crown."
+
+
+def test_look_up_by_name() -> None:
+    table = {"ibp": 1, "crown": 2}
+    assert named(table, "crown", "unknown method") == 2
+    with pytest.raises(ConfigError, match=r"unknown method 'crwn': did you mean 'crown'\? choose one of ibp, crown\."):
+        named(table, "crwn", "unknown method")
+    for strange in (["crown"], None, 3):
+        with pytest.raises(ConfigError, match="choose one of ibp, crown"):
+            named(table, strange, "unknown method")

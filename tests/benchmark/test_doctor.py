@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from gls_es import kernels
 from gls_es.benchmark import doctor
 from gls_es.benchmark.doctor import Finding, examine
 
@@ -21,6 +22,16 @@ def test_this_installation_is_in_order(tmp_path: Path) -> None:
     assert found["torch"].value == torch.__version__
     assert found["MNIST"].health == "note"
     assert str(tmp_path / "MNIST" / "raw") in found["MNIST"].advice
+
+
+def test_the_path_that_bounds_take_is_named(tmp_path: Path) -> None:
+    found = by_name(tmp_path)["compiled kernels"]
+    assert (found.health == "ok") == kernels.available()
+    with kernels.plain():
+        found = by_name(tmp_path)["compiled kernels"]
+    assert found.health == "note"
+    assert found.value in ("off", "not built")
+    assert found.advice
 
 
 def test_data_are_found(tmp_path: Path) -> None:

@@ -91,6 +91,12 @@ BAD_BOXES = {
     "image instead of vector": (L.reshape(2, 1, 2, 3), U.reshape(2, 1, 2, 3)),
     "integers": (torch.zeros(2, 6, dtype=torch.int64), torch.ones(2, 6, dtype=torch.int64)),
     "different precisions": (L.double(), U),
+    "half precision": (L.half(), U.half()),
+    "NumPy": (L.numpy(), U.numpy()),
+    "a list": (L.tolist(), U.tolist()),
+    "sparse": (L.to_sparse(), U.to_sparse()),
+    "complex": (L.to(torch.complex64), U.to(torch.complex64)),
+    "on the meta device": (L.to("meta"), U.to("meta")),
 }
 BAD_LABELS = {
     "too large": torch.tensor([0, 4]),
@@ -98,6 +104,9 @@ BAD_LABELS = {
     "too few": torch.tensor([0]),
     "two axes": torch.tensor([[0], [1]]),
     "floating": torch.tensor([0.0, 1.0]),
+    "floats in a list": [0.0, 1.0],
+    "no labels": None,
+    "on the meta device": torch.zeros(2, dtype=torch.int64, device="meta"),
 }
 P = TASK.params
 BAD_PARAMS = {
@@ -106,6 +115,8 @@ BAD_PARAMS = {
     "no member axis": P[0],
     "three axes": P[None],
     "integers": torch.zeros(P.shape, dtype=torch.int64),
+    "a list": P.tolist(),
+    "sparse": P.to_sparse(),
 }
 
 
@@ -203,8 +214,19 @@ def test_population_of_none_and_batch_of_none(method: str) -> None:
         assert result.shape == (members, images, 3)
 
 
+def test_labels_may_be_a_list() -> None:
+    net = network(TASK, torch.float32)
+    assert torch.equal(bounds.margins(net, L, U, Y.tolist()), bounds.margins(net, L, U, Y))
+
+
+def test_bounds_are_not_computed_under_autocast() -> None:
+    net = network(TASK, torch.float32)
+    with torch.autocast("cpu", dtype=torch.bfloat16), pytest.raises(ConfigError, match="autocast"):
+        bounds.margins(net, L, U, Y)
+
+
 def test_network_of_another_kind_is_refused() -> None:
     """A plain module instead of a Network is a mistake that people make."""
-    with pytest.raises((GlsEsError, TypeError, AttributeError)):
+    with pytest.raises(ConfigError, match=r"gls_es\.Network\(module, input_shape\), not of Linear"):
         bounds.margins(torch.nn.Linear(6, 4), L, U, Y)
     assert isinstance(network(TASK, torch.float32), gls_es.Network)

@@ -101,7 +101,7 @@ def test_bounds_of_single_margins_add_up_over_stages(monkeypatch: pytest.MonkeyP
     """One stage proves the first rival, another one the second: together they certify, at the lesser bound."""
     table = {"ibp": [0.2, -1.0], "crown-ibp": [float("nan"), float("inf")], "crown": [-2.0, 0.1]}
     monkeypatch.setattr(
-        stages, "sound_margins", lambda *arguments, **_: torch.tensor([table[arguments[4]]], dtype=torch.float64)
+        stages, "screened_margins", lambda *arguments, **_: torch.tensor([table[arguments[4]]], dtype=torch.float64)
     )
     net, x = linear_net(torch.eye(3), torch.zeros(3)), torch.tensor([[1.0, 0.0, 0.0]])
     verdict = certify(net, x, [0], 0.1, stages=("ibp", "crown-ibp", "crown")).verdicts[0]
@@ -112,7 +112,7 @@ def test_bounds_of_single_margins_add_up_over_stages(monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("bound", [[float("nan"), 1.0], [float("inf"), 1.0], [0.0, 1.0], [-0.0, 1.0], [-1e-300, 1.0]])
 def test_only_finite_positive_margins_certify(monkeypatch: pytest.MonkeyPatch, bound: list[float]) -> None:
-    monkeypatch.setattr(stages, "sound_margins", lambda *_, **__: torch.tensor([bound], dtype=torch.float64))
+    monkeypatch.setattr(stages, "screened_margins", lambda *_, **__: torch.tensor([bound], dtype=torch.float64))
     net, x = linear_net(torch.eye(3), torch.zeros(3)), torch.tensor([[1.0, 0.0, 0.0]])
     verdicts = certify(net, x, [0], 0.1, stages=("attack", "ibp", "crown-ibp", "crown", "best")).verdicts
     assert verdicts[0].verdict == "unknown"
@@ -121,7 +121,7 @@ def test_only_finite_positive_margins_certify(monkeypatch: pytest.MonkeyPatch, b
 def test_a_falsified_image_is_never_handed_to_the_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     net, images, labels = linear_problem()
     honest = certify(net, images, labels, 0.1, attack=QUICK)
-    monkeypatch.setattr(stages, "sound_margins", lambda *a, **_: torch.ones(len(a[3]), 3, dtype=torch.float64))
+    monkeypatch.setattr(stages, "screened_margins", lambda *a, **_: torch.ones(len(a[3]), 3, dtype=torch.float64))
     report = certify(net, images, labels, 0.1, attack=QUICK)  # bounds that prove everything
     assert [v.verdict for v in report.verdicts] == [v.verdict for v in honest.verdicts]
 
@@ -136,7 +136,7 @@ def test_an_image_that_the_executor_gets_wrong_in_the_ball_is_not_certified(monk
         net[2].bias.copy_(torch.tensor([2.0**30 + 128.0, 30.0]))
     x = torch.tensor([[0.49]])
     assert net(x).argmax() == 0
-    monkeypatch.setattr(stages, "sound_margins", lambda *_, **__: torch.ones(1, 1, dtype=torch.float64))
+    monkeypatch.setattr(stages, "screened_margins", lambda *_, **__: torch.ones(1, 1, dtype=torch.float64))
     with pytest.warns(RuntimeWarning, match="seen to misclassify"):
         verdict = certify(net, x, [0], 0.03).verdicts[0]
     assert verdict.verdict == "unknown"
@@ -302,5 +302,5 @@ def test_where_the_executor_overflows_nothing_is_certified(monkeypatch: pytest.M
     net = linear_net([[3e38, 3e38], [-3e38, -3e38]], [0.0, 0.0])
     x = torch.ones(1, 2)
     assert net(x).isinf().all()
-    monkeypatch.setattr(stages, "sound_margins", lambda *_, **__: torch.ones(1, 1, dtype=torch.float64))
+    monkeypatch.setattr(stages, "screened_margins", lambda *_, **__: torch.ones(1, 1, dtype=torch.float64))
     assert certify(net, x, [0], 0.0).verdicts[0].verdict == "unknown"

@@ -10,6 +10,7 @@ from certification_nets import (
     linear_problem,
     random_images,
     random_linear,
+    relu_net,
 )
 from torch import nn
 
@@ -58,6 +59,21 @@ NAN[1, 2] = float("nan")
         ({"images": X + 0.5}, DataError),
         ({"images": -X}, DataError),
         ({"images": X.double() + 1e-12}, DataError),
+        ({"images": X.to_sparse()}, DataError),
+        ({"images": X.to("meta")}, DataError),
+        ({"images": X.to(torch.complex64)}, DataError),
+        ({"net": copy.deepcopy(NET).to("meta")}, UnsupportedNetworkError),
+        ({"net": nn.Sequential(nn.LazyLinear(3))}, UnsupportedNetworkError),
+        ({"labels": torch.tensor([0, 1, 2], device="meta")}, DataError),
+        ({"labels": [[0], [1, 2], 0]}, DataError),
+        ({"eps": [0.1, 0.2]}, ConfigError),
+        ({"eps": torch.tensor(0.1)}, ConfigError),
+        ({"timeout": float("nan")}, ConfigError),
+        ({"timeout": True}, ConfigError),
+        ({"seed": None}, ConfigError),
+        ({"records": "a\0b"}, ConfigError),
+        ({"progress": 3}, ConfigError),
+        ({"device": "meta"}, ConfigError),
         ({"labels": [0, 1]}, DataError),
         ({"labels": [0, 1, 3]}, DataError),
         ({"labels": [0, -1, 2]}, DataError),
@@ -103,6 +119,43 @@ def test_bad_arguments_get_one_sentence(change: dict[str, object], error: type[G
     message = str(caught.value)
     assert 10 < len(message) < 250
     assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        X.clone().requires_grad_(),
+        X.t().contiguous().t(),
+        (X * 256).round().div(256).half(),
+        nn.Parameter(X),
+    ],
+    ids=["gradients", "another order in memory", "half", "parameter"],
+)
+def test_tensors_of_every_kind_are_the_numbers_they_hold(images: torch.Tensor) -> None:
+    plain = images.detach().float().contiguous()
+    wanted = certify(NET, plain, [0, 1, 2], 0.1, attack=QUICK)
+    found = certify(NET, images, [0, 1, 2], 0.1, attack=QUICK)
+    assert [(v.verdict, v.margin) for v in found.verdicts] == [(v.verdict, v.margin) for v in wanted.verdicts]
+
+
+def test_a_first_layer_in_place_changes_no_images() -> None:
+    inner = relu_net(0, (4, 8, 3))
+    net = nn.Sequential(nn.ReLU(inplace=True), *inner).eval()
+    images = X - 0.5
+    before = images.clone()
+    labels = inner(images.clamp(min=0)).argmax(1)
+    report = certify(net, images, labels, 0.02, clip=False, attack=QUICK)
+    assert torch.equal(images, before)
+    assert report.counts["misclassified"] == 0
+
+
+@pytest.mark.parametrize("weight", [float("inf"), float("-inf"), float("nan"), 3e38])
+@pytest.mark.parametrize("stages", [("attack", "ibp", "best"), ("alpha",), ("alpha-layers",), ("bab",)])
+def test_weights_that_are_no_numbers_certify_nothing(weight: float, stages: tuple[str, ...]) -> None:
+    net = relu_net(1, (4, 6, 3))
+    net[1].weight.data[0, 0] = weight
+    report = certify(net, X, [0, 1, 2], 0.1, stages=stages, attack=QUICK, timeout=5)
+    assert report.counts["certified"] == 0
 
 
 def test_autocast_is_refused() -> None:

@@ -123,3 +123,11 @@ def test_unwritable_places_and_missing_files(tmp_path: Path) -> None:
             RecordWriter(path, IDENTITY)
     with pytest.raises(DataError, match=r"missing\.jsonl"):
         read_records(tmp_path / "missing.jsonl")
+
+
+def test_records_with_a_digest_of_the_older_kind_are_refused_by_their_version(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    content = _write(path, {**IDENTITY, "versions": {"gls_es": "0.0.9"}})
+    with pytest.raises(DataError, match=r"gls-es 0\.0\.9.*certify anew"):
+        RecordWriter(path, {**IDENTITY, "network_digest": 2})
+    assert path.read_bytes() == content

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import Result
@@ -27,6 +28,8 @@ CALLS = {
     "report": "run",
     "reproduce": "",
     "train": "--problem digits-cnn3 --searcher grad --generations 2 --set evaluate_images=4 --out new",
+    "tune": "--problem digits-cnn3 --searcher grad --method ibp --trials 1 --limit 2 --set generations=2 --set "
+    "evaluate_images=4 --search l1=0:1 --out new",
     "zoo": "",
 }
 """Of every command a call that takes no time."""
@@ -46,7 +49,13 @@ def call(run: Run, trained_run: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("gls_es.benchmark.cpu_speed", lambda: 1e9)
     (tmp_path / "run").symlink_to(trained_run)
-    return lambda name, *options, **extra: run(name, *CALLS[name].split(), *options, **extra)
+
+    def called(name: str, *options: str, **extra: Any) -> Result:
+        if name == "tune":
+            pytest.importorskip("optuna")
+        return run(name, *CALLS[name].split(), *options, **extra)
+
+    return called
 
 
 def test_no_command_is_left_out() -> None:

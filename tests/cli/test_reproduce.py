@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from click.testing import Result
 
 from gls_es.cli.reproduce import DURATION
 from gls_es.errors import TrainingError
-from gls_es.experiments import TABLES
+from gls_es.experiments import FULL, TABLES
 from gls_es.training.lock import FolderLock
 from tests.experiments.test_plan import TOY
 
@@ -156,3 +157,24 @@ def test_what_others_work_on_is_counted(run: Run, tmp_path: Path, monkeypatch: p
         lock.release()
     assert result.exit_code == 0
     assert "1 of 2 runs are missing" in result.stderr
+
+
+def test_full_length_is_a_table_of_its_own_and_shows_differences(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(FULL, "toy", replace(TOY, name="toy-full"))
+    arguments = ("reproduce", "toy", "--full", "--out", tmp_path)
+    refused = run(*arguments, "--train-time", "5s")
+    assert refused.exit_code == 2
+    assert "leave --train-time out" in refused.stderr
+    found = json.loads(run(*arguments, "--seeds", 1, "--limit", 4, "--json").stdout)
+    assert (tmp_path / "toy-full" / "plan.json").exists()
+    assert [(row["cell"], row["seen"]) for row in found["rows"]] == [("grad-ibp", 16), ("pgpe-ibp", 16)]
+    ((comparison),) = found["differences"]
+    assert (comparison["cell"], comparison["reference"], comparison["images"]) == ("pgpe-ibp", "grad-ibp", 4)
+    rows = found["rows"]
+    means = [row["mean"]["certified_accuracy"] for row in rows]
+    assert comparison["certified"]["mean"] == pytest.approx(means[1] - means[0])
+    shown = run(*arguments, "--no-run", "--quiet")
+    assert "Differences to grad-ibp, the best cell with gradients" in shown.stdout
+    assert set(TABLES) == {line.split()[0] for line in run("reproduce", "--full").stdout.splitlines()[1:]} - {"toy"}

@@ -43,6 +43,13 @@ def with_value(value: float) -> torch.Tensor:
         (IMAGES, LABELS, -1.0, "scale"),
         (IMAGES, LABELS, math.nan, "scale"),
         (IMAGES, LABELS, math.inf, "scale"),
+        (IMAGES, LABELS, "1", "scale"),
+        (IMAGES.numpy(), LABELS, 1.0, r"images must be a torch.Tensor, not ndarray; torch.from_numpy\(images\)"),
+        (IMAGES, LABELS.numpy(), 1.0, r"torch.from_numpy\(labels\)"),
+        (IMAGES, LABELS.tolist(), 1.0, r"torch.tensor\(labels\)"),
+        (IMAGES.to("meta"), LABELS, 1.0, "dense"),
+        (IMAGES.to_sparse(), LABELS, 1.0, "dense"),
+        (IMAGES.to(torch.complex64), LABELS, 1.0, "dtype"),
         (with_value(math.nan), LABELS, 1.0, "image 2 holds NaN"),
         (with_value(math.inf), LABELS, 1.0, "image 2 holds NaN or infinity"),
         (with_value(-1e-6), LABELS, 1.0, "Normalize"),
@@ -161,6 +168,8 @@ def test_a_dataset_knows_its_input_shape() -> None:
         (bytes_split(2), bytes_split(3), 2, "test label of 'toy' is 2"),
         (bytes_split(6), bytes_split(3, shape=(2, 3, 5)), 3, "shapes"),
         (bytes_split(1), bytes_split(1), 1, "1 classes"),
+        (bytes_split(1), bytes_split(1), 2.0, "whole number"),
+        (bytes_split(1), None, 2, "test images of 'toy' must be a Split"),
     ],
 )
 def test_a_dataset_refuses(train: Split, test: Split, classes: int, words: str) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
-from importlib.util import module_from_spec, spec_from_file_location
+import importlib
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -15,22 +15,17 @@ from gls_es import bounds
 from tests.docs.markdown import PAGES, ROOT, images
 
 FOLDER = ROOT / "docs" / "figures"
+Make = Callable[[str], ModuleType]
 CONCEPTS = ROOT / "docs" / "concepts.md"
 
 
 @pytest.fixture(scope="module")
-def script() -> Iterator[ModuleType]:
-    """The script as a module, under a name of its own that dataclasses can look up."""
-    spec = spec_from_file_location("make_figures_under_test", ROOT / "docs" / "make_figures.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = module_from_spec(spec)
-    sys.modules[spec.name] = module
+def make() -> Iterator[Callable[[str], ModuleType]]:
+    """The script and the modules of docs/pictures by name, imported as the script imports them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EVOTORCH_VERBOSE_LEVEL", "0")
-        spec.loader.exec_module(module)
-        yield module
-    del sys.modules[spec.name]
+        patch.syspath_prepend(ROOT / "docs")
+        yield importlib.import_module
 
 
 def test_images_are_there_and_are_described() -> None:
@@ -41,8 +36,8 @@ def test_images_are_there_and_are_described() -> None:
 
 
 @pytest.mark.slow
-def test_the_script_makes_the_files_that_the_pages_show(script: ModuleType, tmp_path: Path) -> None:
-    made = script.main(tmp_path / "new")
+def test_the_script_makes_the_files_that_the_pages_show(make: Make, tmp_path: Path) -> None:
+    made = make("make_figures").main(tmp_path / "new")
     shown = {(page.parent / target).resolve() for page in PAGES for _, target in images(page)}
     assert {path.name for path in made} == {path.name for path in (tmp_path / "new").iterdir()}
     assert {FOLDER / path.name for path in made} == set(FOLDER.iterdir()) == shown
@@ -57,8 +52,9 @@ def test_the_script_makes_the_files_that_the_pages_show(script: ModuleType, tmp_
 # -- relaxations ------------------------------------------------------------------------------------------------------
 
 
-def test_the_lines_enclose_relu(script: ModuleType) -> None:
-    for shown in script.enclosures():
+def test_the_lines_enclose_relu(make: Make) -> None:
+    picture = make("pictures.relaxations")
+    for shown in picture.enclosures():
         z = torch.linspace(shown.lower, shown.upper, 1001, dtype=torch.float64)
         below, above = (slope * z + offset for slope, offset in (shown.below, shown.above))
         assert bool((below <= z.relu() + 1e-12).all())
@@ -66,8 +62,9 @@ def test_the_lines_enclose_relu(script: ModuleType) -> None:
         assert shown.area == pytest.approx(float(torch.trapezoid(above - below, z)))
 
 
-def test_what_the_page_says_of_the_lines(script: ModuleType) -> None:
-    box, on, off, parallel = script.enclosures()
+def test_what_the_page_says_of_the_lines(make: Make) -> None:
+    picture = make("pictures.relaxations")
+    box, on, off, parallel = picture.enclosures()
     assert on.area == off.area < parallel.area < box.area
     assert on.upper > -on.lower
     assert on.below == (1, 0)
@@ -76,8 +73,8 @@ def test_what_the_page_says_of_the_lines(script: ModuleType) -> None:
     assert parallel.below[0] == parallel.above[0]
     # the switch: at once for crown, gradual for deepz
     ends = (1 - 1e-9, 1 + 1e-9)
-    crown = [script._enclosure("", -1.0, u, script.adaptive).below[0] for u in ends]
-    deepz = [script._enclosure("", -1.0, u, script.same).below[0] for u in ends]
+    crown = [picture.enclosure("", -1.0, u, picture.adaptive).below[0] for u in ends]
+    deepz = [picture.enclosure("", -1.0, u, picture.same).below[0] for u in ends]
     assert crown == [0, 1]
     assert abs(deepz[1] - deepz[0]) < 1e-8
 
@@ -85,16 +82,18 @@ def test_what_the_page_says_of_the_lines(script: ModuleType) -> None:
 # -- tightness --------------------------------------------------------------------------------------------------------
 
 
-def test_every_bound_lies_below_every_value(script: ModuleType) -> None:
-    shown = script.tightness()
+def test_every_bound_lies_below_every_value(make: Make) -> None:
+    picture = make("pictures.tightness")
+    shown = picture.tightness()
     least = shown.image.amin((0, 1))
     for method, corner in shown.corners.items():
         assert all(bound <= float(value) + 1e-9 for bound, value in zip(corner, least, strict=True)), method
         assert bool((shown.bounds[method] <= shown.least + 1e-9).all()), method
 
 
-def test_what_the_page_says_of_tightness(script: ModuleType) -> None:
-    shown = script.tightness()
+def test_what_the_page_says_of_tightness(make: Make) -> None:
+    picture = make("pictures.tightness")
+    shown = picture.tightness()
     for place in (0, 1):
         values = {method: corner[place] for method, corner in shown.corners.items()}
         assert min(values, key=values.__getitem__) == "ibp"
@@ -108,9 +107,10 @@ def test_what_the_page_says_of_tightness(script: ModuleType) -> None:
     assert shown.bounds["deepz"][at] > shown.bounds["best"][at]
 
 
-def test_the_step_of_crown_is_a_switch(script: ModuleType) -> None:
+def test_the_step_of_crown_is_a_switch(make: Make) -> None:
+    picture = make("pictures.tightness")
     """It is still there after fifty halvings."""
-    net, center, label = script._small_network()
+    net, center, label = picture.small_network()
 
     def least(eps: float) -> float:
         return float(bounds.margins(net, center - eps, center + eps, label, method="crown").min())
@@ -126,8 +126,9 @@ def test_the_step_of_crown_is_a_switch(script: ModuleType) -> None:
 
 
 @pytest.mark.slow
-def test_what_the_page_says_of_the_landscape(script: ModuleType) -> None:
-    shown = script.roughness()
+def test_what_the_page_says_of_the_landscape(make: Make) -> None:
+    picture = make("pictures.landscape")
+    shown = picture.roughness()
     ibp, crown = shown.statistics["ibp"], shown.statistics["crown"]
     assert (ibp.jumps, ibp.minima) == (0, 1)
     assert crown.jumps > 1
@@ -140,34 +141,36 @@ def test_what_the_page_says_of_the_landscape(script: ModuleType) -> None:
     assert shown.size == pytest.approx(0.85, abs=0.005)
     middle = len(shown.steps) // 2
     assert shown.losses["crown"][middle] > shown.losses["ibp"][middle]
-    assert script.way_back(shown.losses["crown"]) > 0.1
-    assert script.way_back(shown.losses["ibp"]) == 0
-    assert script.way_back(shown.smoothed[0.01]) < 0.002
-    assert script.way_back(shown.smoothed[0.03]) < 0.01
+    assert picture.way_back(shown.losses["crown"]) > 0.1
+    assert picture.way_back(shown.losses["ibp"]) == 0
+    assert picture.way_back(shown.smoothed[0.01]) < 0.002
+    assert picture.way_back(shown.smoothed[0.03]) < 0.01
     assert float(shown.smoothed[0.03].min() - shown.losses["crown"].min()) == pytest.approx(0.2, abs=0.03)
 
 
 # -- estimators -------------------------------------------------------------------------------------------------------
 
 
-def test_the_closed_form_is_that_of_the_loss(script: ModuleType) -> None:
+def test_the_closed_form_is_that_of_the_loss(make: Make) -> None:
+    picture = make("pictures.estimators")
     x = torch.linspace(-1, 1, 9, dtype=torch.float64)
     noise = torch.linspace(-8, 8, 400_001, dtype=torch.float64)
     weights = (-noise.square() / 2).exp()
     weights /= weights.sum()
-    smooth, gradient = script.smoothed_toy(x, 0.3)
-    direct = torch.stack([(weights * script.toy_loss(place + 0.3 * noise)).sum() for place in x])
+    smooth, gradient = picture.smoothed_toy(x, 0.3)
+    direct = torch.stack([(weights * picture.toy_loss(place + 0.3 * noise)).sum() for place in x])
     assert torch.allclose(smooth, direct, atol=1e-4)
     step = 1e-5
-    slope = (script.smoothed_toy(x + step, 0.3)[0] - script.smoothed_toy(x - step, 0.3)[0]) / (2 * step)
+    slope = (picture.smoothed_toy(x + step, 0.3)[0] - picture.smoothed_toy(x - step, 0.3)[0]) / (2 * step)
     assert torch.allclose(gradient, slope, atol=1e-8)
 
 
-def test_what_the_page_says_of_the_estimators(script: ModuleType) -> None:
-    shown = script.estimates()
+def test_what_the_page_says_of_the_estimators(make: Make) -> None:
+    picture = make("pictures.estimators")
+    shown = picture.estimates()
     assert (shown.popsize, shown.pgpe.shape[1]) == (64, 20)
     for values, true in (
-        (shown.pgpe, script.smoothed_toy(shown.centers, shown.sigma)[1]),
+        (shown.pgpe, picture.smoothed_toy(shown.centers, shown.sigma)[1]),
         (shown.rgs, shown.centers + 0.5),
     ):
         error = values.std(1) / values.shape[1] ** 0.5
@@ -182,8 +185,24 @@ def test_what_the_page_says_of_the_estimators(script: ModuleType) -> None:
 
 @pytest.mark.parametrize(("searcher", "rest"), [("pgpe", 0.3), ("rgs", -0.5)])
 @pytest.mark.parametrize("start", [-1.0, 1.0])
-def test_searchers_come_to_rest_where_the_picture_says(
-    script: ModuleType, searcher: str, rest: float, start: float
-) -> None:
-    problem = script.Toy()
-    assert script.walk(problem, searcher, start, 0.3, 64, rate=0.1, steps=100) == pytest.approx(rest, abs=0.1)
+def test_searchers_come_to_rest_where_the_picture_says(make: Make, searcher: str, rest: float, start: float) -> None:
+    picture = make("pictures.estimators")
+    problem = picture.Toy()
+    assert picture.walk(problem, searcher, start, 0.3, 64, rate=0.1, steps=100) == pytest.approx(rest, abs=0.1)
+
+
+# -- rooms ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_picture_of_the_rooms_shows_who_imports_whom(make: Make) -> None:
+    """The committed file: what its arrows reach is what the imports reach."""
+    rooms = make("pictures.rooms")
+    text = (FOLDER / "rooms.svg").read_text(encoding="utf-8")
+    arrows: dict[str, frozenset[str]] = {}
+    for room, target in re.findall(r'id="(\w+)--(\w+)"', text):
+        arrows[room] = arrows.get(room, frozenset()) | {target}
+    imports = {r: targets - rooms.EVERYWHERE for r, targets in rooms.imports().items() if r not in rooms.EVERYWHERE}
+    shown, true = ({r: t for r, t in rooms.closure(a).items() if t} for a in (arrows, imports))
+    assert shown == true, "imports have changed: run docs/make_figures.py"
+    for room in imports:
+        assert f">{room}<" in text

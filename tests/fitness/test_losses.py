@@ -4,22 +4,31 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from gls_es import bounds
 from gls_es.bounds import Plan
 from gls_es.errors import ConfigError
-from gls_es.fitness import LOSSES, Attack, image_losses, loss_named, mean_gradient, member_losses
+from gls_es.fitness import LOSSES, Attack, Minibatch, Stage, image_losses, loss_named, mean_gradient, member_losses
 from gls_es.fitness.attack import adversarial_points
 from gls_es.fitness.losses import robust_cross_entropy
 from gls_es.fitness.sabr import small_boxes
+from gls_es.network import Network
 
 from .nets import EPS, IMAGES, members, minibatch, network
 
-ATTACKING = ["adversarial", "sabr", "mtl-ibp"]
-# what differs from the defaults, so that no coefficient is 0 or 1
-OPTIONS: dict[str, dict[str, Any]] = {"crown-ibp": {"crown_ibp_beta": 0.3}, "mtl-ibp": {"mtl_ibp_alpha": 0.3}}
+ATTACKING = ["adversarial", "sabr", "mtl-ibp", "cc-ibp", "exp-ibp", "staps"]
+# what differs from the defaults, so that no coefficient is 0 or 1; but the connector of TAPS is exact at 1
+OPTIONS: dict[str, dict[str, Any]] = {
+    "crown-ibp": {"crown_ibp_beta": 0.3},
+    "crown-ibp-fused": {"crown_ibp_beta": 0.3},
+    "mtl-ibp": {"mtl_ibp_alpha": 0.3},
+    "cc-ibp": {"cc_ibp_alpha": 0.3},
+    "exp-ibp": {"exp_ibp_alpha": 0.3},
+    "taps": {"taps_alpha": 0.3, "taps_connector": 1.0},
+    "staps": {"taps_alpha": 0.3, "taps_connector": 1.0},
+}
 
 
 def value(loss: str, *, method: str = "ibp", params: Tensor | None = None, **options: Any) -> Tensor:
@@ -83,6 +92,46 @@ def test_mtl_ibp_lies_between_its_ends() -> None:
     assert torch.equal(value("mtl-ibp", mtl_ibp_alpha=1.0), robust)
     assert torch.equal(value("mtl-ibp", mtl_ibp_alpha=0.0), adversarial)
     assert torch.allclose(value("mtl-ibp", mtl_ibp_alpha=0.3), 0.3 * robust + 0.7 * adversarial, rtol=1e-12)
+
+
+def test_the_expressive_losses_lie_between_the_same_ends() -> None:
+    """At an end the other part is left out, so a margin of -inf or a loss of 0 there does not matter."""
+    robust, adversarial = value("robust"), value("adversarial")
+    arithmetic = value("mtl-ibp", mtl_ibp_alpha=0.3)
+    for loss, key in (("cc-ibp", "cc_ibp_alpha"), ("exp-ibp", "exp_ibp_alpha")):
+        assert torch.equal(value(loss, **{key: 1.0}), robust)
+        assert torch.equal(value(loss, **{key: 0.0}), adversarial)
+        found = value(loss, **{key: 0.3})
+        assert bool((found < arithmetic).all())  # convex in the margins; geometric below arithmetic
+        assert bool((found > adversarial).all() and (found < robust).all())
+    assert torch.allclose(value("exp-ibp", exp_ibp_alpha=0.3), adversarial**0.7 * robust**0.3, rtol=1e-12)
+
+
+def test_cc_ibp_is_the_loss_of_mixed_margins() -> None:
+    """Margins of the modules at the attack's points, by a loop over classes."""
+    net = network()
+    batch = minibatch(net, "cc-ibp", cc_ibp_alpha=0.3)
+    points = adversarial_points(net, batch, members(net))
+    lower, upper = (batch.images - EPS).clamp(min=0), (batch.images + EPS).clamp(max=1)
+    bounded = bounds.margins(net, lower, upper, batch.labels, "ibp", members(net))
+    found = image_losses(net, batch, members(net))
+    for p, member in enumerate(members(net)):
+        logits = net.module(member)(points[p]).detach()
+        for image, label in enumerate(batch.labels.tolist()):
+            attacked = torch.stack([logits[image, label] - x for j, x in enumerate(logits[image]) if j != label])
+            wanted = torch.log1p((-(0.7 * attacked + 0.3 * bounded[p, image])).exp().sum())
+            assert float(found[p, image]) == pytest.approx(float(wanted), rel=1e-10)
+
+
+def test_exp_ibp_is_finite_where_a_loss_is_zero() -> None:
+    """Logits a thousand apart, in float32: the adversarial loss is exactly 0."""
+    net = Network(nn.Sequential(nn.Flatten(), nn.Linear(1, 2)), (1,))
+    batch = Minibatch.prepare(
+        net, torch.full((1, 1), 0.5), torch.tensor([0]), Stage(0.1, 0.0, "ibp", "exp-ibp"), attack_seed=0
+    )
+    losses, gradient = mean_gradient(net, batch, torch.tensor([[4000.0, 0.0, 0.0, 0.0]]))
+    assert bool(torch.isfinite(losses).all() and torch.isfinite(gradient).all())
+    assert float(losses) < 1e-12
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.3, 1.0])
@@ -167,7 +216,7 @@ def test_gradients_do_not_flow_through_the_attack(loss: str, monkeypatch: pytest
     points = adversarial_points(net, batch, center)
     assert not points.requires_grad
     _, gradient = mean_gradient(net, batch, center)
-    for module in ("adversarial", "sabr"):
+    for module in ("adversarial", "sabr", "cc_ibp", "taps"):
         monkeypatch.setattr(f"gls_es.fitness.{module}.adversarial_points", lambda *_: points)
     _, fixed = mean_gradient(net, batch, center)
     assert torch.allclose(gradient, fixed, rtol=1e-12)

@@ -1,179 +1,95 @@
-"""Dependencies between rooms point one way. Every import is held against a table; what it does not list is refused."""
+"""Who imports whom, as far as the contracts in pyproject.toml (``lint-imports``) cannot say it."""
 
 from __future__ import annotations
 
 import ast
 from dataclasses import dataclass
 from functools import cache
+from graphlib import CycleError, TopologicalSorter
 
 import pytest
 
 import gls_es
-from tests.packaging.checkout import module_name, sources
+from tests.packaging.checkout import PYPROJECT, ROOT, module_name, sources
 
-PUBLIC = {"losses": "fitness", "errors": "basics"}
-"""Single modules that belong to a room, under a public name of their own."""
+CIRCLES_WITH_A_REASON: set[tuple[str, str]] = set()
+"""Imports that may close a ring, (who, what), each with its reason."""
 
-ALLOWED: dict[str, set[str]] = {
-    "basics": set(),
-    "data": {"basics"},
-    "network": {"basics"},
-    "zoo": {"basics"},
-    "bounds": {"network", "basics"},
-    "fitness": {"bounds", "network", "basics"},
-    "problem": {"fitness", "bounds", "network", "data", "basics"},
-    "searchers": {"problem", "basics"},
-    "training": {"zoo", "searchers", "problem", "fitness", "bounds", "network", "data", "basics"},
-    "certification": {"bounds", "network", "basics"},
-    "formats": {"network", "basics"},
-    "problems": {"problem", "data", "network", "basics"},
-    "benchmark": {"problem", "fitness", "bounds", "network", "data", "basics"},
-    "experiments": {"training", "certification", "searchers", "problem", "benchmark", "basics"},
-    "landscape": {"fitness", "bounds", "network", "basics"},
-    "report": {"certification", "training", "basics"},
-    "cli": {
-        "zoo",
-        "report",
-        "formats",
-        "landscape",
-        "experiments",
-        "training",
-        "certification",
-        "benchmark",
-        "problem",
-        "basics",
-    },
-}
-"""What each room may import of gls_es when it is imported."""
-
-LATER: dict[str, set[str]] = {
-    "benchmark": {"certification"},
-    "certification": {"training", "formats"},
-    "formats": {"problem", "data"},
-}
-"""What it may import besides, for type checkers or inside a function only."""
-
-LIBRARIES: dict[str, set[str]] = {
-    "evotorch": {"problem", "searchers", "training"},
-    "click": {"cli"},
-    "rich": {"cli", "training"},
-    "torchvision": {"data"},
-    "PIL": {"data"},
-    "numpy": {"data", "certification", "formats", "basics"},
-    "scipy": {"certification"},
-}
-"""Libraries that only some rooms may import; torch is everybody's but the command line's."""
+SINGLE = {"errors", "losses"}
+"""Modules that lie beside the rooms: names of the public API."""
 
 
 @dataclass(frozen=True)
 class Import:
-    """One import: who, what, and whether it happens when the module is imported."""
+    """One import statement's target."""
 
     module: str
     target: str
     line: int
-    at_once: bool
 
     def __str__(self) -> str:
         return f"{self.module}, line {self.line}, imports {self.target}"
 
 
-def room(module: str) -> str:
-    """The room of a dotted name under gls_es; "" for gls_es itself."""
-    _, _, rest = module.partition(".")
-    first = rest.partition(".")[0]
-    return PUBLIC.get(first, first)
-
-
 @cache
 def imports() -> tuple[Import, ...]:
-    """Every import statement of the package."""
+    """Every import of the package, at the top, inside functions and for type checkers."""
     found = []
     for path, file in sources().items():
-        tree = ast.parse(file.read_text(encoding="utf-8"))
-        later = _later(tree)
         package = path.rpartition("/")[0].replace("/", ".")
-        for node in ast.walk(tree):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             for target in _targets(node, package):
-                found.append(Import(module_name(path), target, node.lineno, node not in later))
+                found.append(Import(module_name(path), target, node.lineno))
     return tuple(found)
 
 
-def _later(tree: ast.Module) -> set[ast.AST]:
-    """Nodes inside functions and ``if TYPE_CHECKING``."""
-    outer = [
-        node
-        for node in ast.walk(tree)
-        if isinstance(node, ast.FunctionDef) or (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
-    ]
-    return {inner for node in outer for inner in ast.walk(node)}
-
-
 def _targets(node: ast.AST, package: str) -> list[str]:
-    """The dotted names an import statement leads to; names that gls_es fetches on first use count as their homes."""
+    """The modules that an import statement leads to; names that gls_es fetches on first use count as their homes."""
     if isinstance(node, ast.Import):
         return [alias.name for alias in node.names]
     if not isinstance(node, ast.ImportFrom):
         return []
     base = ".".join(package.split(".")[: len(package.split(".")) - node.level + 1]) if node.level else ""
     origin = ".".join(part for part in (base, node.module) if part)
-    if origin != "gls_es":
-        return [origin]
-    return [gls_es._LAZY.get(alias.name, f"gls_es.{alias.name}") for alias in node.names]
-
-
-def _inner(target: str) -> bool:
-    return target == "gls_es" or target.startswith("gls_es.")
+    if origin == "gls_es":
+        return [gls_es._LAZY.get(alias.name, f"gls_es.{alias.name}") for alias in node.names]
+    inner = {module_name(path) for path in sources()}
+    return [f"{origin}.{alias.name}" if f"{origin}.{alias.name}" in inner else origin for alias in node.names]
 
 
 def test_the_scan_sees_imports_of_every_kind() -> None:
-    seen = {(i.module, i.target, i.at_once) for i in imports()}
-    assert ("gls_es.cli.app", "gls_es.cli.session", True) in seen  # relative
-    assert ("gls_es.certification.inputs", "gls_es.training", False) in seen  # in a function
-    assert ("gls_es.bounds.plan", "gls_es.bounds.query", False) in seen  # for type checkers
-    assert ("gls_es.cli.app", "gls_es", True) in seen
-    assert ("gls_es.problem.problem", "evotorch", True) in seen
+    seen = {(i.module, i.target) for i in imports()}
+    assert ("gls_es.cli.app", "gls_es.cli.session") in seen  # relative
+    assert ("gls_es.certification.inputs", "gls_es.training") in seen  # in a function
+    assert ("gls_es.problem.registry", "gls_es.problem") in seen  # for type checkers
+    assert ("gls_es.cli.problems", "gls_es.problem.registry") in seen  # a module from its package
+    assert ("gls_es.problem.problem", "evotorch") in seen
 
 
-def test_every_module_belongs_to_a_room() -> None:
-    rooms = {room(module_name(path)) for path in sources()} - {"", "__main__"}
-    assert rooms == set(ALLOWED), "give a new room its line in ALLOWED, and in CONTRIBUTING.md"
-
-
-def test_rooms_import_only_what_they_may() -> None:
-    wrong = []
+def test_no_modules_import_each_other_in_a_ring() -> None:
+    """But for the top package, which shows type checkers the public names of its rooms and is not imported back."""
+    needs: dict[str, set[str]] = {}
     for found in imports():
-        home, target = room(found.module), room(found.target)
-        if home in ("", "__main__") or not _inner(found.target) or target in ("", "__version__", home):
-            continue
-        allowed = ALLOWED[home] | (set() if found.at_once else LATER.get(home, set()))
-        if target not in allowed:
-            wrong.append(str(found))
-    assert not wrong, wrong
+        if found.module != "gls_es" and found.target.startswith("gls_es."):
+            needs.setdefault(found.module, set()).add(found.target)
+    for who, what in CIRCLES_WITH_A_REASON:
+        needs[who].remove(what)  # fails where the reason has gone
+    for package in {module_name(path) for path in sources() if path.endswith("/__init__.py")}:
+        needs.get(package, set()).discard(package)
+    try:
+        TopologicalSorter(needs).prepare()
+    except CycleError as error:
+        pytest.fail(f"a ring: {' -> '.join(error.args[1])}")
 
 
-def test_libraries_stay_in_their_rooms() -> None:
-    restricted = [
-        (i, LIBRARIES[i.target.partition(".")[0]]) for i in imports() if i.target.partition(".")[0] in LIBRARIES
-    ]
-    assert [str(i) for i, rooms in restricted if room(i.module) not in rooms] == []
-
-
-def test_the_command_line_loads_torch_and_evotorch_through_others_only() -> None:
-    direct = [
-        str(i)
-        for i in imports()
-        if room(i.module) == "cli" and i.target.split(".")[0] in ("torch", "numpy", "evotorch")
-    ]
-    assert direct == []
-
-
-def test_no_room_depends_on_itself_in_a_circle() -> None:
-    done: set[str] = set()
-    while len(done) < len(ALLOWED):
-        ready = {name for name, needs in ALLOWED.items() if name not in done and needs <= done}
-        assert ready, f"a circle among {sorted(set(ALLOWED) - done)}"
-        done |= ready
+def test_the_package_holds_rooms_not_loose_modules() -> None:
+    entries = {path.stem for path in (ROOT / "gls_es").iterdir() if not path.name.startswith(("_", "."))} - {"py"}
+    rooms = {path.name for path in (ROOT / "gls_es").iterdir() if (path / "__init__.py").is_file()}
+    assert entries == rooms | SINGLE
+    assert len(entries) <= 19
+    (layers,) = [c for c in PYPROJECT["tool"]["importlinter"]["contracts"] if c.get("exhaustive")]
+    placed = {room for layer in layers["layers"] for room in layer.split(" | ")}
+    assert placed | {"losses"} == entries
 
 
 @pytest.mark.parametrize("folder", ["cli", "problems"])

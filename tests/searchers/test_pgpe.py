@@ -251,7 +251,7 @@ def test_the_stdev_can_be_set_at_any_step() -> None:
     [
         ("pgpe", Recipe(popsize=7), "popsize must be even, not 7"),
         ("pgpe", Recipe(stdev_init=0.0), "stdev_init must be greater than 0"),
-        ("cmaes", Recipe(), "unknown searcher 'cmaes': choose one of pgpe, rgs, grad"),
+        ("pgpee", Recipe(), "unknown searcher 'pgpee': did you mean 'pgpe'"),
     ],
 )
 def test_recipes_that_cannot_be_followed(name: str, recipe: Recipe, message: str) -> None:

@@ -8,6 +8,7 @@ from evotorch import Problem
 from torch import Tensor
 
 from gls_es import RGS, bounds
+from gls_es.errors import ConfigError
 from gls_es.fitness.losses import robust_cross_entropy
 from gls_es.problem.recipe import Recipe
 from gls_es.searchers.table import build
@@ -172,11 +173,36 @@ def test_a_problem_without_gradients_is_refused() -> None:
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"popsize": 0}, "popsize must be at least 1, not 0"), ({"stdev_init": -0.1}, "must not be negative")],
+    [
+        ({"popsize": 0}, "popsize must be at least 1, not 0"),
+        ({"popsize": 2.0}, "popsize must be a whole number"),
+        ({"stdev_init": -0.1}, "must not be negative"),
+        ({"stdev_init": float("nan")}, "must not be negative"),
+        ({"stdev_init": torch.ones(3)}, "one number, or"),
+        ({"stdev_init": None}, "either stdev_init or radius_init"),
+        ({"center_learning_rate": 0}, "center_learning_rate must be greater than 0"),
+        ({"center_learning_rate": "fast"}, "center_learning_rate must be greater than 0"),
+        ({"optimizer": "adamw"}, "optimizer must be one of adam"),
+        ({"optimizer": 3}, "optimizer must be one of adam"),
+        ({"optimizer_config": 3}, "optimizer_config must be a dict"),
+        ({"center_init": torch.zeros(2)}, "center_init must be"),
+    ],
 )
 def test_options_out_of_range(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ConfigError, match=message):
         RGS(Blobs(), **({"popsize": 2, "center_learning_rate": 0.1, "stdev_init": 0.1} | options))
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_steps_do_not_depend_on_the_callers_modes(mode: Any) -> None:
+    def center() -> torch.Tensor:
+        searcher = RGS(Blobs(), popsize=2, center_learning_rate=0.1, stdev_init=0.1)
+        searcher.run(2)
+        return torch.as_tensor(searcher.status["center"]).clone()
+
+    with mode():
+        found = center()
+    assert torch.equal(found, center())
 
 
 def test_sigma_per_weight_and_by_radius() -> None:

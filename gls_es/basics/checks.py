@@ -1,0 +1,163 @@
+"""Arguments that many entrances take, checked in one way: what was wrong and how to mend it, in a sentence."""
+
+from __future__ import annotations
+
+import math
+import operator
+from numbers import Real
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gls_es.errors import ConfigError, GlsEsError
+
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+"""The formats in which numbers are taken."""
+
+
+def whole_number(name: str, value: Any, *, least: int, most: float = math.inf) -> int:
+    """A whole number (also NumPy's) in ``least .. most``.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    try:
+        number = None if isinstance(value, bool | Tensor) else operator.index(value)
+    except TypeError:
+        number = None
+    limit = f"at least {least}" if most == math.inf else f"between {least} and {int(most)}"
+    if number is None:
+        raise ConfigError(f"{name} must be a whole number, {limit}, not {_shown(value)}.")
+    if not least <= number <= most:
+        raise ConfigError(f"{name} must be {limit}, not {number}.")
+    return number
+
+
+def real_number(name: str, value: Any, wanted: str, *, least: float, most: float = math.inf) -> float:
+    """A finite number in ``least .. most``.
+
+    Args:
+        name: of the argument.
+        value: what was given.
+        wanted: the range in words, "between 0 and 1" say.
+        least: the least.
+        most: the largest.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    number = as_real(value)
+    if number is None or not (least <= number <= most and math.isfinite(number)):
+        raise ConfigError(f"{name} must be {wanted}, not {_shown(value)}.")
+    return number
+
+
+def radius(value: Any) -> float:
+    """A radius eps as a float in [0, 1].
+
+    Raises:
+        ConfigError: it is none; fractions are numbers, not texts.
+    """
+    number = as_real(value)
+    if number is None:
+        hint = "; a fraction is written without quotes" if isinstance(value, str) else ""
+        raise ConfigError(f"eps must be one number between 0 and 1, in pixel units, not {_shown(value)}{hint}.")
+    if not 0 <= number <= 1:
+        raise ConfigError(f"eps must be between 0 and 1, in pixel units before normalisation, not {_shown(value)}.")
+    return number
+
+
+def as_real(value: Any) -> float | None:
+    """A number of Python, NumPy or ``fractions`` as a float; None for anything else, a bool or a text among it."""
+    if isinstance(value, bool | Tensor) or not isinstance(value, Real):
+        return None
+    try:
+        return float(value)
+    except (OverflowError, ValueError):
+        return None
+
+
+def existing_device(value: Any) -> torch.device:
+    """A device on which PyTorch can compute here.
+
+    Raises:
+        ConfigError: there is no such device, or it holds no numbers (meta).
+    """
+    try:
+        found = torch.device(value)
+    except (RuntimeError, TypeError, ValueError, OverflowError):
+        raise ConfigError(f"unknown device {_shown(value)}: use cpu, cuda or cuda:N.") from None
+    try:
+        if found.type == "meta":
+            raise NotImplementedError
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError, NotImplementedError, ImportError):
+        kind = "CUDA device" if found.type == "cuda" else f"{found.type} device to compute on"
+        which = f" {found.index}" if found.type == "cuda" and torch.cuda.is_available() else ""
+        raise ConfigError(f"device {str(value)!r}: this PyTorch finds no {kind}{which}; use cpu.") from None
+    return found
+
+
+def dense_numbers(name: str, value: Any, *, error: type[GlsEsError] = ConfigError) -> Tensor:
+    """A tensor that holds ordinary real numbers: strided, floating, not on the meta device.
+
+    Args:
+        name: of the argument, a plural.
+        value: what was given.
+        error: what to raise.
+    """
+    if not isinstance(value, Tensor):
+        hint = "; torch.from_numpy makes one of an array" if type(value).__module__ == "numpy" else ""
+        raise error(f"{name} must be a torch.Tensor, not {type(value).__name__}{hint}.")
+    if value.is_nested or value.layout != torch.strided:
+        raise error(f"{name} must be a plain dense tensor, not {_layout(value)}; call to_dense() or stack them.")
+    if value.is_meta:
+        raise error(f"{name} are on the meta device, which holds no numbers; load them to a real one.")
+    if value.dtype not in FLOATS:
+        hint = "" if value.dtype.is_complex or value.is_floating_point() else "; divide bytes by 255"
+        raise error(f"{name} must be floating-point numbers in [0, 1], not {value.dtype}{hint}.")
+    return value
+
+
+def class_labels(
+    labels: Any, *, count: int, num_classes: int, device: torch.device, error: type[GlsEsError] = ConfigError
+) -> Tensor:
+    """Labels as int64, (count,), each in 0 .. num_classes - 1.
+
+    Args:
+        labels: a tensor, a list or an array of whole numbers.
+        count: how many there have to be.
+        num_classes: K.
+        device: where the result is wanted.
+        error: what to raise.
+    """
+    if not isinstance(labels, Tensor):
+        try:
+            labels = torch.as_tensor(labels, device="cpu")
+        except (TypeError, ValueError, RuntimeError, OverflowError):
+            raise error(
+                f"labels must be a tensor or a list of whole numbers, not {_shown(labels)} of {type(labels).__name__}."
+            ) from None
+    if labels.is_nested or labels.layout != torch.strided or labels.is_meta:
+        raise error("labels must be a plain dense tensor that holds numbers.")
+    if tuple(labels.shape) != (count,):
+        raise error(f"labels must have the shape ({count},), one per image, not {tuple(labels.shape)}.")
+    if labels.is_floating_point() or labels.is_complex() or labels.is_quantized or labels.dtype == torch.bool:
+        raise error(f"labels must be whole numbers, not {labels.dtype}; labels.long() makes them so.")
+    values: Tensor = labels.detach().to(device, torch.int64)
+    wrong = ((values < 0) | (values >= num_classes)).nonzero().flatten().tolist()
+    if wrong:
+        others = f", and so have {len(wrong) - 1} others" if len(wrong) > 1 else ""
+        raise error(f"image {wrong[0]} has a label outside 0 .. {num_classes - 1}, as the labels must be{others}.")
+    return values.clone() if values.is_inference() else values
+
+
+def _layout(value: Tensor) -> str:
+    return "a nested one" if value.is_nested else str(value.layout)
+
+
+def _shown(value: Any) -> str:
+    """A value in a message: short, and on one line."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,188 @@
+"""Backward passes as lists of operations on coefficients, run by the compiled library.
+
+The records mirror ``chain.h``. A pass bounds linear functions of one node, for all members, images and positions: it
+holds the coefficients of one position for a few functions at a time, so that they stay in the cache and nothing is
+written back but the bounds.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from gls_es.kernels.library import level, library
+
+KINDS = ("conv", "linear", "scale", "copy", "step")
+
+TALLEST = 64
+"""The most rows a convolution's kernel may have."""
+
+
+class _Values(ctypes.Structure):
+    _fields_ = (("data", ctypes.c_void_p), ("member", ctypes.c_int64), ("image", ctypes.c_int64))
+
+
+_PAIR = ctypes.c_int64 * 2
+
+
+class _Op(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("kind", "from_", "to", "add", "channels", "height", "width")),
+        *((name, ctypes.c_int64) for name in ("out_channels", "out_height", "out_width")),
+        *((name, _PAIR) for name in ("kernel", "stride", "padding", "dilation")),
+        *((name, ctypes.c_int64) for name in ("groups", "relu", "weigh", "store")),
+        *((name, _Values) for name in ("weight", "mean", "half", "mean_offset", "half_offset", "multiplier", "size")),
+    )
+
+
+_SIZES = ("members", "images", "rows", "columns", "units", "mirrored", "hoisted", "pixel")
+_STRIDES = ("out_member", "out_image", "out_unit", "out_position", "out_sign")
+
+
+class _Pass(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in (*_SIZES, "channels", "height", "width", "slots", "count")),
+        ("ops", ctypes.POINTER(_Op)),
+        ("start", _Values),
+        ("out", ctypes.c_void_p),
+        *((name, ctypes.c_int64) for name in _STRIDES),
+    )
+
+
+Map = tuple[int, int, int]
+"""Channels, height and width; flat values are one row of one channel."""
+
+
+@dataclass
+class Op:
+    """One operation; see ``chain.h``.
+
+    Attributes:
+        kind: of :data:`KINDS`: "conv" and "linear" are transposed layers, "scale" multiplies elementwise, "copy" passes
+            coefficients on, "step" takes them through a ReLU and nothing else.
+        source: the slot read.
+        target: the slot written.
+        target_map: the map that slot is a part of.
+        source_map: the same for the slot read.
+        add: the slot was written before.
+        weight: (G | 1, ...) of a layer, or (G | 1, *map) of a scaling.
+        window: of a convolution: kernel, stride, padding, dilation (two numbers each), and groups.
+        lines: of the ReLU on the way into the slot: mean, half, mean_offset, half_offset, (G | 1, B | 1, *map) each.
+        multiplier: what is added to the coefficients after the step, (G | 1, B | 1, *map).
+        size: what the bound grows by for each |coefficient| in the slot, (G | 1, B | 1, *map).
+        store: whether the coefficients are read again.
+    """
+
+    kind: str
+    source: int
+    target: int
+    target_map: Map
+    source_map: Map
+    add: bool = False
+    weight: Tensor | None = None
+    window: tuple[tuple[int, int], tuple[int, int], tuple[int, int], tuple[int, int], int] | None = None
+    lines: tuple[Tensor, ...] | None = None
+    multiplier: Tensor | None = None
+    size: Tensor | None = None
+    store: bool = True
+
+
+@dataclass
+class Chain:
+    """A whole pass.
+
+    Attributes:
+        ops: the operations, in order; each reads what those before it wrote.
+        slots: how many buffers they use; the start is slot 0.
+        start: the map of the start.
+        units: how many functions there are, of one position if ``positions`` are given.
+        positions: rows and columns of start positions, each read by its own functions; None for the whole value.
+        rows: the functions' coefficients (G | 1, B | 1, units, *start), or None for unit vectors.
+        mirrored: also bound the negatives of the functions.
+    """
+
+    ops: list[Op]
+    slots: int
+    start: Map
+    units: int
+    positions: tuple[int, int] | None = None
+    rows: Tensor | None = None
+    mirrored: bool = False
+    _held: list[Tensor] = field(default_factory=list)
+
+    def run(self, members: int, images: int) -> Tensor:
+        """The functions' upper bounds without constants of the start: (1 or 2 signs, G, B, units, positions)."""
+        found = library()
+        assert found is not None
+        like = self.tensors()[0]
+        positions = (1, 1) if self.positions is None else self.positions
+        signs, count = 2 if self.mirrored else 1, positions[0] * positions[1]
+        out = torch.empty(signs, members, images, self.units, count, dtype=like.dtype)
+        ops = (_Op * len(self.ops))(*(self._op(op) for op in self.ops))
+        shape = (
+            members,
+            images,
+            *positions,
+            self.units,
+            signs - 1,
+            int(self._hoisted()),
+            int(self.positions is not None),
+        )
+        strides = (out.stride(1), out.stride(2), count, 1, out.stride(0))
+        start = _Values() if self.rows is None else self._values(self.rows, 2)
+        record = _Pass(*shape, *self.start, self.slots, len(ops), ops, start, out.data_ptr(), *strides)
+        if found.gls_run(ctypes.byref(record), level(), int(like.dtype == torch.float64)):
+            raise MemoryError("no memory for the coefficients of a backward pass")
+        self._held.clear()
+        return out
+
+    def tensors(self) -> list[Tensor]:
+        """Everything that the bounds depend on."""
+        parts = [t for op in self.ops for t in (op.size, op.weight, op.multiplier, *(op.lines or ())) if t is not None]
+        return parts if self.rows is None else [*parts, self.rows]
+
+    def _hoisted(self) -> bool:
+        """Whether the first operation is the same for all images and positions."""
+        first = self.ops[0]
+        others = any(op.target == first.target for op in self.ops[1:])
+        return self.rows is None and first.kind in ("conv", "linear") and not others
+
+    def _op(self, op: Op) -> _Op:
+        window = op.window or ((0, 0), (0, 0), (0, 0), (0, 0), 0)
+        lines = op.lines or (None,) * 4
+        return _Op(
+            KINDS.index(op.kind),
+            op.source,
+            op.target,
+            int(op.add),
+            *op.target_map,
+            *op.source_map,
+            *(_PAIR(*pair) for pair in window[:4]),
+            window[4],
+            int(op.lines is not None),
+            int(op.size is not None),
+            int(op.store),
+            self._values(op.weight, 1),
+            *(self._values(value, 2) for value in (*lines, op.multiplier, op.size)),
+        )
+
+    def _values(self, value: Tensor | None, leading: int) -> _Values:
+        """A tensor's address, with strides of its first ``leading`` axes (members, images); the rest is contiguous."""
+        if value is None:
+            return _Values()
+        inner = value
+        for _ in range(leading):
+            inner = inner[0]
+        if not inner.is_contiguous():
+            value = value.contiguous()
+        self._held.append(value)
+        strides = [value.stride(i) if i < leading and value.shape[i] > 1 else 0 for i in (0, 1)]
+        return _Values(value.data_ptr(), *strides)
+
+
+def fits(op: Op) -> bool:
+    """Whether the compiled library has this operation."""
+    return op.window is None or op.window[0][0] <= TALLEST

@@ -1,0 +1,38 @@
+/* One number format for one instruction set: the pass for all lanes, in blocks of two vectors, the last one of one. */
+
+#define VEC GLUE3(vec, LEVEL, FORMAT, )
+#define IVEC GLUE3(ivec, LEVEL, FORMAT, )
+#define UNALIGNED GLUE3(unaligned, LEVEL, FORMAT, )
+#define V (BYTES / (int)sizeof(REAL))
+typedef REAL VEC __attribute__((vector_size(BYTES), aligned(BYTES), may_alias));
+typedef REAL UNALIGNED __attribute__((vector_size(BYTES), aligned(sizeof(REAL)), may_alias));
+typedef INTEGER IVEC __attribute__((vector_size(BYTES), aligned(BYTES), may_alias));
+
+#define NAME(x) GLUE3(x, LEVEL, FORMAT, NV)
+#define NV 1
+#include "lines.inc.h"
+#include "chain.inc.h"
+#undef NV
+#define NV 2
+#include "chain.inc.h"
+#undef NV
+#undef NAME
+
+static int GLUE3(pass, LEVEL, FORMAT, )(const gls_pass *p)
+{
+    int failed = 0;
+    for (int64_t g = 0; g < p->members; g++)
+        for (int64_t lane = 0, all = p->units * (1 + p->mirrored); lane < all; lane += 2 * V)
+            failed |= all - lane > V ? GLUE3(block, LEVEL, FORMAT, 2)(p, g, lane) : GLUE3(block, LEVEL, FORMAT, 1)(p, g, lane);
+    return failed;
+}
+
+#undef VEC
+#undef IVEC
+#undef V
+#undef UNALIGNED
+#undef TINY
+#undef FORMAT
+#undef REAL
+#undef INTEGER
+#undef SIGNLESS

@@ -1,0 +1,118 @@
+/* Backward passes of bounds, compiled for several instruction sets; the one to use is named by whoever calls.
+
+   A plain C interface: see chain.h. Nothing is kept between calls, and calls may run side by side. */
+
+#include <float.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "chain.h"
+
+#if defined(__GNUC__) || defined(__clang__)
+#define INLINE static inline __attribute__((always_inline))
+#define EXPORTED __attribute__((visibility("default")))
+#else
+#error "vector extensions of GCC or Clang are needed"
+#endif
+
+#define BYTES 16
+#if defined(__x86_64__)
+#define REGISTERS 16 /* hardly any processor needs this level: the plain loops do */
+#else
+#define REGISTERS 32
+#define FAST
+#endif
+#define LEVEL base
+#include "level.inc.h"
+#undef BYTES
+#undef REGISTERS
+#undef LEVEL
+
+#if defined(__x86_64__)
+#define FAST
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx2,fma")
+#endif
+#define BYTES 32
+#define REGISTERS 16
+#define LEVEL avx2
+#include "level.inc.h"
+#undef BYTES
+#undef REGISTERS
+#undef LEVEL
+#if defined(__clang__)
+#pragma clang attribute pop
+#pragma clang attribute push(__attribute__((target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma"))), apply_to = function)
+#else
+#pragma GCC pop_options
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma")
+#endif
+#define BYTES 64
+#define REGISTERS 32
+#define LEVEL avx512
+#include "level.inc.h"
+#undef BYTES
+#undef REGISTERS
+#undef LEVEL
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+
+#endif
+
+/* Number of the layout of gls_pass and gls_op: a library of another version is not used. */
+EXPORTED int gls_version(void)
+{
+    return 2;
+}
+
+/* The highest level that this processor runs: 0 baseline, 1 AVX2, 2 AVX-512. */
+EXPORTED int gls_level(void)
+{
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512vl"))
+        return 2;
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+        return 1;
+#endif
+    return 0;
+}
+
+/* Run a pass at a level; wide: in double precision. Returns 0, or 1 if there was no memory. */
+EXPORTED int gls_run(const gls_pass *p, int level, int wide)
+{
+#if defined(__x86_64__)
+    if (level == 2)
+        return wide ? pass_avx512_double(p) : pass_avx512_float(p);
+    if (level == 1)
+        return wide ? pass_avx2_double(p) : pass_avx2_float(p);
+#endif
+    (void)level;
+    return wide ? pass_base_double(p) : pass_base_float(p);
+}
+
+/* The lines of a layer of ReLUs. */
+EXPORTED void gls_lines(const gls_bounds *p, int level, int wide)
+{
+#if defined(__x86_64__)
+    if (level == 2) {
+        wide ? all_lines_avx512_double1(p) : all_lines_avx512_float1(p);
+        return;
+    }
+    if (level == 1) {
+        wide ? all_lines_avx2_double1(p) : all_lines_avx2_float1(p);
+        return;
+    }
+#endif
+    (void)level;
+    wide ? all_lines_base_double1(p) : all_lines_base_float1(p);
+}

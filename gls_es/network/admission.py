@@ -1,0 +1,87 @@
+"""What is looked at before a module is copied and run: hooks, replaced parts, number formats, what forward takes."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules import module as torch_module
+
+from gls_es.errors import UnsupportedNetworkError
+from gls_es.network.wording import first_line
+
+_GLOBAL_HOOKS = ("_global_forward_hooks", "_global_forward_pre_hooks")
+
+
+def private_copy(module: nn.Module) -> nn.Module:
+    """A copy in eval mode that nobody else holds, after a look at what tracing cannot see or no bound is about.
+
+    Raises:
+        UnsupportedNetworkError: listing everything that is in the way.
+    """
+    problems = [*_parts(module), *_numbers(module), *_arguments(module)]
+    if any(getattr(torch_module, name, None) for name in _GLOBAL_HOOKS):
+        problems.append("a forward hook is registered for all modules of this process; remove it")
+    refuse(module, problems)
+    try:
+        return copy.deepcopy(module).eval()
+    except Exception as error:
+        raise UnsupportedNetworkError(
+            f"{type(module).__name__} cannot be copied ({first_line(error)}); "
+            "detach() the tensors that it keeps, and leave out what belongs to one process."
+        ) from error
+
+
+def refuse(module: nn.Module, problems: list[str]) -> None:
+    """Raise one error that lists all problems, if there are any."""
+    if problems:
+        listed = "; ".join(f"({i}) {p}" for i, p in enumerate(problems, 1))
+        raise UnsupportedNetworkError(f"{type(module).__name__} cannot be bounded: {listed}.")
+
+
+def _parts(module: nn.Module) -> list[str]:
+    """What changes a module's function from outside, so that it may be another one tomorrow."""
+    problems = []
+    for path, part in module.named_modules():
+        place = f"'{path}'" if path else type(module).__name__
+        if isinstance(part, torch.jit.ScriptModule):
+            problems.append(f"{place}: compiled modules cannot be looked into; give the module it was made from")
+        elif part._forward_hooks or part._forward_pre_hooks or "forward" in vars(part):
+            problems.append(f"{place}: it has hooks or a replaced forward (pruning, for example); make them permanent")
+        elif isinstance(vars(part).get("_modules", {}).get("parametrizations"), nn.ModuleDict):
+            problems.append(
+                f"{place}: its weights are parametrized (weight norm, for example); "
+                "make them permanent with torch.nn.utils.parametrize.remove_parametrizations"
+            )
+    return problems
+
+
+def _numbers(module: nn.Module) -> list[str]:
+    """Number formats that no bound is about."""
+    parameters = list(module.named_parameters())
+    lazy = [name for name, p in parameters if isinstance(p, nn.parameter.UninitializedParameter)]
+    problems = [f"'{name}': it is not initialised yet; run the module once on a batch" for name in lazy]
+    kinds = {str(p.dtype) for _, p in parameters}
+    if not lazy and (len(kinds) > 1 or not kinds <= {"torch.float32", "torch.float64"}):
+        problems.append(f"the parameters are {', '.join(sorted(kinds))}; all must be float32, or all float64")
+    tensors = [*parameters, *module.named_buffers()]
+    problems += [
+        f"'{name}': it is on the meta device and has no values" for name, t in tensors if t.device.type == "meta"
+    ]
+    return problems
+
+
+def _arguments(module: nn.Module) -> list[str]:
+    """Forward has to take one input."""
+    try:
+        taken = inspect.signature(module.forward).parameters.values()
+    except (TypeError, ValueError):
+        return []
+    kinds: Any = inspect.Parameter
+    needed = [p.name for p in taken if p.default is p.empty and p.kind not in (kinds.VAR_POSITIONAL, kinds.VAR_KEYWORD)]
+    if len(needed) < 2:
+        return []
+    return [f"forward takes more than one input ({', '.join(needed)}); give all but the image a default"]

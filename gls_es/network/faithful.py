@@ -1,0 +1,80 @@
+"""Whether a graph computes what its module was seen to compute, value by value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gls_es.network.evaluation import (
+    agree,
+    error_of,
+    evaluate,
+    evaluate_with_error,
+    float64_tolerance,
+    shift_size,
+    value_of,
+)
+from gls_es.network.graph import Graph, Input, Node, fused
+from gls_es.network.layers import Layer, materialise
+
+
+@dataclass(frozen=True, eq=False)
+class Pass:
+    """One forward pass of a module that was watched.
+
+    Attributes:
+        nodes: one for every operator; the last gives the logits.
+        constants: what ``Constant`` nodes refer to, float64, by name.
+        values: what the pass computed, (B, *shape), by node; those that are no operator's value are missing.
+        params: the module's weights, (L,).
+        buffers: gives the module's buffers by name.
+    """
+
+    nodes: tuple[Node, ...]
+    constants: dict[str, Tensor]
+    values: dict[int, Tensor]
+    params: Tensor
+    buffers: Callable[[str], Tensor]
+
+    def buffer(self, name: str) -> Tensor:
+        """A buffer or constant by name."""
+        constant = self.constants.get(name)
+        return self.buffers(name) if constant is None else constant
+
+
+def unfaithful(run: Pass) -> str | None:
+    """The first step whose value is not what its node makes of the values before it; None if all are.
+
+    The graph as it is computed with, where layers are merged, is compared with the pass's result, too.
+
+    Args:
+        run: a pass in float64.
+    """
+    graph = Graph(run.nodes, len(run.params))
+    layers = materialise(graph, run.params[None], run.buffer)
+    values: dict[int, Tensor] = {}
+    errors: dict[int, Tensor] = {}
+    for index, node in enumerate(run.nodes):
+        seen = run.values.get(index)
+        if not isinstance(node, Input):
+            inputs, before = [values[i] for i in node.inputs], [errors[i] for i in node.inputs]
+            shift = shift_size(node, run.params, run.buffer)
+            values[index] = value_of(node, layers[index], inputs)
+            errors[index] = error_of(node, layers[index], inputs, before, float64_tolerance, shift)
+        if seen is not None:
+            if not isinstance(node, Input) and not bool(agree(values[index], seen[None], errors[index]).all()):
+                return node.path
+            values[index], errors[index] = seen[None], torch.zeros_like(seen[None])
+    return None if _merged_agrees(run, graph, layers, values[graph.output]) else "its result"
+
+
+def _merged_agrees(run: Pass, steps: Graph, layers: list[Layer | None], seen: Tensor) -> bool:
+    x = run.values[0][None]
+    _, error = evaluate_with_error(steps, layers, x, run.params, run.buffer)
+    merged = fused(run.nodes, len(run.params))
+    found = evaluate(merged, materialise(merged, run.params[None], run.buffer), x)
+    both_lost = ~found.isfinite() & ~seen.isfinite()
+    return bool((agree(found, seen, 4 * error) | both_lost).all())

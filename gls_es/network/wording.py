@@ -1,0 +1,96 @@
+"""The words in which a network is refused: which step, why, and what to use instead."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+HINTS = {
+    "MaxPool1d": "use a strided convolution or nn.AvgPool2d",
+    "MaxPool2d": "use a strided convolution or nn.AvgPool2d",
+    "AdaptiveMaxPool2d": "use nn.AdaptiveAvgPool2d(1)",
+    "Softmax": "leave it out: the robust loss and the certificate work on logits",
+    "LogSoftmax": "leave it out: the robust loss and the certificate work on logits",
+    "Conv1d": "use nn.Conv2d with a kernel of height 1",
+    "Conv3d": "only nn.Conv2d is bounded",
+    "ConvTranspose2d": "only nn.Conv2d is bounded",
+    "LayerNorm": "use nn.BatchNorm2d, whose statistics are frozen",
+    "GroupNorm": "use nn.BatchNorm2d, whose statistics are frozen",
+    "InstanceNorm1d": "use nn.BatchNorm1d, whose statistics are frozen",
+    "InstanceNorm2d": "use nn.BatchNorm2d, whose statistics are frozen",
+}
+_ACTIVATION_HINT = "nn.ReLU is the activation with bounds here"
+_KNOWN = (
+    *(nn.Linear, nn.Conv2d, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.AvgPool2d, nn.AdaptiveAvgPool2d),
+    *(nn.Flatten, nn.Unflatten, nn.ReLU, nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Sequential),
+    *(nn.ModuleList, nn.ModuleDict),
+)
+
+PRODUCT = "activations may be scaled by constants, not multiplied with each other"
+PARAMETERS = (
+    "parameters used outside nn.Linear, nn.Conv2d and nn.BatchNorm have no bounds; "
+    "use one of these modules, or register a constant as a buffer"
+)
+DRAWS = (
+    "it draws random numbers, so the network has no fixed function; "
+    "dropout stays off in eval mode with nn.Dropout or training=self.training"
+)
+UNWRITTEN = "it reads memory that nothing was written to; begin with torch.zeros"
+STATE = (
+    "it changes a tensor that outlives the forward pass, so that the next pass computes something else; "
+    "write to a copy of it"
+)
+DOOR = "it takes numbers out of PyTorch, and what becomes of them is not seen; use operations of torch"
+PART = "it writes to a part of a tensor; put the parts together with operations that make a new one"
+BRANCH = "a number is read off values; write forward without branches or loops that depend on the values of tensors"
+
+
+def builtin(module: nn.Module) -> bool:
+    """Whether a module is one of PyTorch's own, whose inside is no business of the user's."""
+    return type(module).__module__.startswith("torch.nn.modules")
+
+
+def step_name(operator: str, path: str, module: nn.Module) -> str:
+    """A step for messages: the path of a PyTorch module, or the operator and the module that calls it."""
+    if path and builtin(module):
+        return f"'{path}'"
+    return f"{operator}() in '{path}'" if path else f"{operator}()"
+
+
+def no_bounds(name: str) -> str:
+    """Why a module or an operator is refused and what to use instead."""
+    hint = HINTS.get(name)
+    if hint is None:
+        activation = hasattr(nn.modules.activation, name) or name.rstrip("_") in _ACTIVATIONS
+        hint = _ACTIVATION_HINT if activation else "docs/custom_problem.md lists the supported layers"
+    return f"{name} has no bounds here; {hint}"
+
+
+_ACTIVATIONS = ("sigmoid", "tanh", "gelu", "leaky_relu", "elu", "silu", "hardtanh", "softplus", "_prelu_kernel")
+
+
+def module_reason(module: nn.Module) -> str | None:
+    """Why a PyTorch module is refused, where the module says it better than the operator inside."""
+    if not builtin(module):
+        return None
+    if type(module) not in _KNOWN:
+        return no_bounds(type(module).__name__)
+    if isinstance(module, nn.Conv2d) and module.padding_mode != "zeros":
+        return f"padding_mode={module.padding_mode!r} has no bounds here; use zeros"
+    if isinstance(module, nn.Conv2d) and module.padding == "same":
+        return "padding='same' with an even kernel pads unevenly; give the padding as a number"
+    return None
+
+
+def first_line(error: Exception) -> str:
+    """What an exception says, on one line without a full stop."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
+def another_type(own: torch.dtype, made: torch.dtype) -> str:
+    """Why a step that leaves the network's number format is refused."""
+    names = [str(dtype).removeprefix("torch.") for dtype in (own, made)]
+    return (
+        f"it turns {names[0]} into {names[1]}; a network is run in float32 and in float64, "
+        "so leave casts out, or cast to the type of a parameter"
+    )

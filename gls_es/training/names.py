@@ -1,0 +1,13 @@
+"""What the files of a run are called; whoever reads or writes one takes its name from here."""
+
+CHECKPOINT = "checkpoint.pt"
+"""The state of the run."""
+
+CONFIG = "config.toml"
+"""The settings of the run."""
+
+METRICS = "metrics.jsonl"
+"""The log of the run, a JSON object per line."""
+
+RUN = "run"
+"""The run inside a folder that holds more than a run, as ``gls-es reproduce`` makes them."""

@@ -1,0 +1,122 @@
+"""The compiled passes give what PyTorch gives, on every network of the zoo; skipped where they are not built."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import sys
+
+import pytest
+import torch
+from torch import Tensor
+
+from gls_es import bounds, kernels
+from gls_es.bounds.relaxation import LowerSlope, adaptive, enclose, one, same, zero
+from gls_es.certification.rounding import outward_ball, sound_margins
+from gls_es.kernels import chain
+from tests.oracles.api import FLOATS, TOLERANCE, assert_near, network
+from tests.oracles.digits import TRAINED
+from tests.oracles.nets import BY_NAME, CNN3_SMALL, WITH_RELU, Case
+from tests.oracles.problems import Problem, problem
+
+pytestmark = pytest.mark.skipif(not kernels.available(), reason="the kernels are not built")
+
+lines = sys.modules["gls_es.kernels.lines"]  # the module: its function has the same name
+CASES = [*WITH_RELU, *TRAINED]
+
+
+def call(task: Problem, method: str, dtype: torch.dtype) -> list[Tensor]:
+    """Margins and pre-activation bounds."""
+    net, params = network(task, dtype), task.params.to(dtype)
+    box = task.lower.to(dtype), task.upper.to(dtype)
+    with torch.no_grad():
+        margins = bounds.margins(net, *box, task.labels, method=method, params=params)
+        layers = bounds.preactivations(net, *box, method=method, params=params)
+    return [margins, *(side for pair in layers for side in pair)]
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+@pytest.mark.parametrize("method", ["crown", "crown-ibp", "crown-same", "hbox"])
+@pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
+def test_kernels_equal_pytorch(case: Case, method: str, dtype: torch.dtype) -> None:
+    task = problem(case, 3, 3)
+    actual = call(task, method, dtype)
+    with kernels.plain():
+        expected = call(task, method, dtype)
+    for found, wanted in zip(actual, expected, strict=True):
+        assert_near(found, wanted.double(), TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
+def test_bounds_with_rounding_errors_equal_pytorch(case: Case) -> None:
+    """Guards, rounding errors of every node, and the margins that certificates rest on."""
+    task = problem(case, 1, 2)
+    net = network(task, torch.float32)
+    ball = outward_ball((task.lower + task.upper) / 2, case.eps, clip=False)
+    actual = sound_margins(net, *ball, task.labels, "crown")
+    with kernels.plain():
+        expected = sound_margins(net, *ball, task.labels, "crown")
+    assert_near(actual, expected, TOLERANCE[torch.float64])
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+@pytest.mark.parametrize("level", range(len(kernels.LEVELS)))
+@pytest.mark.parametrize("name", ["mlp", "conv_mixed", "conv_leftover", "resnet"])
+def test_every_instruction_set_equals_pytorch(
+    name: str, level: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if level > kernels.level():
+        pytest.skip("this processor does not have it")
+    monkeypatch.setattr(chain, "level", lambda: level)
+    test_kernels_equal_pytorch(BY_NAME[name], "crown", dtype)
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+@pytest.mark.parametrize("rule", [adaptive, same, zero, one], ids=lambda r: r.__name__)
+@pytest.mark.parametrize("shape", [(2, 3, 5, 3, 3), (2, 3, 37)], ids=str)
+def test_lines_equal_pytorch(
+    shape: tuple[int, ...], rule: LowerSlope, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every kind of neuron and of base, bounds that are 0, infinite or not numbers, on every level."""
+    generator = torch.Generator().manual_seed(0)
+    lower, width, base = (torch.randn(shape, generator=generator, dtype=dtype) for _ in range(3))
+    upper = lower + width.abs()
+    for place, (low, high) in enumerate(
+        [(0, 0), (-1, 0), (0, 1), (math.nan, 1), (-1, math.nan), (-math.inf, math.inf)]
+    ):
+        lower.view(-1)[7 * place], upper.view(-1)[7 * place] = low, high
+    bases = [None, base, base[:1], base[:, :1], base[:1, :1, :, :1, :1] if base.dim() == 5 else base[:1, :1]]
+    for number in range(kernels.level() + 1):
+        monkeypatch.setattr(lines, "level", lambda number=number: number)
+        for one_base in bases:
+            with kernels.plain():
+                expected = enclose(lower, upper, one_base, rule)
+            actual = enclose(lower, upper, one_base, rule)
+            for part in ("mean", "half", "mean_offset", "half_offset"):
+                torch.testing.assert_close(getattr(actual, part), getattr(expected, part), equal_nan=True)
+
+
+def test_the_networks_that_are_trained_run_on_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without this, a plan that always gives up would pass every test above."""
+    found = []
+    run = chain.Chain.run
+
+    def counted(self: chain.Chain, members: int, images: int) -> Tensor:
+        found.append(self.units)
+        return run(self, members, images)
+
+    monkeypatch.setattr(chain.Chain, "run", counted)
+    for case in (CNN3_SMALL, BY_NAME["resnet"], BY_NAME["mlp"]):
+        found.clear()
+        call(problem(case, 1, 1), "crown", torch.float32)
+        assert len(found) >= 3, case.name
+        with kernels.plain():
+            found.clear()
+            call(problem(case, 1, 1), "crown", torch.float32)
+            assert not found
+
+
+def test_records_are_as_long_as_in_c() -> None:
+    """Eight bytes a field, as ``chain.h`` has them: 22 numbers and 7 tensors of three in an operation."""
+    assert ctypes.sizeof(chain._Op) == 8 * (22 + 7 * 3)
+    assert ctypes.sizeof(chain._Pass) == 8 * (13 + 1 + 3 + 1 + 5)
