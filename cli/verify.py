@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from gls_es.errors import ConfigError
+from gls_es.errors import ConfigError, UnsupportedNetworkError
 
 from .deadline import Deadline
 from .options import config_option
@@ -99,7 +99,11 @@ def _decided(
     from gls_es import certification, formats
 
     query = formats.read_query(path)
-    model = formats.load_onnx(_file(query, networks))
+    file = _file(query, networks)
+    try:
+        model = formats.load_onnx(file)
+    except UnsupportedNetworkError as reason:
+        return _enclosed(session, query, file, deadline, seed, reason)
     note_reader(session, model.compared)
     if query.declared is not None:
         formats.check_declared(model, query.declared)
@@ -112,8 +116,32 @@ def _decided(
         replay=formats.replaying(model),
         seed=seed,
     )
-    text = formats.result_text(decision, query.declared)
-    word, _, rest = text.partition("\n")
+    return _text(decision, query)
+
+
+def _enclosed(session: Session, query: Any, file: Path, deadline: Deadline, seed: int, reason: Exception) -> str:
+    """The same for networks that only intervals bound; ``reason`` says what relaxations lack."""
+    from gls_es import certification, formats
+
+    from .output import note_reader
+
+    try:
+        model = formats.load_enclosed(file)
+    except UnsupportedNetworkError:
+        raise reason from None
+    note_reader(session, model.compared)
+    if query.declared is not None:
+        formats.check_declared(model.graph, query.declared)
+    decision = certification.decide_enclosed(
+        model.enclosure, model.reader.logits, query.property, timeout=deadline.left(), seed=seed
+    )
+    return _text(decision, query)
+
+
+def _text(decision: Any, query: Any) -> str:
+    from gls_es.formats import result_text
+
+    word, _, rest = result_text(decision, query.declared).partition("\n")
     return f"{_WORDS.get(word, word)}\n{rest}"
 
 

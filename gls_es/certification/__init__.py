@@ -12,6 +12,7 @@ from gls_es.certification.attack import find_counterexamples as find_counterexam
 from gls_es.certification.certifier import certify as certify
 from gls_es.certification.decision import Decision as Decision
 from gls_es.certification.decision import decide as decide
+from gls_es.certification.enclosed import decide_enclosed as decide_enclosed
 from gls_es.certification.radii import RadiusReport as RadiusReport
 from gls_es.certification.radii import certified_radii as certified_radii
 from gls_es.certification.records import read_records as read_records

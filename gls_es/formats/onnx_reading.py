@@ -83,7 +83,7 @@ def load_onnx(path: str | Path) -> OnnxModel:
     )
 
 
-def check_declared(model: OnnxModel, declared: Declarations) -> None:
+def check_declared(model: OnnxModel | OnnxGraph, declared: Declarations) -> None:
     """Compare a model's inputs and outputs with those that a query declares; names need not agree.
 
     Raises:

@@ -197,3 +197,16 @@ def test_without_onnxruntime_the_report_says_who_compared(
         assert result.exit_code == 0, result.output
         assert json.loads(result.stdout)["compared"] == "onnx.reference"
         assert "compared with those of onnx.reference" in result.stderr
+
+
+def test_specifications_of_version_two(run: Run, exported: Any, checkpoint: Path, tmp_path: Path) -> None:
+    """The same answers through the standard's command line."""
+    chosen = ("--start", "3", "--limit", "3", "--eps", EPS)
+    files = ("--onnx", tmp_path / "again.onnx", "--vnnlib", tmp_path / "two", "--vnnlib-version", "2")
+    assert run("export", checkpoint, *files, *chosen).exit_code == 0
+    wanted = {"certified": "unsat", "falsified": "sat", "misclassified": "sat"}
+    for number, verdict in zip(range(3, 6), _verdicts(exported["records"]), strict=False):
+        query = tmp_path / "two" / f"digits-cnn3_{number}.vnnlib"
+        result = run("verify", query, "--network", f"N={tmp_path / 'again.onnx'}", "--timeout", "60")
+        assert result.exit_code == 0, result.output
+        assert result.stdout.splitlines()[0] == wanted[verdict]

@@ -20,7 +20,7 @@ def fuzz_vnnlib(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def test_random_specifications_are_decided_rightly(fuzz_vnnlib: ModuleType) -> None:
-    found = fuzz_vnnlib.fuzz(count=60, seconds=60.0, seed=1, versions=(1,))
+    found = fuzz_vnnlib.fuzz(count=60, seconds=60.0, seed=1, versions=(1, 2))
     assert found["wrong"] == []
     assert min(found["sat"], found["unsat"]) >= 10
 
