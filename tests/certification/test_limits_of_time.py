@@ -10,11 +10,11 @@ from certification_nets import QUICK, random_images, relu_net
 
 from gls_es.basics import deadline as clock
 from gls_es.basics.deadline import Deadline, OutOfTime
+from gls_es.basics.property import Boundary, Case, Property, Row
 from gls_es.bounds import Plan
 from gls_es.certification import certify, decide
 from gls_es.certification.dual import Balls
 from gls_es.certification.leaves import LeafSolver
-from gls_es.basics.property import Boundary, Case, Property, Row
 from gls_es.certification.rounding import outward_ball, sound_margins
 from gls_es.network import Network
 

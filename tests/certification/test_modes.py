@@ -10,8 +10,8 @@ from certification_nets import QUICK, random_images, relu_net
 
 import gls_es
 from gls_es import bounds
-from gls_es.certification import certified_radii, certify, decide, find_counterexamples
 from gls_es.basics.property import Boundary, Case, Property, Row
+from gls_es.certification import certified_radii, certify, decide, find_counterexamples
 
 
 @contextmanager
