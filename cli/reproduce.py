@@ -85,6 +85,10 @@ DURATION = DurationType()
     help="Also write all results here.",
 )
 @click.option(
+    "--plot", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE.svg",
+    help="Also draw certified against natural accuracy, and over σ, here.",
+)  # fmt: skip
+@click.option(
     "--validation", type=click.IntRange(min=0), metavar="N",
     help="Keep N training images out, and certify those instead of test images: for choosing settings.",
 )  # fmt: skip
@@ -121,7 +125,7 @@ def reproduce(ctx: click.Context, /, table: str | None, **options: Any) -> int:
     if options["listed"]:
         _list_cells(chosen, names if options["cells"] else chosen.cell_names, session)
         return 0
-    check_folders(options, "markdown", "collect")
+    check_folders(options, "markdown", "collect", "plot")
     folder: Path = options["out"] / chosen.name
     console = messages(session)
     if options["no_run"]:
@@ -136,6 +140,8 @@ def reproduce(ctx: click.Context, /, table: str | None, **options: Any) -> int:
     differences = [c for c in experiments.compare(chosen, found) if c.cell in {row.cell.name for row in rows}]
     if options["markdown"] is not None:
         write_text(options["markdown"], experiments.markdown(chosen, plan, rows, differences))
+    if options["plot"] is not None:
+        experiments.save_table(rows, options["plot"], title=chosen.title)
     if options["collect"] is not None:
         text = json.dumps({"plan": plan.to_json(), "results": found}, indent=1)
         write_text(options["collect"], text + "\n")

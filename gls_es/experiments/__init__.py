@@ -6,6 +6,7 @@ from gls_es.experiments.aggregate import markdown as markdown
 from gls_es.experiments.full import FULL as FULL
 from gls_es.experiments.paired import Comparison as Comparison
 from gls_es.experiments.paired import compare as compare
+from gls_es.experiments.pictures import save_table as save_table
 from gls_es.experiments.plan import Plan as Plan
 from gls_es.experiments.plan import make_plan as make_plan
 from gls_es.experiments.plan import read_plan as read_plan

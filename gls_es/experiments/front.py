@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gls_es.errors import DataError
+from gls_es.experiments.pictures import saved
 from gls_es.experiments.trials import Trial
 
 
@@ -54,7 +54,6 @@ def save_picture(trials: Sequence[Trial], path: Path, *, title: str) -> None:
     Raises:
         DataError: the file cannot be written.
     """
-    from matplotlib import rc_context
     from matplotlib.figure import Figure  # loads for half a second
 
     figure = Figure(figsize=(5.6, 4.0), layout="constrained")
@@ -73,8 +72,4 @@ def save_picture(trials: Sequence[Trial], path: Path, *, title: str) -> None:
     axis.grid(alpha=0.3)
     if axis.get_legend_handles_labels()[0]:
         axis.legend(fontsize=8)
-    try:
-        with rc_context({"svg.fonttype": "none", "svg.hashsalt": "front"}):
-            figure.savefig(path, format="svg", metadata={"Date": None})
-    except OSError as error:
-        raise DataError(f"{path}: the picture cannot be written ({error.strerror or error}).") from error
+    saved(figure, path)

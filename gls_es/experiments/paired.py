@@ -20,16 +20,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy
 import torch
 from torch import Tensor
 
-from gls_es.basics.seeding import generator
+from gls_es.basics.seeding import derived_seed
 from gls_es.experiments.tables import Table
 
 RESAMPLES = 4000
 """Of the bootstrap: the ends of an interval are then uncertain by about a hundredth of its width."""
 CONFIDENCE = 0.95
-_AT_ONCE = 1 << 24  # resampled images in memory
 _HELD: Mapping[str, str] = {"certified": "c", "natural": "cfu"}
 """The verdicts, by their first letters, with which an image counts as right."""
 
@@ -164,17 +164,14 @@ def interval(values: Tensor, *, resamples: int = RESAMPLES, confidence: float = 
 
 
 def bootstrap_means(values: Tensor, resamples: int) -> Tensor:
-    """The means of resampled ``values``, (S, N) -> (resamples,)."""
+    """The means of resampled ``values``, (S, N) -> (resamples,).
+
+    Images that are alike under every seed are drawn together, by how many of them there are.
+    """
     seeds, images = values.shape
-    draw = generator(0, "bootstrap")
-    chunk = max(1, _AT_ONCE // images)
-    parts = []
-    for start in range(0, resamples, chunk):
-        count = min(chunk, resamples - start)
-        drawn = torch.randint(seeds, (count, seeds), generator=draw)
-        weights = torch.zeros(count, seeds, dtype=values.dtype)
-        weights.scatter_add_(1, drawn, torch.full_like(drawn, 1 / seeds, dtype=values.dtype))
-        picked = torch.randint(images, (count, images), generator=draw)
-        of_seeds = torch.stack([row[picked].mean(1) for row in values], 1)  # (count, S)
-        parts.append((weights * of_seeds).sum(1))
-    return torch.cat(parts)
+    kinds, counts = torch.unique(values, dim=1, return_counts=True)  # (S, D), (D,)
+    draw = numpy.random.default_rng(derived_seed(0, "bootstrap"))
+    of_images = torch.from_numpy(draw.multinomial(images, counts.double().numpy() / images, resamples))
+    of_seeds = torch.from_numpy(draw.multinomial(seeds, numpy.full(seeds, 1 / seeds), resamples))
+    means = torch.matmul(of_images.double() / images, kinds.double().T)  # (resamples, S)
+    return (of_seeds.double() / seeds * means).sum(1)

@@ -28,7 +28,7 @@ class Trial:
         certified: certified accuracy on them.
         unknown: how many of them were not decided; not certified.
         images: how many they are.
-        seconds: training and certification.
+        seconds: measuring, training and certification, from where the last call went on.
         failed: why there is no accuracy; empty if there is one, or none yet.
     """
 

@@ -276,11 +276,10 @@ class Search:
             lock.release()
 
     def _work(self, trial: Trial) -> None:
-        tuning = self.tuning
+        tuning, began = self.tuning, time.monotonic()
         if trial.generations is None:
             trial = dataclasses.replace(trial, generations=self._generations(trial))
             write_asked(trial)
-        began = time.monotonic()
         self.say(f"{trial.folder.name}: {trial.generations} generations")
         try:
             self._train(trial)

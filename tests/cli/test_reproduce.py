@@ -175,6 +175,7 @@ def test_full_length_is_a_table_of_its_own_and_shows_differences(
     rows = found["rows"]
     means = [row["mean"]["certified_accuracy"] for row in rows]
     assert comparison["certified"]["mean"] == pytest.approx(means[1] - means[0])
-    shown = run(*arguments, "--no-run", "--quiet")
+    shown = run(*arguments, "--no-run", "--quiet", "--plot", tmp_path / "a.svg")
+    assert "pgpe-ibp" in (tmp_path / "a.svg").read_text(encoding="utf-8")
     assert "Differences to grad-ibp, the best cell with gradients" in shown.stdout
     assert set(TABLES) == {line.split()[0] for line in run("reproduce", "--full").stdout.splitlines()[1:]} - {"toy"}
