@@ -1,6 +1,6 @@
 """Backward passes by the compiled kernels: a graph and what is known about its ReLUs, written as a list of operations.
 
-The twin of :mod:`gls_es.bounds.backward`, used where the kernels are built, on a CPU and without gradients. Windows
+The twin of :mod:`gls_es.bounds.backward`, used where the kernels are built, on a CPU. Windows
 need no bookkeeping here: a pass keeps the part of each map that the start can see, cut off at the border, so that
 padding is left out by itself.
 """
@@ -29,20 +29,20 @@ def every_value(query: Query, index: int, *, mirrored: bool) -> Tensor | None:
     shape = query.node(index).shape
     spatial = len(shape) == 3
     units, positions = (shape[0], (shape[1], shape[2])) if spatial else (math.prod(shape), None)
-    chain = _Plan(query, index).chain(units, positions, None, mirrored) if usable(query) else None
-    if chain is None:
+    found = _bounds(query, index, units, positions=positions, rows=None, mirrored=mirrored)
+    if found is None:
         return None
-    found = chain.run(query.members, len(query.box)).reshape(2 if mirrored else 1, query.members, -1, *shape)
+    found = found.reshape(2 if mirrored else 1, query.members, -1, *shape)
     error = _error(query, index)
     return found if error is None else found + error
 
 
 def rows_on(query: Query, index: int, rows: Tensor) -> Tensor | None:
     """Upper bounds of the rows (1, B, S, F) on a node without its constant part, (G, B, S); None as above."""
-    chain = _Plan(query, index).chain(rows.shape[2], None, rows, False) if usable(query) else None
-    if chain is None:
+    found = _bounds(query, index, rows.shape[2], positions=None, rows=rows, mirrored=False)
+    if found is None:
         return None
-    found = chain.run(query.members, len(query.box))[0, ..., 0]
+    found = found[0, ..., 0]
     error = _error(query, index)
     return found if error is None else found + size_dot(rows, error.flatten(2))
 
@@ -51,6 +51,23 @@ def usable(query: Query) -> bool:
     """Whether kernels are built for what this query computes with."""
     like = query.box.radius
     return kernels.available() and like.device.type == "cpu" and like.dtype in (torch.float32, torch.float64)
+
+
+def _bounds(
+    query: Query, index: int, units: int, *, positions: tuple[int, int] | None, rows: Tensor | None, mirrored: bool
+) -> Tensor | None:
+    """The bounds of a pass, (signs, G, B, units, positions), with a gradient if one is asked for and there is one."""
+    if not usable(query):
+        return None
+    chain = _Plan(query, index).chain(units, positions, rows, mirrored)
+    if chain is None:
+        return None
+    if torch.is_grad_enabled() and any(t.requires_grad for t in chain.tensors()):
+        if any(t.requires_grad for t in chain.constants()):
+            return None
+        chain = _Plan(query, index, apart=True).chain(units, positions, rows, mirrored)
+        return None if chain is None else kernels.differentiable(chain, query.members, len(query.box))
+    return chain.run(query.members, len(query.box))
 
 
 def _error(query: Query, index: int) -> Tensor | None:
@@ -65,8 +82,9 @@ class _UnsupportedError(Exception):
 class _Plan:
     """The operations of a pass from one node to the box."""
 
-    def __init__(self, query: Query, start: int) -> None:
+    def __init__(self, query: Query, start: int, *, apart: bool = False) -> None:
         self.query = query
+        self.apart = apart  # ReLUs are operations of their own, and all coefficients are kept: for gradients
         self.start = start
         self.box = query.regions.box
         self.nodes = query.graph.nodes
@@ -85,8 +103,7 @@ class _Plan:
             return None
         start = self._map(self.start)
         chain = Chain(self.ops, max(self.slots.values()) + 1, start, units, positions, rows, mirrored)
-        differentiable = torch.is_grad_enabled() and any(t.requires_grad for t in chain.tensors())
-        return None if differentiable or not all(kernels.fits(op) for op in self.ops) else chain
+        return chain if all(kernels.fits(op) for op in self.ops) else None
 
     # -- nodes --------------------------------------------------------------------------------------------------------
 
@@ -119,7 +136,7 @@ class _Plan:
         """A layer with, if it alone writes there, the ReLU before it."""
         target = self.nodes[index].inputs[0]
         source = self.nodes[target].inputs[0] if isinstance(self.nodes[target], ReLU) else target
-        if source != target and self.writers[target] == self.writers[source] == 1:
+        if not self.apart and source != target and self.writers[target] == self.writers[source] == 1:
             self.passed.add(target)
             lines, multiplier = self._lines(target), self._added(target)
             self._write(kind, index, source, weight=weight, window=window, lines=lines, multiplier=multiplier)
@@ -136,7 +153,7 @@ class _Plan:
             raise _UnsupportedError
         op = Op(kind, self.slots[index], self.slots[target], there, here, add=add, **parts)  # type: ignore[arg-type]
         if alone and kind in ("conv", "linear", "step"):
-            op.size, op.store = self._size(target), target != self.box
+            op.size, op.store = self._size(target), self.apart or target != self.box
             self.weighed.add(target)
         self.ops.append(op)
 

@@ -44,6 +44,14 @@ typedef struct {
     int64_t out_member, out_image, out_unit, out_position, out_sign;
 } gls_pass;
 
+/* Where derivatives by an operation's weight and lines are added, data NULL: nowhere. */
+typedef struct {
+    void *weight;
+    int64_t weight_member;
+    void *lines[4];
+    int64_t member[4], image[4];
+} gls_slopes;
+
 /* Bounds of a layer of ReLUs, (members, images, channels, pixels) side by side, and where their lines go. */
 typedef struct {
     int64_t members, images, channels, pixels, rule; /* rule: lower slope adaptive, same, zero, one */

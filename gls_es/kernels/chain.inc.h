@@ -256,6 +256,8 @@ static void NAME(convolution)(const gls_op *op, int64_t g, int64_t b, const NAME
     NAME(taps) taps;
     const int64_t last = first + (from->width - 1) * op->stride[1] + (op->kernel[1] - 1) * op->dilation[1] + 1;
     const int64_t low = first < 0 ? first : 0, high = last > to->width ? last : to->width;
+    if (to->width < 1 || to->height < 1) /* a window that sees nothing but padding */
+        return;
     const int64_t width = high - low, many = STRIP / (width * NV) + 1;
     NAME(row) row = {0, 0, plane, inside * kernel, outs, 0, &taps};
     NAME(box) box = {1, 0, to->width, 0, width * NV, 0, to->width * NV, 0, op->width};
@@ -570,7 +572,6 @@ static int NAME(block)(const gls_pass *p, int64_t g, int64_t lane)
 #undef MANY
 #undef PIECE
 #undef STRIP
-#undef SUMS
 #undef FITTING
 #undef CASE
 #undef ROWS_OF

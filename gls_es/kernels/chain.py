@@ -8,6 +8,7 @@ written back but the bounds.
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -35,6 +36,16 @@ class _Op(ctypes.Structure):
         *((name, _PAIR) for name in ("kernel", "stride", "padding", "dilation")),
         *((name, ctypes.c_int64) for name in ("groups", "relu", "weigh", "store")),
         *((name, _Values) for name in ("weight", "mean", "half", "mean_offset", "half_offset", "multiplier", "size")),
+    )
+
+
+class _Slopes(ctypes.Structure):
+    _fields_ = (
+        ("weight", ctypes.c_void_p),
+        ("weight_member", ctypes.c_int64),
+        ("lines", ctypes.c_void_p * 4),
+        ("member", ctypes.c_int64 * 4),
+        ("image", ctypes.c_int64 * 4),
     )
 
 
@@ -117,27 +128,56 @@ class Chain:
         """The functions' upper bounds without constants of the start: (1 or 2 signs, G, B, units, positions)."""
         found = library()
         assert found is not None
-        like = self.tensors()[0]
-        positions = (1, 1) if self.positions is None else self.positions
-        signs, count = 2 if self.mirrored else 1, positions[0] * positions[1]
-        out = torch.empty(signs, members, images, self.units, count, dtype=like.dtype)
-        ops = (_Op * len(self.ops))(*(self._op(op) for op in self.ops))
-        shape = (
-            members,
-            images,
-            *positions,
-            self.units,
-            signs - 1,
-            int(self._hoisted()),
-            int(self.positions is not None),
-        )
-        strides = (out.stride(1), out.stride(2), count, 1, out.stride(0))
-        start = _Values() if self.rows is None else self._values(self.rows, 2)
-        record = _Pass(*shape, *self.start, self.slots, len(ops), ops, start, out.data_ptr(), *strides)
-        if found.gls_run(ctypes.byref(record), level(), int(like.dtype == torch.float64)):
+        count = 1 if self.positions is None else self.positions[0] * self.positions[1]
+        out = self.tensors()[0].new_empty(2 if self.mirrored else 1, members, images, self.units, count)
+        if found.gls_run(ctypes.byref(self._record(out)), level(), int(out.dtype == torch.float64)):
             raise MemoryError("no memory for the coefficients of a backward pass")
         self._held.clear()
         return out
+
+    def slopes(self, gradient: Tensor, wanted: Sequence[bool]) -> list[Tensor | None]:
+        """What the derivatives of the bounds, in the shape of :meth:`run`, give for some of :meth:`leaves`.
+
+        Every step through a ReLU must be an operation of its own, and what is weighed with must be stored.
+        """
+        found = library()
+        assert found is not None
+        gradient = gradient.contiguous()
+        sums = [torch.zeros(t.shape, dtype=t.dtype) if w else None for t, w in zip(self.leaves(), wanted, strict=True)]
+        each, records = iter(sums), (_Slopes * len(self.ops))()
+        for record, op in zip(records, self.ops, strict=True):
+            if op.weight is not None:
+                place = _values(next(each), 1)
+                record.weight, record.weight_member = place.data, place.member
+            for k in range(4 if op.lines else 0):
+                place = _values(next(each), 2)
+                record.lines[k], record.member[k], record.image[k] = place.data, place.member, place.image
+        address, wide = ctypes.c_void_p(gradient.data_ptr()), int(gradient.dtype == torch.float64)
+        if found.gls_back(ctypes.byref(self._record(gradient)), records, address, level(), wide):
+            raise MemoryError("no memory for the gradient of a backward pass")
+        self._held.clear()
+        return sums
+
+    def leaves(self) -> list[Tensor]:
+        """What :meth:`slopes` can differentiate by: weights and lines, operation by operation."""
+        return [t for op in self.ops for t in (op.weight, *(op.lines or ())) if t is not None]
+
+    def constants(self) -> list[Tensor]:
+        """What it cannot differentiate by."""
+        parts = [t for op in self.ops for t in (op.size, op.multiplier) if t is not None]
+        parts += [op.weight for op in self.ops if op.kind == "scale" and op.weight is not None]
+        return parts if self.rows is None else [*parts, self.rows]
+
+    def _record(self, out: Tensor) -> _Pass:
+        """The pass for the library; ``out`` has the shape of :meth:`run`."""
+        signs, members, images, _, count = out.shape
+        positions = (1, 1) if self.positions is None else self.positions
+        ops = (_Op * len(self.ops))(*(self._op(op) for op in self.ops))
+        flags = (signs - 1, int(self._hoisted()), int(self.positions is not None))
+        shape = (members, images, *positions, self.units, *flags)
+        strides = (out.stride(1), out.stride(2), count, 1, out.stride(0))
+        start = _Values() if self.rows is None else self._values(self.rows, 2)
+        return _Pass(*shape, *self.start, self.slots, len(ops), ops, start, out.data_ptr(), *strides)
 
     def tensors(self) -> list[Tensor]:
         """Everything that the bounds depend on."""
@@ -170,17 +210,20 @@ class Chain:
         )
 
     def _values(self, value: Tensor | None, leading: int) -> _Values:
-        """A tensor's address, with strides of its first ``leading`` axes (members, images); the rest is contiguous."""
-        if value is None:
-            return _Values()
-        inner = value
-        for _ in range(leading):
-            inner = inner[0]
-        if not inner.is_contiguous():
+        """A tensor's address; a copy, if one is needed, is held until the pass has run."""
+        if value is not None and not value[(0,) * leading].is_contiguous():
             value = value.contiguous()
-        self._held.append(value)
-        strides = [value.stride(i) if i < leading and value.shape[i] > 1 else 0 for i in (0, 1)]
-        return _Values(value.data_ptr(), *strides)
+        if value is not None:
+            self._held.append(value)
+        return _values(value, leading)
+
+
+def _values(value: Tensor | None, leading: int) -> _Values:
+    """A tensor's address with strides of its first ``leading`` axes (members, images); the rest is contiguous."""
+    if value is None:
+        return _Values()
+    strides = [value.stride(i) if i < leading and value.shape[i] > 1 else 0 for i in (0, 1)]
+    return _Values(value.data_ptr(), *strides)
 
 
 def fits(op: Op) -> bool:

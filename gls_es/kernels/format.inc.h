@@ -12,9 +12,13 @@ typedef INTEGER IVEC __attribute__((vector_size(BYTES), aligned(BYTES), may_alia
 #define NV 1
 #include "lines.inc.h"
 #include "chain.inc.h"
+#include "adjoint.inc.h"
+#undef SUMS
 #undef NV
 #define NV 2
 #include "chain.inc.h"
+#include "adjoint.inc.h"
+#undef SUMS
 #undef NV
 #undef NAME
 
@@ -24,6 +28,16 @@ static int GLUE3(pass, LEVEL, FORMAT, )(const gls_pass *p)
     for (int64_t g = 0; g < p->members; g++)
         for (int64_t lane = 0, all = p->units * (1 + p->mirrored); lane < all; lane += 2 * V)
             failed |= all - lane > V ? GLUE3(block, LEVEL, FORMAT, 2)(p, g, lane) : GLUE3(block, LEVEL, FORMAT, 1)(p, g, lane);
+    return failed;
+}
+
+static int GLUE3(back, LEVEL, FORMAT, )(const gls_pass *p, const gls_slopes *slopes, const void *d_out)
+{
+    int failed = 0;
+    for (int64_t g = 0; g < p->members; g++)
+        for (int64_t lane = 0, all = p->units * (1 + p->mirrored); lane < all; lane += 2 * V)
+            failed |= all - lane > V ? GLUE3(block_back, LEVEL, FORMAT, 2)(p, slopes, d_out, g, lane)
+                                     : GLUE3(block_back, LEVEL, FORMAT, 1)(p, slopes, d_out, g, lane);
     return failed;
 }
 

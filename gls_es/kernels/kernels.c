@@ -70,7 +70,7 @@
 /* Number of the layout of gls_pass and gls_op: a library of another version is not used. */
 EXPORTED int gls_version(void)
 {
-    return 2;
+    return 3;
 }
 
 /* The highest level that this processor runs: 0 baseline, 1 AVX2, 2 AVX-512. */
@@ -98,6 +98,19 @@ EXPORTED int gls_run(const gls_pass *p, int level, int wide)
 #endif
     (void)level;
     return wide ? pass_base_double(p) : pass_base_float(p);
+}
+
+/* Add the derivatives of a pass whose bounds have the derivatives d_out. Returns 0, or 1 if there was no memory. */
+EXPORTED int gls_back(const gls_pass *p, const gls_slopes *slopes, const void *d_out, int level, int wide)
+{
+#if defined(__x86_64__)
+    if (level == 2)
+        return wide ? back_avx512_double(p, slopes, d_out) : back_avx512_float(p, slopes, d_out);
+    if (level == 1)
+        return wide ? back_avx2_double(p, slopes, d_out) : back_avx2_float(p, slopes, d_out);
+#endif
+    (void)level;
+    return wide ? back_base_double(p, slopes, d_out) : back_base_float(p, slopes, d_out);
 }
 
 /* The lines of a layer of ReLUs. */

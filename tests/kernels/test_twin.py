@@ -8,7 +8,7 @@ import sys
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gls_es import bounds, kernels
 from gls_es.bounds.relaxation import LowerSlope, adaptive, enclose, one, same, zero
@@ -22,6 +22,16 @@ from tests.oracles.problems import Problem, problem
 pytestmark = pytest.mark.skipif(not kernels.available(), reason="the kernels are not built")
 
 lines = sys.modules["gls_es.kernels.lines"]  # the module: its function has the same name
+PADDED = Case(
+    "windows_of_padding",
+    lambda: nn.Sequential(
+        *(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Conv2d(2, 2, 1, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(72, 3))
+    ),
+    (1, 6, 6),
+    0.05,
+)
+"""Neurons of the second convolution's border see padding and nothing else."""
+
 CASES = [*WITH_RELU, *TRAINED]
 
 
@@ -45,6 +55,31 @@ def test_kernels_equal_pytorch(case: Case, method: str, dtype: torch.dtype) -> N
         expected = call(task, method, dtype)
     for found, wanted in zip(actual, expected, strict=True):
         assert_near(found, wanted.double(), TOLERANCE[dtype])
+
+
+def test_windows_that_see_padding_alone() -> None:
+    test_kernels_equal_pytorch(PADDED, "crown", torch.float64)
+    test_gradients_equal_pytorch(PADDED, "crown")
+
+
+@pytest.mark.parametrize("method", ["crown", "crown-ibp"])
+@pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
+def test_gradients_equal_pytorch(case: Case, method: str) -> None:
+    task = problem(case, 2, 3)
+    actual = gradient(task, method)
+    with kernels.plain():
+        expected = gradient(task, method)
+    assert_near(actual, expected, TOLERANCE[torch.float64])
+
+
+def gradient(task: Problem, method: str) -> Tensor:
+    """Of a loss of the margins by the members' weights."""
+    net, params = network(task, torch.float64), task.params.double().clone().requires_grad_()
+    box = task.lower.double(), task.upper.double()
+    margins = bounds.margins(net, *box, task.labels, method=method, params=params)
+    torch.logsumexp(-margins, 2).sum().backward()
+    assert params.grad is not None
+    return params.grad
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
