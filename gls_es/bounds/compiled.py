@@ -57,6 +57,7 @@ def _bounds(
     query: Query, index: int, units: int, *, positions: tuple[int, int] | None, rows: Tensor | None, mirrored: bool
 ) -> Tensor | None:
     """The bounds of a pass, (signs, G, B, units, positions), with a gradient if one is asked for and there is one."""
+    query.plan.deadline.check()
     if not usable(query):
         return None
     chain = _Plan(query, index).chain(units, positions, rows, mirrored)

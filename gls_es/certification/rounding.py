@@ -187,6 +187,7 @@ def sound_query(
     With ``model`` it charges other errors than those of ``execution``.
     """
     model = ExecutionModel.named(execution, net.graph) if model is None else model
+    net = net if execution == "float32" else net.wide()
     weights = net.parameter_vector()
     if execution == "float32":
         weights = weights.float()  # what the executor holds

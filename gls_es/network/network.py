@@ -147,6 +147,12 @@ class Network:
         other.load_buffers(buffers)
         return Network(other._module, self.input_shape)  # traced again: tracing turns normalisation into constants
 
+    def wide(self) -> Network:
+        """The same network with its constants as an execution in float64 has them: Python numbers are not rounded."""
+        other = copy.copy(self)
+        other._constants = self._wide
+        return other
+
     def members(self, params: Tensor | None, like: Tensor) -> Tensor:
         """``params`` as (P, L) with the dtype and device of ``like``; None gives the own weights, (1, L)."""
         if params is None:

@@ -123,7 +123,7 @@ def _watched(module: nn.Module, images: Tensor, condition: str) -> Pass:
     refuse(module, problems)
     assert output is not None
     parameters = list(module.parameters())
-    params = parameters_to_vector(parameters) if parameters else torch.zeros(0, device=images.device)
+    params = parameters_to_vector(parameters) if parameters else images.new_zeros(0)
     return Pass(tuple(nodes[: output + 1]), recorder.translation.constants, recorder.values, params, module.get_buffer)
 
 

@@ -62,7 +62,7 @@ def test_the_ascent_climbs_from_crown_to_the_triangle_lp(name: str) -> None:
     adaptive = {relu: (low + up > 0).double()[0, goals.image] for relu, (low, up) in balls.search.bounds.items()}
     plain = balls.lower_bounds(Goals(goals.image, goals.column, goals.signs, adaptive, goals.multipliers))
     assert (bounds >= torch.maximum(start, plain)).all()
-    assert torch.equal(balls.lower_bounds(best), bounds)
+    torch.testing.assert_close(balls.lower_bounds(best), bounds, rtol=1e-12, atol=1e-12)  # kernels sum in another order
     triangle = torch.cat([_oracle(task, balls, i, exact.triangle_minimum) for i in range(2)])
     scale = 1 + triangle.abs()
     assert (bounds <= triangle + HIGHS * scale).all()
