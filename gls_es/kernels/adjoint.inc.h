@@ -23,12 +23,48 @@ INLINE REAL NAME(total)(VEC a)
     return sum;
 }
 
-INLINE REAL NAME(dot)(const VEC *a, const VEC *b)
+/* The totals of four vectors at once: halves and quarters of several are added side by side. */
+INLINE void NAME(totals)(const VEC *s, REAL *out)
+{
+#if !defined(__clang__)
+    if (V >= 4) {
+        const int h = V / 2, q = V >= 4 ? V / 4 : 1;
+        IVEC low, high, first, second;
+#pragma GCC unroll 16
+        for (int i = 0; i < V; i++) {
+            low[i] = i < h ? i : V + i - h;
+            high[i] = i < h ? h + i : V + i;
+            first[i] = i / q / 2 * V + i / q % 2 * h + i % q;
+            second[i] = first[i] + q;
+        }
+        const VEC u = __builtin_shuffle(s[0], s[1], low) + __builtin_shuffle(s[0], s[1], high);
+        const VEC w = __builtin_shuffle(s[2], s[3], low) + __builtin_shuffle(s[2], s[3], high);
+        VEC r = __builtin_shuffle(u, w, first) + __builtin_shuffle(u, w, second);
+#pragma GCC unroll 2
+        for (int half = q / 2; half; half /= 2) {
+            IVEC place;
+#pragma GCC unroll 16
+            for (int i = 0; i < V; i++)
+                place[i] = i ^ half;
+            r += __builtin_shuffle(r, place);
+        }
+#pragma GCC unroll 4
+        for (int k = 0; k < 4; k++)
+            out[k] = r[k * q];
+        return;
+    }
+#endif
+    for (int k = 0; k < 4; k++)
+        out[k] = NAME(total)(s[k]);
+}
+
+INLINE VEC NAME(product)(const VEC *a, const VEC *b)
 {
     VEC sum = a[0] * b[0];
+#pragma GCC unroll 2
     for (int v = 1; v < NV; v++)
         sum += a[v] * b[v];
-    return NAME(total)(sum);
+    return sum;
 }
 
 /* t where a is positive, -t where it is negative */
@@ -93,10 +129,12 @@ static void NAME(elementwise_back)(const gls_op *op, const gls_slopes *to_lines,
                     sums[3] += size * dv[v];
                     e[x * NV + v] += t * mean[x] + dv[v] * gm[x] + NAME(signed)(one, t * half[x] + dv[v] * gh[x]);
                 }
+                REAL found[4];
+                NAME(totals)(sums, found);
 #pragma GCC unroll 4
                 for (int k = 0; k < 4; k++)
                     if (out[k])
-                        out[k][x] += NAME(total)(sums[k]);
+                        out[k][x] += found[k];
             }
         }
 }
@@ -182,13 +220,14 @@ static void NAME(convolution_back)(const gls_op *op, const gls_slopes *out, int6
 }
 
 static void NAME(linear_back)(const gls_op *op, const gls_slopes *out, int64_t g, int64_t b, const NAME(slot) *from,
-                              VEC *df, const VEC *dt)
+                              VEC *df, const VEC *d)
 {
     const int64_t size = op->channels * op->height * op->width, outs = op->out_channels * op->out_height * op->out_width;
     for (int64_t o = 0; o < outs; o++) {
         const REAL *w = NAME(at)(&op->weight, g, b, o * size);
         REAL *dw = NAME(into)(out->weight, g * out->weight_member + o * size);
         VEC sum[4][NV] = {{{0}}};
+        const VEC *dt = d;
         int64_t i = 0;
         for (; i + 4 <= size; i += 4)
 #pragma GCC unroll 4
@@ -203,8 +242,18 @@ static void NAME(linear_back)(const gls_op *op, const gls_slopes *out, int64_t g
 #pragma GCC unroll 2
         for (int v = 0; v < NV; v++)
             df[o * NV + v] += (sum[0][v] + sum[1][v]) + (sum[2][v] + sum[3][v]);
-        for (i = 0; dw && i < size; i++)
-            dw[i] += NAME(dot)(from->data + o * NV, dt + i * NV);
+        const VEC *a = from->data + o * NV;
+        for (i = 0; dw && i + 4 <= size; i += 4, dt += 4 * NV) {
+            const VEC four[4] = {NAME(product)(a, dt), NAME(product)(a, dt + NV), NAME(product)(a, dt + 2 * NV),
+                                 NAME(product)(a, dt + 3 * NV)};
+            REAL found[4];
+            NAME(totals)(four, found);
+#pragma GCC unroll 4
+            for (int k = 0; k < 4; k++)
+                dw[i + k] += found[k];
+        }
+        for (; dw && i < size; i++, dt += NV)
+            dw[i] += NAME(total)(NAME(product)(a, dt));
     }
 }
 
