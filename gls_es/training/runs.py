@@ -108,7 +108,7 @@ def resume(
     *,
     generations: int | None = None,
     data_root: str | Path | None = None,
-    problem: str | None = None,
+    problem: str | type[CertifiedTrainingProblem] | None = None,
     bookkeeping: Bookkeeping | None = None,
     actors: Actors | None = None,
     progress: Progress | None = None,
@@ -119,7 +119,7 @@ def resume(
         run: the run folder.
         generations: a new total, for a run whose schedules are to be stretched; None: the run's own.
         data_root: where the data are now; None: where they were.
-        problem: the problem's name, needed where the run names a file (see ``load_trained``).
+        problem: the problem's name or class, needed where the run names a file or a module (see ``load_trained``).
         bookkeeping: what is to change in how often the run saves and what it keeps.
         actors: other processes than the run had before, which changes roundings; None: the same, with a Ray of its own.
         progress: what is told of every generation.
