@@ -25,6 +25,7 @@ COMMANDS = {
     "doctor": ("gls_es.cli.doctor:doctor", "Check this installation."),
     "export": ("gls_es.cli.export:export", "Write a network as ONNX or safetensors, and specifications."),
     "landscape": ("gls_es.cli.landscape:landscape", "Show how rough the loss is around trained weights."),
+    "new": ("gls_es.cli.new:new", "Write a file with a problem of your own to begin with."),
     "problems": ("gls_es.cli.problems:problems", "List the problems that can be trained by name."),
     "report": ("gls_es.cli.report:report", "Write an HTML page about runs."),
     "reproduce": ("gls_es.cli.reproduce:reproduce", "Run the paper's comparison, as far as the time goes."),

@@ -85,6 +85,37 @@ class BytesType(click.ParamType):  # type: ignore[type-arg]  # as above
         return int(Fraction(number) * 1024 ** ("KMGT".index(unit.upper()) + 1 if unit else 0))
 
 
+_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+class DurationType(click.ParamType):  # type: ignore[type-arg]  # as above
+    """A time: 90, 90s, 30m, 2h or 1d."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The seconds."""
+        if isinstance(value, float):
+            return value
+        found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,3})?)([smhd]?)", str(value).strip())
+        if found is None or float(found[1]) == 0:
+            self.fail(f"{str(value)[:40]!r} is no time; write 90s, 30m or 2h.", param, ctx)
+        return float(found[1]) * _UNITS[found[2]]
+
+
+class KeepType(click.ParamType):  # type: ignore[type-arg]  # as above
+    """How many checkpoints are kept, or "best"."""
+
+    name = "keep"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
+        """The number, or the word."""
+        text = str(value).strip()
+        if text == "best" or re.fullmatch(r"\d{1,9}", text):
+            return text if text == "best" else int(text)
+        self.fail(f"{text[:40]!r} is neither a number of checkpoints nor best.", param, ctx)
+
+
 class IndicesType(click.ParamType):  # type: ignore[type-arg]  # as above
     """Numbers of images and ranges without their ends, as Python has them: 0:100,205."""
 
@@ -156,7 +187,9 @@ class StartType(CheckpointType):
 CHECKPOINT = CheckpointType(exists=True, dir_okay=False, path_type=Path)
 START = StartType(exists=True, dir_okay=False)
 RUN = click.Path(exists=True, file_okay=False, path_type=Path)
+DURATION = DurationType()
 EPS = EpsType()
+KEEP = KeepType()
 SETTING = SettingType()
 BYTES = BytesType()
 INDICES = IndicesType()

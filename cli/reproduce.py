@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -12,30 +11,10 @@ import click
 from gls_es.basics.suggestions import named
 from gls_es.errors import ConfigError
 
-from .options import SETTING, config_option, output_options
+from .options import DURATION, SETTING, config_option, output_options
 from .progress import image_progress
 from .selection import check_folders, check_run_folder
 from .session import FAILED, Session
-
-_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-
-
-class DurationType(click.ParamType):  # type: ignore[type-arg]  # generic in newer click only
-    """A time: 90, 90s, 30m, 2h or 1d."""
-
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """The seconds."""
-        if isinstance(value, float):
-            return value
-        found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,3})?)([smhd]?)", str(value).strip())
-        if found is None or float(found[1]) == 0:
-            self.fail(f"{str(value)[:40]!r} is no time; write 90s, 30m or 2h.", param, ctx)
-        return float(found[1]) * _UNITS[found[2]]
-
-
-DURATION = DurationType()
 
 
 @click.command()

@@ -13,7 +13,18 @@ from typing import Any, NoReturn
 import click
 from click.core import ParameterSource
 
-from .options import EPS, RUN, SETTING, START, config_option, config_tables, output_options, problem_option
+from .options import (
+    DURATION,
+    EPS,
+    KEEP,
+    RUN,
+    SETTING,
+    START,
+    config_option,
+    config_tables,
+    output_options,
+    problem_option,
+)
 from .selection import check_run_folder
 from .session import Session
 
@@ -45,6 +56,13 @@ _WITH_RESUME = frozenset({"resume", "generations", "data", "problem", "save_ever
 @click.option("--loss", metavar="NAME", help="Loss to minimise, robust or sabr say; by default the recipe's.")
 @click.option("--generations", type=click.IntRange(min=1), help="When to end; by default the recipe's number.")
 @click.option(
+    "--budget",
+    type=DURATION,
+    metavar="TIME",
+    help="Train for about this time, 90s, 10m or 2h say: generations are timed first, and the recipe's phases are "
+    "stretched or shrunk to what fits.",
+)
+@click.option(
     "--data", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Folder that holds the datasets."
 )
 @click.option("--device", default="cpu", show_default=True, help="Where to compute: cpu, cuda, cuda:1, ...")
@@ -63,7 +81,13 @@ _WITH_RESUME = frozenset({"resume", "generations", "data", "problem", "save_ever
     metavar="SECONDS",
     help="Time between two checkpoints; by default 30, with 0 after every generation.",
 )
-@click.option("--keep", type=click.IntRange(min=0), metavar="N", help="Also keep the latest N checkpoints, numbered.")
+@click.option(
+    "--keep",
+    type=KEEP,
+    metavar="N|best",
+    help="Also keep the latest N checkpoints, numbered; or best: the one whose certified accuracy on validation images "
+    "(--set validation=500) was best, as best.pt.",
+)
 @click.option(
     "--actors", type=click.IntRange(min=0), default=0, help="Processes that share the population, through Ray."
 )
@@ -222,7 +246,7 @@ def _plan(ctx: click.Context, options: dict[str, Any]) -> dict[str, Any]:
 
 def _arguments(ctx: click.Context, options: dict[str, Any]) -> dict[str, Any]:
     """The keyword arguments of ``gls_es.train`` and ``gls_es.training.plan``."""
-    same = ("out", "seed", "eps", "method", "generations", "device", "init", "tf32")
+    same = ("out", "seed", "eps", "method", "generations", "budget", "device", "init", "tf32")
     return {name: options[name] for name in same} | {
         "data_root": options["data"],
         "overrides": _overrides(ctx, options),

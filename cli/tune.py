@@ -7,9 +7,8 @@ from typing import Any
 
 import click
 
-from .options import EPS, SETTING, config_option, output_options, problem_option
+from .options import DURATION, EPS, SETTING, config_option, output_options, problem_option
 from .progress import image_progress
-from .reproduce import DURATION
 from .selection import check_run_folder
 from .session import Session
 from .train import SEARCHERS

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from gls_es.problem import CertifiedTrainingProblem as CertifiedTrainingProblem
     from gls_es.searchers import RGS as RGS
     from gls_es.training import Recipe as Recipe
-    from gls_es.training import train as train
+    from gls_es.training.handed import train as train
 
 _LAZY = {
     "CertificationReport": "gls_es.certification",
@@ -42,7 +42,7 @@ _LAZY = {
     "RGS": "gls_es.searchers",
     "Recipe": "gls_es.training",
     "certify": "gls_es.certification",
-    "train": "gls_es.training",
+    "train": "gls_es.training.handed",
 }
 _MODULES = frozenset({"bounds", "certification", "data", "errors", "formats", "losses", "searchers", "training"})
 

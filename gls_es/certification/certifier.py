@@ -36,9 +36,9 @@ Progress = Callable[[int, int, dict[str, int]], None]
 @ordinary_modes()
 def certify(
     network_or_checkpoint: Network | nn.Module | Trained | str | Path,
-    images: Tensor,
-    labels: Tensor | Sequence[int],
-    eps: float,
+    images: Any,
+    labels: Tensor | Sequence[int] | float | None = None,
+    eps: float | None = None,
     *,
     stages: Sequence[str] = STAGES,
     execution: str = "float32",
@@ -57,7 +57,8 @@ def certify(
 
     Args:
         network_or_checkpoint: a Network, an nn.Module, the path of a checkpoint or ONNX file, or what a loader made.
-        images: (n, *input_shape), floating, in [0, 1] if ``clip``; normalisation belongs into the network.
+        images: (n, *input_shape), floating, in [0, 1] if ``clip``; normalisation belongs into the network. Or arrays;
+            or, without ``labels``, what :func:`gls_es.data.intake.as_split` takes: ``certify(module, loader, 0.1)``.
         labels: (n,), whole numbers.
         eps: radius of the ball in pixel units, in [0, 1]: the attack stays within exactly this float, the bounds cover
             one step of float64 more, so that ``8 / 255`` stands for the fraction.
@@ -77,12 +78,11 @@ def certify(
         progress: called after each batch with images done, images in all, and images per verdict.
 
     Raises:
-        ConfigError: an option makes no sense.
-        DataError: images or labels make no sense, or the records belong to another run or cannot be written.
-        CheckpointError: the checkpoint cannot be used.
-        UnsupportedNetworkError: the module holds something without bounds.
+        ConfigError, DataError: an option makes no sense; images or labels do not, or the records are of another run.
+        CheckpointError, UnsupportedNetworkError: the checkpoint, or what the module holds, cannot be used.
     """
     refuse_autocast()
+    images, labels, eps = inputs.taken(network_or_checkpoint, images, labels, eps)
     network, checkpoint = inputs.resolve_network(network_or_checkpoint, images)
     lim = inputs.check_limits(timeout, max_domains, budget)
     spec = inputs.specify(

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterable
+from functools import partial
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -16,8 +20,42 @@ from gls_es.certification.attack import AttackOptions
 from gls_es.certification.bab import BUDGET, TIMEOUT, Limits
 from gls_es.certification.execution import DTYPES, in_precision
 from gls_es.certification.stages import KNOWN_STAGES, Specification
+from gls_es.data.intake import labelled
 from gls_es.errors import ConfigError, DataError
 from gls_es.network import Network
+
+
+def taken(source: Any, images: Any, labels: Any, eps: Any) -> tuple[Any, Any, Any]:
+    """Images, labels and radius, apart and as tensors where they were given in another form.
+
+    Args:
+        source: as for :func:`resolve_network`; a module says which order of axes it takes.
+        images: as given to ``certify``.
+        labels: likewise; the radius, where images and labels are in one.
+        eps: likewise.
+    """
+    if eps is None and isinstance(labels, Real):
+        labels, eps = None, labels
+    if eps is None:
+        raise ConfigError("certify() needs eps, the radius: certify(network, images, labels, 0.1)")
+    if labels is not None and not isinstance(images, np.ndarray):
+        return images, labels, eps
+    if isinstance(images, Tensor):
+        raise DataError("images come without labels: certify(network, images, labels, eps)")
+    return *labelled(images, labels, takes=partial(_takes, source)), eps
+
+
+@torch.no_grad()
+def _takes(source: Any, batch: Tensor) -> bool:
+    """Whether a network takes a batch of one image; a checkpoint's says so later."""
+    shape = getattr(source, "input_shape", None) or getattr(getattr(source, "network", None), "input_shape", None)
+    if shape is not None or not isinstance(source, nn.Module):
+        return shape is None or tuple(batch.shape[1:]) == tuple(shape)
+    try:
+        found = copy.deepcopy(source).cpu().eval()(batch)
+    except Exception:  # whatever a module raises on a shape that it was not made for
+        return False
+    return isinstance(found, Tensor) and found.ndim == 2
 
 
 def resolve_network(source: Any, images: Any) -> tuple[Network, str | None]:

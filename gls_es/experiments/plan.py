@@ -15,7 +15,6 @@ from torch import Tensor
 
 from gls_es.basics.atomic import write_atomically
 from gls_es.errors import BusyError, ConfigError, DataError
-from gls_es.experiments.budget import brief_weights, generation_seconds
 from gls_es.experiments.fitting import Extent, fitted
 from gls_es.experiments.tables import Cell, Table
 from gls_es.problem import CertifiedTrainingProblem
@@ -24,6 +23,7 @@ from gls_es.problem.registry import resolve
 from gls_es.searchers.table import DEFAULTS
 from gls_es.training.lock import FolderLock
 from gls_es.training.settings import check_device, stretched
+from gls_es.training.timing import brief_weights, generation_seconds
 
 SEEDS = 3
 """Runs per cell of a new plan, if nothing is said."""

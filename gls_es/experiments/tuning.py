@@ -22,7 +22,6 @@ from gls_es.basics.atomic import write_atomically
 from gls_es.certification import certifier
 from gls_es.errors import BusyError, ConfigError, DataError, TrainingError
 from gls_es.experiments.asking import next_point, optuna
-from gls_es.experiments.budget import generation_seconds
 from gls_es.experiments.front import front, save_picture
 from gls_es.experiments.plan import alone
 from gls_es.experiments.runner import STAGES
@@ -35,6 +34,7 @@ from gls_es.searchers.table import DEFAULTS
 from gls_es.training.lock import FolderLock
 from gls_es.training.progress import NullProgress, Progress
 from gls_es.training.settings import stretched
+from gls_es.training.timing import generation_seconds
 
 TUNING = "tuning.json"
 FRONT = "front.json"

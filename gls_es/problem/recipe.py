@@ -18,6 +18,12 @@ RAMPS = ("linear", "smooth")
 STATISTICS = ("frozen", "follow")
 
 
+_COMMON_ATTACK: dict[str, Any] = {"attack_steps": 8, "attack_step_size": 0.25}
+_LARGE_STEP: dict[str, Any] = {"attack_steps": 1, "attack_step_size": 2.0}
+USUAL_ATTACK: dict[str, dict[str, Any]] = {"mtl-ibp": _LARGE_STEP, "sabr": _LARGE_STEP}
+"""Where a loss has another attack than eight small steps: at equal time one large step certifies more."""
+
+
 @dataclass(frozen=True)
 class Recipe:
     """How to train; a problem carries one per searcher, and any field can be overridden for a run.
@@ -61,7 +67,8 @@ class Recipe:
         average_decay: the result is a running mean of the center, in which the n-th has weight max(1 - average_decay,
             1/n); 0: the last center itself; 1: the plain mean.
         average_from: generations that the mean leaves out at the beginning.
-        attack_steps: gradient steps of the attack in every loss that makes one.
+        attack_steps: gradient steps of the attack in every loss that makes one; :meth:`replaced` with another
+            loss takes that loss's usual number and size (:data:`USUAL_ATTACK`) where they were the usual ones before.
         attack_step_size: their size relative to the attack's radius.
         attack_restarts: how many random starts it has.
         attack_eps_factor: its radius relative to the training radius.
@@ -178,7 +185,13 @@ class Recipe:
         for name in changes:
             if name not in known:
                 raise ConfigError(f"recipe: unknown key {name!r}{ending(name, known)}")
-        return dataclasses.replace(self, **changes)
+        return dataclasses.replace(self, **(self._attack_of(changes.get("loss", self.loss)) | changes))
+
+    def _attack_of(self, loss: str) -> dict[str, Any]:
+        """The usual attack of another loss, where this recipe has the usual one of its own."""
+        before, after = (USUAL_ATTACK.get(name, _COMMON_ATTACK) for name in (self.loss, loss))
+        same = all(getattr(self, name) == value for name, value in before.items())
+        return dict(after) if same and loss != self.loss else {}
 
     def as_dict(self) -> dict[str, int | float | str | list[int]]:
         """The fields as plain values."""

@@ -9,9 +9,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gls_es.problem.own import owned as owned
     from gls_es.problem.recipe import Recipe as Recipe
     from gls_es.training.actors import Actors as Actors
     from gls_es.training.bookkeeping import Bookkeeping as Bookkeeping
+    from gls_es.training.handed import TrainedModule as TrainedModule
     from gls_es.training.loop import TrainingInterrupted as TrainingInterrupted
     from gls_es.training.runs import plan as plan
     from gls_es.training.runs import resume as resume
@@ -23,9 +25,11 @@ _LAZY = {
     "Actors": "gls_es.training.actors",
     "Bookkeeping": "gls_es.training.bookkeeping",
     "Recipe": "gls_es.problem.recipe",
+    "TrainedModule": "gls_es.training.handed",
     "Trained": "gls_es.training.trained",
     "TrainingInterrupted": "gls_es.training.loop",
     "load_trained": "gls_es.training.trained",
+    "owned": "gls_es.problem.own",
     "plan": "gls_es.training.runs",
     "resume": "gls_es.training.runs",
     "train": "gls_es.training.runs",
@@ -36,8 +40,10 @@ __all__ = [
     "Bookkeeping",
     "Recipe",
     "Trained",
+    "TrainedModule",
     "TrainingInterrupted",
     "load_trained",
+    "owned",
     "plan",
     "resume",
     "train",

@@ -14,25 +14,31 @@ LOGGERS = ("csv", "tensorboard", "wandb", "mlflow")
 """What ``--log`` takes."""
 
 
+BEST = "best"
+"""What ``keep`` takes besides numbers."""
+
+
 @dataclass(frozen=True)
 class Bookkeeping:
     """How often a run saves, and what it keeps; None leaves a field to the default or, on resuming, to the run.
 
     Attributes:
         save_every: seconds of training between two checkpoints; 0 saves after every generation.
-        keep: how many numbered copies of the latest checkpoints stay besides ``checkpoint.pt``.
+        keep: how many numbered copies of the latest checkpoints stay besides ``checkpoint.pt``; or "best": besides it,
+            ``best.pt`` is the state of the evaluation with the largest certified accuracy on validation images.
         log: where the metrics go besides ``metrics.jsonl``: names of :data:`LOGGERS`.
     """
 
     save_every: float | None = None
-    keep: int | None = None
+    keep: int | str | None = None
     log: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.save_every is not None and not 0 <= self.save_every < math.inf:
             raise ConfigError(f"save_every must be a number of seconds >= 0, not {self.save_every!r}.")
-        if self.keep is not None and self.keep < 0:
-            raise ConfigError(f"keep must be a number of checkpoints >= 0, not {self.keep!r}.")
+        number = type(self.keep) is int and self.keep >= 0
+        if not (self.keep is None or self.keep == BEST or number):
+            raise ConfigError(f'keep must be a number of checkpoints >= 0, or "best", not {self.keep!r}.')
         if self.log is not None:
             object.__setattr__(self, "log", tuple(dict.fromkeys(self.log)))
             for name in self.log:

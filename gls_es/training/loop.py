@@ -58,6 +58,9 @@ class Loop:
         done: generations completed so far.
         saved: generations completed when the state was last saved; None before.
         elapsed: seconds spent by earlier processes of this run.
+        keeps_best: whether the best evaluation's state is kept.
+        best: certified and natural accuracy of the best evaluation so far; empty before.
+        is_best: whether the state is that of the best evaluation.
     """
 
     problem: CertifiedTrainingProblem
@@ -72,6 +75,9 @@ class Loop:
     done: int = 0
     saved: int | None = None
     elapsed: float = 0.0
+    keeps_best: bool = False
+    best: tuple[float, ...] = ()
+    is_best: bool = False
     last_row: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -93,6 +99,7 @@ class Loop:
         self.done = self.saved = saved["generation"]
         self.elapsed = saved["elapsed_seconds"]
         self.last_row.update(saved["history"])
+        self.best = tuple(saved.get("best", ()))
         if saved["averaged"]:
             self.average.center = saved["center"].to(self._position)
             self.average.count = saved["averaged"]
@@ -114,11 +121,19 @@ class Loop:
             left = {"eta_seconds": rate * (self.recipe.generations - self.done), "seconds_each": rate}
             self.progress.update(row | left)
             self.last_row.update(row)
-            if time.monotonic() - last_save >= self.save_every:
+            self._judge(row)
+            if self.is_best or time.monotonic() - last_save >= self.save_every:
                 self._save()
                 last_save = time.monotonic()
         if self.saved != self.done:
             self._save()
+
+    def _judge(self, row: Mapping[str, Any]) -> None:
+        """Note whether the state is the best one so far; the first of equals is."""
+        reached = (row.get("certified_accuracy", -1.0), row.get("natural_accuracy", -1.0))
+        self.is_best = self.keeps_best and "certified_accuracy" in row and reached > self.best
+        if self.is_best:
+            self.best = reached
 
     def _save(self) -> None:
         self.save(self)

@@ -3,6 +3,9 @@
 CHECKPOINT = "checkpoint.pt"
 """The state of the run."""
 
+BEST = "best.pt"
+"""The state of the run when its certified accuracy on validation images was best, where that is kept."""
+
 CONFIG = "config.toml"
 """The settings of the run."""
 

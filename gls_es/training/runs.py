@@ -19,7 +19,7 @@ from gls_es.searchers.table import build, restore_searcher
 from gls_es.training.actors import Actors, running
 from gls_es.training.arithmetic import float32_products
 from gls_es.training.averaging import Average
-from gls_es.training.bookkeeping import DEFAULT, Bookkeeping
+from gls_es.training.bookkeeping import BEST, DEFAULT, Bookkeeping
 from gls_es.training.checkpoint import load_checkpoint
 from gls_es.training.loop import Loop, TrainingInterrupted
 from gls_es.training.progress import NullProgress, Progress
@@ -31,6 +31,7 @@ from gls_es.training.settings import (
     ProblemLike,
     Settings,
     check_device,
+    check_keep,
     config_table,
     default_folder,
     plan_table,
@@ -51,6 +52,7 @@ def train(
     eps: float | None = None,
     method: str | None = None,
     generations: int | None = None,
+    budget: float | str | None = None,
     device: str = "cpu",
     data_root: str | Path | None = None,
     overrides: Mapping[str, Any] | None = None,
@@ -63,18 +65,18 @@ def train(
     """Train a network and leave its run folder: ``checkpoint.pt``, ``config.toml``, ``metrics.jsonl``.
 
     Args:
-        problem: a registered name, "module:Class", a problem class, or a problem object (whose own eps, method, seed,
-            loss, initial_weights, device, batch_size, natural_weight and l1 then hold).
-        searcher: "pgpe", "rgs" or "grad".
+        problem: a registered name, "module:Class", a problem class, or a problem object (whose own settings then hold).
+        searcher: a name of ``gls_es.searchers.SEARCHERS``: "pgpe", "rgs", "grad", "snes" ....
         out: the run folder; None: ``runs/<problem>-<searcher>-<time>``.
         seed: of initial weights, minibatches and noise.
         eps: radius; None: the problem's.
         method: relaxation; None: the problem's.
         generations: updates of the center; None: the recipe's. Phases of the recipe keep their share.
+        budget: time instead of ``generations``, seconds or "10m": as many as fit, measured first, as part of it.
         device: torch device.
         data_root: folder of datasets.
         overrides: recipe fields to change.
-        init: file of the initial weights (see ``gls_es.training.warmstart.read_start``); None: random ones.
+        init: file of the initial weights; None: random ones.
         bookkeeping: how often to save, and what to keep.
         actors: processes that share the population; None: this one alone.
         tf32: whether CUDA may compute in TF32, faster and less exact.
@@ -84,17 +86,16 @@ def train(
         The path of the checkpoint.
 
     Raises:
-        ConfigError: an argument that makes no sense.
-        DataError: the data are missing or damaged.
+        ConfigError, DataError: an argument makes no sense; the data are missing or damaged.
         TrainingError: training cannot go on.
         TrainingInterrupted: Ctrl-C or SIGTERM; the state is saved.
     """
     shown = _shown(progress)
     _check_kinds(out=out, data_root=data_root, init=init, overrides=overrides, bookkeeping=bookkeeping, actors=actors)
     made, settings = prepared(
-        problem, searcher, seed=seed, eps=eps, method=method, device=device, data_root=data_root,
-        generations=generations, overrides=overrides, init=init,
-        bookkeeping=(bookkeeping or DEFAULT).over(DEFAULT), actors=actors or Actors(), tf32=tf32,
+        problem, searcher, seed=seed, eps=eps, method=method, device=device, data_root=data_root, budget=budget,
+        generations=generations, overrides=overrides, init=init, tf32=tf32,
+        bookkeeping=(bookkeeping or DEFAULT).over(DEFAULT), actors=actors or Actors(),
     )  # fmt: skip
     search = build(searcher, made, settings.recipe)
     with StopSignals(shown.note) as signals, RunFolder.create(out or default_folder(settings)) as folder:
@@ -110,7 +111,7 @@ def resume(
     *,
     generations: int | None = None,
     data_root: str | Path | None = None,
-    problem: str | None = None,
+    problem: str | type[CertifiedTrainingProblem] | None = None,
     bookkeeping: Bookkeeping | None = None,
     actors: Actors | None = None,
     progress: Progress | None = None,
@@ -121,7 +122,7 @@ def resume(
         run: the run folder.
         generations: a new total, for a run whose schedules are to be stretched; None: the run's own.
         data_root: where the data are now; None: where they were.
-        problem: the problem's name, needed where the run names a file (see ``load_trained``).
+        problem: the problem's name or class, needed where the run names a file or a module (see ``load_trained``).
         bookkeeping: what is to change in how often the run saves and what it keeps.
         actors: other processes than the run had before, which changes roundings; None: the same, with a Ray of its own.
         progress: what is told of every generation.
@@ -144,6 +145,7 @@ def resume(
         cls = trusted_problem(folder.checkpoint, settings.problem, problem)
         with held_in(folder.checkpoint):
             made = cls.rebuilt(settings.arguments)
+        check_keep(made, settings.bookkeeping)
         if made.data.digest() != saved["data_digest"]:
             raise CheckpointError(f"{folder.path}: the data are not those the run began with; point --data at them.")
         made.network = made.network.holding(saved["center"], saved["buffers"])
@@ -199,6 +201,7 @@ def plan(
     eps: float | None = None,
     method: str | None = None,
     generations: int | None = None,
+    budget: float | str | None = None,
     device: str = "cpu",
     data_root: str | Path | None = None,
     overrides: Mapping[str, Any] | None = None,
@@ -211,7 +214,7 @@ def plan(
     _check_kinds(data_root=data_root, init=init, overrides=overrides, bookkeeping=bookkeeping, actors=actors)
     made, settings = prepared(
         problem, searcher, seed=seed, eps=eps, method=method, device=device, data_root=data_root,
-        generations=generations, overrides=overrides, init=init,
+        generations=generations, budget=budget, overrides=overrides, init=init,
         bookkeeping=(bookkeeping or DEFAULT).over(DEFAULT), actors=actors or Actors(), tf32=tf32,
     )  # fmt: skip
     build(searcher, made, settings.recipe)
@@ -279,11 +282,14 @@ def _loop(
         average=Average(recipe.average_decay, recipe.average_from),
         save_every=cast(float, settings.bookkeeping.save_every),
         has_statistics=settings.init is not None,
+        keeps_best=settings.bookkeeping.keep == BEST,
     )
 
 
 def _run(loop: Loop, folder: RunFolder, settings: Settings, signals: StopSignals) -> Path:
     keep_freed_memory()
+    if settings.planned is not None:
+        loop.progress.note(str(settings.planned))
     loop.problem.stages = loop.schedule.stage
     loop.progress.start(plan_table(loop.problem, settings) | {"generation": loop.done})
     named = f" --problem {settings.problem}" if named_by_file(settings.problem) else ""

@@ -14,6 +14,7 @@ from gls_es.basics.atomic import write_atomically
 from gls_es.errors import CheckpointError
 from gls_es.searchers.table import searcher_state
 from gls_es.training.checkpoint import save_checkpoint
+from gls_es.training.names import BEST
 from gls_es.training.settings import Settings, versions
 
 if TYPE_CHECKING:
@@ -41,9 +42,13 @@ class Saver:
             CheckpointError: the state cannot be written; the checkpoint that was there is intact.
         """
         save_checkpoint(self.path, content(loop, self.settings))
-        if self.settings.bookkeeping.keep:
+        kept = self.settings.bookkeeping.keep
+        if kept:
             try:
-                self._keep(loop.done, self.settings.bookkeeping.keep)
+                if isinstance(kept, int):
+                    self._keep(loop.done, kept)
+                elif loop.is_best:
+                    _link(self.path, self.path.with_name(BEST))
             except OSError as error:
                 raise CheckpointError(
                     f"{self.path.parent}: no numbered copy could be kept ({error.strerror or error}); "
@@ -84,6 +89,7 @@ def content(loop: Loop, settings: Settings) -> dict[str, Any]:
         "searcher_state": searcher_state(loop.searcher),
         "data_digest": problem.data.digest(),
         "versions": versions(),
+        **({"best": list(loop.best)} if loop.keeps_best else {}),
         "history": {k: v for k, v in loop.last_row.items() if k.endswith("_accuracy")},
     }
 

@@ -13,7 +13,8 @@ from typing import Any, cast
 
 import torch
 
-from gls_es.basics.checks import existing_device, whole_number
+from gls_es.basics.checks import existing_device
+from gls_es.basics.durations import seconds_in
 from gls_es.basics.suggestions import named
 from gls_es.basics.version import __version__
 from gls_es.bounds import method_named
@@ -25,14 +26,14 @@ from gls_es.problem.registry import registered_name, resolve
 from gls_es.searchers.others import OWN, searcher_fields
 from gls_es.searchers.table import DEFAULTS, SEARCHERS
 from gls_es.training.actors import Actors
-from gls_es.training.bookkeeping import Bookkeeping, needed
+from gls_es.training.bookkeeping import BEST, Bookkeeping, needed
+from gls_es.training.stretching import PHASES as PHASES
+from gls_es.training.stretching import stretched as stretched
+from gls_es.training.timing import Planned, fitted
 from gls_es.training.warmstart import read_start
 
 ProblemLike = str | type[CertifiedTrainingProblem] | CertifiedTrainingProblem
 """A registered name or "module:Class", a problem class, or a problem object."""
-
-PHASES = ("natural_until", "ramp_until", "warmup_until", "average_from")
-"""Fields of a recipe that keep their share of a run when it is stretched."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class Settings:
         tf32: whether CUDA may compute in TF32.
         init: the file of the initial weights, with its digest; None: random ones.
         ray_address: of the Ray cluster that holds the actors; no part of what is saved.
+        planned: how the recipe was made to fit a budget, if it was; no part of what is saved.
     """
 
     problem: str
@@ -58,10 +60,17 @@ class Settings:
     init: str | None = None
     tf32: bool = False
     ray_address: str | None = None
+    planned: Planned | None = None
 
 
 def prepared(
-    problem: ProblemLike, searcher: str, *, init: str | Path | None, tf32: bool, **options: Any
+    problem: ProblemLike,
+    searcher: str,
+    *,
+    init: str | Path | None,
+    tf32: bool,
+    budget: float | str | None = None,
+    **options: Any,
 ) -> tuple[CertifiedTrainingProblem, Settings]:
     """The problem object and everything that is settled about the run; see ``gls_es.train`` for the arguments.
 
@@ -69,6 +78,9 @@ def prepared(
         ConfigError: an argument that makes no sense.
         CheckpointError: ``init`` cannot be read, or does not fit.
     """
+    seconds = None if budget is None else seconds_in("budget", budget)
+    if seconds is not None and options["generations"] is not None:
+        raise ConfigError("budget and generations both say how long to train; give one of them.")
     for name in set(options["bookkeeping"].log) - {"csv"}:
         needed(name)  # before there is a run folder
     start = None if init is None else read_start(init)
@@ -79,7 +91,24 @@ def prepared(
     if start is not None:
         made.network = start.network(made.network)
         settings = dataclasses.replace(settings, init=start.source)
+    check_keep(made, settings.bookkeeping)
+    if seconds is not None:
+        planned = fitted(made, searcher, settings.recipe, seconds)
+        settings = dataclasses.replace(settings, recipe=planned.recipe, planned=planned)
     return made, settings
+
+
+def check_keep(problem: CertifiedTrainingProblem, bookkeeping: Bookkeeping) -> None:
+    """Refuse to choose a best checkpoint by test images.
+
+    Raises:
+        ConfigError: the best one is to be kept, and there is no validation split.
+    """
+    if bookkeeping.keep == BEST and problem.data.validation is None:
+        raise ConfigError(
+            'keep = "best" chooses by validation images, and there are none: take some from the training images with '
+            "--set validation=500 (validation=500 of the problem). Test images never choose."
+        )
 
 
 def _made(
@@ -169,19 +198,6 @@ def _class_of(problem: ProblemLike) -> type[CertifiedTrainingProblem]:
     return cast(type[CertifiedTrainingProblem], problem if isinstance(problem, type) else type(problem))
 
 
-def stretched(recipe: Recipe, generations: int) -> Recipe:
-    """The recipe over another number of generations, its phases keeping their share.
-
-    Raises:
-        ConfigError: fewer than one generation.
-    """
-    generations = whole_number("generations", generations, least=1)
-    share = generations / recipe.generations
-    phases = {name: round(getattr(recipe, name) * share) for name in PHASES}
-    drops = [round(drop * share) for drop in recipe.learning_rate_drops]
-    return recipe.replaced(generations=generations, learning_rate_drops=drops, **phases)
-
-
 def check_device(device: str) -> None:
     """Refuse a device that this PyTorch does not have.
 
@@ -219,9 +235,15 @@ def plan_table(problem: CertifiedTrainingProblem, settings: Settings) -> dict[st
         "evaluations": recipe.generations * members * min(recipe.batch_size, len(problem.data.train)),
         "population_bytes": 4 * (members + 12) * problem.network.num_parameters,  # and center, σ, optimizer, gradient
         **settings.bookkeeping.as_dict(),
+        **_planned(settings),
         "options": _given_options(problem, settings),
         "recipe": recipe.as_dict(),
     }
+
+
+def _planned(settings: Settings) -> dict[str, Any]:
+    planned = settings.planned
+    return {} if planned is None else {"budget_seconds": planned.budget, "seconds_each": planned.each}
 
 
 def config_table(problem: CertifiedTrainingProblem, settings: Settings) -> dict[str, Any]:

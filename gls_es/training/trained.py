@@ -51,7 +51,9 @@ class Trained:
 _NEEDED = ("problem", "problem_args", "eps", "method", "center", "buffers", "input_shape", "digest")
 
 
-def trusted_problem(path: Path, named: str, given: str | None) -> type[CertifiedTrainingProblem]:
+def trusted_problem(
+    path: Path, named: str, given: str | type[CertifiedTrainingProblem] | None
+) -> type[CertifiedTrainingProblem]:
     """The problem class of a checkpoint, without running code only because the checkpoint says so.
 
     A registered problem or an installed module is what the user installed; a file anywhere on the disk is not, so its
@@ -67,7 +69,7 @@ def trusted_problem(path: Path, named: str, given: str | None) -> type[Certified
             f"--problem {named}"
         )
     if given is not None:
-        return resolve(given)
+        return resolve(given) if isinstance(given, str) else given
     with held_in(path):
         return resolve(named)
 
@@ -81,13 +83,14 @@ def held_in(path: Path) -> Iterator[None]:
         raise CheckpointError(f"{path}: cannot be used here: {error}") from error
 
 
-def load_trained(path: str | Path, *, problem: str | None = None) -> Trained:
+def load_trained(path: str | Path, *, problem: str | type[CertifiedTrainingProblem] | None = None) -> Trained:
     """Load a checkpoint written by ``gls-es train``.
 
     Args:
         path: the checkpoint, or ``zoo:NAME`` for one that comes with gls-es.
         problem: the problem's name, needed where the checkpoint names a file of Python code: nothing in a checkpoint
-            makes gls-es execute a file that the user did not name.
+            makes gls-es execute a file that the user did not name. Or the class itself: after
+            ``gls_es.train(module, data)`` it is ``gls_es.training.owned(module)``.
 
     Raises:
         CheckpointError: the file is missing, damaged, or does not fit the problem it names, or that cannot be found.

@@ -31,6 +31,7 @@ def test_the_defaults_reach_training(run: Run, work: Any) -> None:
                 "eps": None,
                 "method": None,
                 "generations": None,
+                "budget": None,
                 "device": "cpu",
                 "data_root": None,
                 "overrides": {},
@@ -47,7 +48,7 @@ def test_every_option_reaches_training(run: Run, work: Any, tmp_path: Path) -> N
     options = {"--searcher": "rgs", "--out": "r", "--seed": 3, "--eps": "8/255", "--method": "ibp", "--generations": 5}
     more = {"--device": "cuda:1", "--data": tmp_path, "--set": "popsize=8"}
     more |= {"--actors": 4, "--gpus-per-actor": 0.5, "--ray-address": "head:6379"}
-    more |= {"--init": tmp_path / "w.pt", "--save-every": 2.5, "--keep": 3, "--log": "csv"}
+    more |= {"--init": tmp_path / "w.pt", "--budget": "1.5m", "--save-every": 2.5, "--keep": 3, "--log": "csv"}
     (tmp_path / "w.pt").touch()
     flat = [part for pair in (options | more).items() for part in pair]
     assert run("train", "--problem", "p.py:C", *flat).exit_code == 0
@@ -59,6 +60,7 @@ def test_every_option_reaches_training(run: Run, work: Any, tmp_path: Path) -> N
         "eps": 8 / 255,
         "method": "ibp",
         "generations": 5,
+        "budget": 90.0,
         "device": "cuda:1",
         "data_root": tmp_path,
         "overrides": {"popsize": 8},

@@ -42,6 +42,7 @@ def test_the_scripts_are_these() -> None:
     assert [path.stem for path in SCRIPTS] == [
         "bounds_of_a_module",
         "minimise_certified_error",
+        "own_module",
         "rgs_finetune",
         "train_with_evotorch",
     ]
@@ -69,6 +70,14 @@ def test_train_with_evotorch(load: Callable[[str], Names], tmp_path: Path) -> No
 
 
 @pytest.mark.slow
+def test_own_module(load: Callable[[str], Names], tmp_path: Path) -> None:
+    """Even a short training beats guessing by far, with proofs."""
+    report = load("own_module")["main"](seconds=8.0)
+    assert report.n == 360
+    assert report.certified_accuracy > 0.2
+    assert not list(tmp_path.iterdir())
+
+
 def test_rgs_finetune(load: Callable[[str], Names]) -> None:
     before, after = load("rgs_finetune")["main"](generations=200)
     assert before.eps == after.eps == 0.03

@@ -9,14 +9,15 @@ import torch
 
 from gls_es.bounds import preactivations
 from gls_es.errors import ConfigError, DataError
-from gls_es.experiments import TABLES, Cell, Table, budget, make_plan
+from gls_es.experiments import TABLES, Cell, Table, make_plan
 from gls_es.experiments import plan as plan_module
-from gls_es.experiments.budget import BRIEF, brief_weights, generation_seconds, phases
 from gls_es.experiments.fitting import FEWEST_IMAGES, MOST_IMAGES, SHORTEST, TRAINING_SHARE, Extent, fitted
 from gls_es.experiments.tables import BASELINES, SEARCHERS, SHORT, Published
 from gls_es.problem.recipe import Recipe
 from gls_es.problems.digits import DigitsCNN3
+from gls_es.training import timing
 from gls_es.training.lock import FolderLock
+from gls_es.training.timing import BRIEF, brief_weights, generation_seconds, phases
 
 TOY = Table(
     "toy",
@@ -217,9 +218,9 @@ def test_a_generation_costs_the_mean_over_the_phases(monkeypatch: pytest.MonkeyP
     def step(_search: object) -> None:
         now[0] += 5.0 if problem.stage.eps > 0 else 1.0
 
-    monkeypatch.setattr(budget, "run_generation", step)
-    monkeypatch.setattr(budget.time, "process_time", lambda: now[0])
-    monkeypatch.setattr(budget.torch, "get_num_threads", lambda: 1)
+    monkeypatch.setattr(timing, "run_generation", step)
+    monkeypatch.setattr(timing.time, "process_time", lambda: now[0])
+    monkeypatch.setattr(timing.torch, "get_num_threads", lambda: 1)
     recipe = Recipe(generations=10, natural_until=4, ramp_until=4)
     assert generation_seconds(problem, "grad", recipe) == pytest.approx((4 * 1 + 6 * 5) / 10)
 

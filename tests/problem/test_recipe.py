@@ -104,3 +104,20 @@ def test_replacing_leaves_the_original_alone() -> None:
 def test_every_field_is_documented() -> None:
     for field in dataclasses.fields(Recipe):
         assert f"\n        {field.name}: " in (Recipe.__doc__ or "")
+
+
+def test_a_loss_brings_its_usual_attack_unless_one_was_chosen() -> None:
+    def attack(recipe: Recipe) -> tuple[str, int, float]:
+        return recipe.loss, recipe.attack_steps, recipe.attack_step_size
+
+    pgd = Recipe().replaced(loss="adversarial")
+    mtl = pgd.replaced(loss="mtl-ibp")
+    assert attack(pgd) == ("adversarial", 8, 0.25)
+    assert attack(mtl) == ("mtl-ibp", 1, 2.0)
+    assert attack(mtl.replaced(generations=5)) == ("mtl-ibp", 1, 2.0)
+    assert attack(mtl.replaced(loss="sabr")) == ("sabr", 1, 2.0)
+    assert attack(mtl.replaced(loss="adversarial")) == ("adversarial", 8, 0.25)
+    assert attack(pgd.replaced(loss="mtl-ibp", attack_steps=8, attack_step_size=0.25)) == ("mtl-ibp", 8, 0.25)
+    assert attack(pgd.replaced(attack_steps=3).replaced(loss="mtl-ibp")) == ("mtl-ibp", 3, 0.25)
+    for recipe in (mtl, Recipe(loss="mtl-ibp"), pgd.replaced(attack_steps=3)):
+        assert Recipe().replaced(**recipe.as_dict()) == recipe  # as a checkpoint brings it back

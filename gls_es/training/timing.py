@@ -1,0 +1,171 @@
+"""How many generations fit into a given time: measured on this machine."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gls_es.basics.threads import whole_operations
+from gls_es.errors import ConfigError
+from gls_es.problem import CertifiedTrainingProblem
+from gls_es.problem.recipe import Recipe
+from gls_es.searchers.table import build, position, run_generation
+from gls_es.training.evaluation import center_row
+from gls_es.training.schedules import Schedule
+from gls_es.training.stretching import stretched
+
+REPEATS = 5
+"""Generations timed in each phase of a run."""
+BRIEF = 300
+"""Generations of a training that stands for a whole one: enough for most neurons to become stable."""
+BRIEF_SHARE = 0.05
+"""The part of a budget that such a training may take."""
+SHORTEST_BRIEF = 30
+"""Generations below which it says nothing."""
+FEWEST = 10
+"""Generations that a budget must leave."""
+
+
+def phases(recipe: Recipe) -> list[tuple[int, int]]:
+    """Where a run's cost per generation changes: first and last generation (exclusive) of every phase that is there.
+
+    Natural training, the ramp under another relaxation and under the run's own, and the full radius cost differently.
+    """
+    whole = recipe.generations
+    inner = {min(end, whole) for end in (recipe.natural_until, recipe.warmup_until, recipe.ramp_until)}
+    ends = sorted({0, whole} | inner)
+    return list(itertools.pairwise(ends))
+
+
+def brief_weights(
+    problem: CertifiedTrainingProblem, searcher: str, recipe: Recipe, *, generations: int = BRIEF
+) -> Tensor:
+    """Weights that cost about what trained ones do, (L,): the recipe, phases and all, in few generations.
+
+    Bounds that go back only where a neuron is unstable cost several times as much on random weights.
+
+    Args:
+        problem: what is trained; its weights are not changed.
+        searcher: a key of ``searchers.table.SEARCHERS``.
+        recipe: the hyper-parameters; a shorter run is not made longer.
+        generations: how many.
+    """
+    short = stretched(recipe, min(generations, recipe.generations))
+    problem.stages = Schedule(short, problem.eps, problem.method).stage
+    search = build(searcher, problem, short)
+    with whole_operations():
+        for generation in range(short.generations):
+            problem.begin(generation)
+            run_generation(search)
+    return position(search)
+
+
+def generation_seconds(
+    problem: CertifiedTrainingProblem,
+    searcher: str,
+    recipe: Recipe,
+    *,
+    center: Tensor | None = None,
+    clock: Callable[[], float] | None = None,
+) -> float:
+    """Mean time of a generation over the whole of a recipe.
+
+    Args:
+        problem: what would be trained; its weights are not changed.
+        searcher: a key of ``searchers.table.SEARCHERS``.
+        recipe: the hyper-parameters; a run stretched to more generations has the same mean.
+        center: the weights that a run begins with, (L,); None: the problem's own.
+        clock: what tells seconds; None: processor time of this process divided by its threads, so that other programs
+            on the machine do not count.
+    """
+    problem.stages = Schedule(recipe, problem.eps, problem.method).stage
+    search = build(searcher, problem, recipe, center=center)
+    tell = clock or _processor_seconds
+    total = 0.0
+    with whole_operations():
+        for first, end in phases(recipe):
+            problem.begin((first + end) // 2)
+            run_generation(search)  # what is compiled or allocated once
+            began = tell()
+            for _ in range(REPEATS):
+                run_generation(search)
+            total += (end - first) * (tell() - began) / REPEATS
+    return total / recipe.generations
+
+
+def _processor_seconds() -> float:
+    return time.process_time() / torch.get_num_threads()
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A recipe that fits into a given time.
+
+    Attributes:
+        recipe: stretched or shrunk.
+        budget: seconds there were, the measurement included.
+        seconds: about how long the run takes.
+        each: about how long a generation takes, seconds.
+    """
+
+    recipe: Recipe
+    budget: float
+    seconds: float
+    each: float
+
+    def __str__(self) -> str:
+        recipe = self.recipe
+        ramp = f"natural until {recipe.natural_until}, full eps from {recipe.ramp_until}"
+        return (
+            f"planned: {recipe.generations} generations of {self.each:.3g} s, about {self.seconds:.3g} s in all "
+            f"({ramp}); the measurement took {self.budget - self.seconds:.3g} s"
+        )
+
+
+def fitted(problem: CertifiedTrainingProblem, searcher: str, recipe: Recipe, budget: float) -> Planned:
+    """The recipe over as many generations as fit into a time, its phases keeping their share.
+
+    What is measured is time on the clock, on this machine as busy as it is: first with the initial weights, then, where
+    a twentieth of the time allows it, with briefly trained ones, whose bounds cost what they will.
+
+    Args:
+        problem: what will be trained; its weights are not changed.
+        searcher: a key of ``searchers.table.SEARCHERS``.
+        recipe: the hyper-parameters.
+        budget: seconds, the measurement included.
+
+    Raises:
+        ConfigError: actors share the population; or the time is too short.
+    """
+    if problem.num_actors > 1:
+        raise ConfigError("a budget is measured in this process alone: with actors, give --generations instead.")
+    began = time.perf_counter()
+    each = generation_seconds(problem, searcher, recipe, clock=lambda: _finished_seconds(problem))
+    brief = min(BRIEF, recipe.generations, int(BRIEF_SHARE * budget / each))
+    center = problem.network.parameter_vector()
+    if brief >= SHORTEST_BRIEF:
+        center = brief_weights(problem, searcher, recipe, generations=brief)
+        each = generation_seconds(problem, searcher, recipe, center=center, clock=lambda: _finished_seconds(problem))
+    looked = _finished_seconds(problem)
+    center_row(problem, center, images=recipe.evaluate_images)
+    look = _finished_seconds(problem) - looked
+    left = budget - (time.perf_counter() - began)
+    generations = int((left - look) / (each + look / recipe.evaluate_every))
+    if generations < FEWEST:
+        raise ConfigError(
+            f"a budget of {budget:.3g} s leaves {max(generations, 0)} generations, which take {each:.3g} s each; "
+            f"give at least {2 * (budget - left) + (FEWEST + 1) * each + 2 * look:.3g} s."
+        )
+    return Planned(stretched(recipe, generations), budget, left, each)
+
+
+def _finished_seconds(problem: CertifiedTrainingProblem) -> float:
+    """The clock, once a GPU has done what it was given."""
+    if torch.device(problem.aux_device).type == "cuda":
+        torch.cuda.synchronize(problem.aux_device)
+    return time.perf_counter()
