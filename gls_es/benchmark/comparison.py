@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import statistics
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from gls_es import bounds
+from gls_es import bounds, kernels
 from gls_es.basics.threads import over_members, whole_operations
 from gls_es.benchmark.measure import Cost, Timing, Work, cost, interleaved, quickest, threads
 from gls_es.benchmark.peer import PeerLoop, peer_loops
@@ -139,7 +140,7 @@ class Comparison:
         with threads(1):
             loop, missing = self._plain(subject, _plain_losses)
             peers, absent = self._peers()
-            spent = cost(works["ours"], device=self.device)
+            spent = self._spent(works["ours"], lambda twin: twin.losses(subject.params))
             if loop is not None:
                 works["plain"] = _calling(_plain_losses, loop, subject)
             works |= {name: partial(peer.margins, subject.params) for name, peer in peers.items()}
@@ -191,7 +192,7 @@ class Comparison:
         works: dict[str, Work] = {"ours": lambda: self.gradient(subject)}
         with threads(1):
             loop, missing = self._plain(subject, _plain_gradient)
-            spent = cost(works["ours"], device=self.device)
+            spent = self._spent(works["ours"], lambda twin: twin.gradient(subject))
             if loop is not None:
                 works["plain"] = _calling(_plain_gradient, loop, subject)
             timings = interleaved(works, self.sizes.repeats, device=self.device)
@@ -206,6 +207,14 @@ class Comparison:
                     _calling(_plain_gradient, loop, first), device=self.device
                 ).peak_bytes
         return found
+
+    def _spent(self, work: Work, of: Callable[[Comparison], object]) -> Cost:
+        """The memory of ``work``, and its PyTorch twin's operations, as those of compiled code are not counted."""
+        twin = copy.copy(self)
+        twin.plan = replace(self.plan, direct=False)
+        with kernels.plain():
+            counted = cost(lambda: of(twin), device=self.device)
+        return replace(counted, peak_bytes=cost(work, device=self.device).peak_bytes)
 
     def _own_margins(self, subject: Subject) -> Tensor:
         return bounds.margins(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -62,7 +63,7 @@ class Split:
 
     def batch(
         self,
-        indices: Tensor | slice | None = None,
+        indices: Tensor | slice | Sequence[int] | None = None,
         *,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
@@ -89,7 +90,7 @@ class Split:
         # and pixels would differ from one device to another.
         return x / torch.full((), self.scale, dtype=dtype, device=x.device), labels.to(device)
 
-    def subset(self, indices: Tensor | slice) -> Split:
+    def subset(self, indices: Tensor | slice | Sequence[int]) -> Split:
         """The split of these rows only, in the order given (see :meth:`batch` for ``indices``)."""
         images, labels = self._rows(indices)
         return dataclasses.replace(self, images=images, labels=labels)
@@ -99,13 +100,17 @@ class Split:
         device = existing_device(device)
         return dataclasses.replace(self, images=self.images.to(device), labels=self.labels.to(device))
 
-    def _rows(self, indices: Tensor | slice | None) -> tuple[Tensor, Tensor]:
+    def _rows(self, indices: Tensor | slice | Sequence[int] | None) -> tuple[Tensor, Tensor]:
         if indices is None:
             return self.images, self.labels
+        if isinstance(indices, list | tuple | range) and all(type(index) is int for index in indices):
+            indices = torch.tensor(indices, dtype=torch.int64)
         if isinstance(indices, Tensor):
             indices = self._checked(indices)
         elif not isinstance(indices, slice):
-            raise DataError(f"indices must be a tensor or a slice, not {type(indices).__name__}.")
+            raise DataError(
+                f"indices must be a tensor, a list of whole numbers or a slice, not {type(indices).__name__}."
+            )
         return self.images[indices], self.labels[indices]
 
     def _checked(self, indices: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ the same eps, chosen as pure functions of the seed and the generation.
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from collections.abc import Callable, Iterator
 from numbers import Integral, Real
@@ -328,7 +329,7 @@ class CertifiedTrainingProblem(PopulationProblem):
 
     def _plan(self) -> Plan:
         plan = Plan.default(torch.device(self.aux_device).type)
-        return Plan(min(plan.bytes, self.memory_budget // 16), plan.members)
+        return dataclasses.replace(plan, bytes=min(plan.bytes, self.memory_budget // 16))
 
     # -- EvoTorch -----------------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from typing import ClassVar
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parameters_to_vector
 
 from gls_es import bounds
 from gls_es.benchmark import Sizes, benchmark_network, peer
@@ -37,7 +38,7 @@ class Bounded(nn.Module):
         super().__init__()
         Bounded.built.append(bound_opts)
         self.shape = tuple(x.shape[1:])
-        self.inner = (module,)  # no child
+        self.inner = (Network(module, self.shape), module)  # no child
         for index, parameter in enumerate(list(module.parameters())[::-1][self.shown]):
             self.add_module(f"/{index}", Renamed(parameter))
 
@@ -46,12 +47,12 @@ class Bounded(nn.Module):
 
     def compute_bounds(self, x: tuple, C: Tensor, method: str, bound_upper: bool) -> tuple[Tensor, None]:
         assert bound_upper is False
-        net = Network(self.inner[0], self.shape)
+        net, module = self.inner
         labels = (C[:, 0] > 0).float().argmax(1)
         # row j of C is e_y - e_j for the other classes in ascending order
         assert all(C[b, :, y].eq(1).all() and C[b].sum(1).eq(0).all() for b, y in enumerate(labels))
         box = x[0]
-        params = net.parameter_vector()[None]
+        params = parameters_to_vector(module.parameters())[None].detach()
         return PlainLoop(PlainNet(net), METHODS[method]).margins(box.lower, box.upper, labels, params)[0], None
 
 

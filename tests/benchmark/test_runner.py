@@ -98,7 +98,7 @@ def test_each_way_to_use_threads_is_what_it_says(monkeypatch: pytest.MonkeyPatch
     subject = Subject.around(net, images, labels, eps=0.1, params=population(net.parameter_vector(), 2))
     benchmark_network(subject, ["ibp"], sizes=Sizes(threads=2, repeats=1, loops=(), matmul=16))
     one, whole, shares = (1, 1), (2, 1), (1, 2)  # (threads inside an operation, threads that share the work)
-    forward = [one] * 3  # counted, and an untimed and a timed round
+    forward = [one] * 4  # operations counted, memory counted, and an untimed and a timed round
     turns = [one, whole, shares, shares] * 2  # two members are two shares
     assert sorted(used) == sorted(forward + turns)
     assert torch.get_num_threads() == 1

