@@ -19,155 +19,29 @@ import re
 import sys
 import time
 import warnings
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+from fuzzed_code import write_module, write_simple
 from torch import Tensor, nn
 
 import gls_es
 
-WIDTH = 4
 POINTS = 512
-# A statement is a template over the names that exist: {h} and {g} activations, {n} a new name, {c} a number.
-PLAIN = (
-    "{n} = self.relu({h})",
-    "{n} = torch.relu({h})",
-    "{n} = self.a({h})",
-    "{n} = self.b({h})",
-    "{n} = self.twin({h})",
-    "{n} = self.norm({h})",
-    "{n} = {h} + {g}",
-    "{n} = {h} - {g}",
-    "{n} = {h} * {c}",
-    "{n} = {c} - {h}",
-    "{n} = {h} * self.scale + self.shift",
-    "{n} = ({h} - self.shift) / self.divisor",
-    "{n} = -{h}",
-    "{n} = {h}.clone()",
-)
-ALIAS = (
-    "{n} = self.same({h})",
-    "{n} = self.drop({h})",
-    "{n} = self.flat({h})",
-    "{n} = F.dropout({h}, 0.5, self.training)",
-    "{n} = {h}.view(-1, 4)",
-    "{n} = {h}.reshape(len({h}), 4)",
-    "{n} = {h}.unsqueeze(1).squeeze(1)",
-    "{n} = {h}[:]",
-    "{n} = {h}[...]",
-    "{n} = {h}.detach()",
-    "{n} = {h}.data",
-    "{n} = {h}.contiguous()",
-    "{n} = {h}.flatten(1)",
-    "{n} = {h}.chunk(1, 1)[0]",
-    "{n} = {h}.expand(-1, 4)",
-    "{n} = {h}.t().t()",
-    "{n} = {h}",
-)
-IN_PLACE = (
-    "self.inplace({h})",
-    "{h}.relu_()",
-    "torch.relu_({h})",
-    "F.relu({h}, inplace=True)",
-    "{h} += {g}",
-    "{h} -= {c}",
-    "{h} *= {c}",
-    "{h}.add_({g}, alpha={c})",
-    "{h}.mul_(self.scale)",
-    "{h}.copy_({g})",
-    "torch.add({g}, {h}, alpha={c}, out={h})",
-    "{h}.view(-1, 4).mul_({c})",
-    "{h}.data.add_({c})",
-    "{h}[:] = {g}",
-    "{h}.neg_()",
-    "x *= {c}",
-    "x.relu_()",
-)
-ARGUMENTS = (
-    "{n} = torch.add({h}, {g}, alpha={c})",
-    "{n} = torch.sub({h}, {g}, alpha={c})",
-    "{n} = {h}.sub({g}, alpha={c})",
-    "{n} = torch.rsub({h}, {g}, alpha={c})",
-    "{n} = {h} if gate is None else {h} * gate",
-    "{n} = self.relu({h}) if flag else -self.relu({h})",
-    "{n} = F.linear({h}, self.a.weight, self.b.bias)",
-    "{n} = torch.mul({h}, {c}, out=torch.empty_like({h}))",
-)
-ODD = (
-    "{n} = {h} * {h}.sum().item()",
-    "{n} = {h} if {h}.sum() > {c} else -{h}",
-    "{n} = {h} if {h}.tolist()[0][0] > {c} else -{h}",
-    "{n} = {h} + torch.rand_like({h}) * 0.01",
-    "{n} = {h} + float({h}.detach().numpy().max())",
-    "self.count = self.count + 1; {n} = {h} + (self.count > 20) * {c}",
-    "self.memory.add_({c}); {n} = {h} + self.memory",
-    "{h}[:, 0] = 0.0",
-    "{h}[:, 1:].mul_({c})",
-    "{n} = {h}[:, [1, 0, 2, 3]]",
-    "{n} = torch.where({h} > 0, {h}, 0.1 * {h})",
-    "{n} = {h}.double().float()",
-    "{n} = {h} * self.a.weight[0]",
-    "{n} = torch.from_numpy({h}.detach().numpy()) * {c}",
-    "{h}.resize_(len({h}), 4).mul_({c})",
-    "{h}.data = {g}.data",
-    "{n} = F.dropout({h}, 0.0)",
-    "{n} = {h}.clamp(min={c})",
-    "{n} = {h}.abs()",
-    "{n} = {h}.half().float()",
-    "try:\n            {n} = {h} @ {g}\n        except RuntimeError:\n            {n} = {h} * {c}",
-)
-CODE = """
-class Fuzzed(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.first, self.a, self.b, self.last = nn.Linear(3, 4), nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 3)
-        self.twin = nn.Linear(4, 4)
-        {tie}
-        self.norm, self.relu, self.inplace = nn.BatchNorm1d(4), nn.ReLU(), nn.ReLU(inplace=True)
-        self.same, self.drop, self.flat = nn.Identity(), nn.Dropout(0.3), nn.Flatten()
-        self.scale, self.count = {scale}, 0
-        self.register_buffer("shift", torch.tensor({shift}), persistent={persistent})
-        self.register_buffer("divisor", torch.tensor([2.0, 0.5, 1.0, 4.0]))
-        self.register_buffer("memory", torch.zeros(4))
-        {hook}
-
-    def forward(self, x, gate=None, *, flag={flag}):
-        {body}
-"""
-HOOKS = (
-    "self.a.register_forward_hook(lambda module, args, out: out * 0.5)",
-    "self.relu.register_forward_hook(lambda module, args, out: None)",
-    "self.b.register_forward_pre_hook(lambda module, args: (args[0] + 1,))",
+FAR = 1e4
+VERDICTS = ("certified", "falsified", "unknown", "misclassified")
+FAULTS = ("contradictions", "images_changed", "bare_errors")
+# The default order attacks first and so hides most wrong bounds; the others ask bounds and searches before it.
+STAGES = (
+    ("attack", "ibp", "crown-ibp", "crown", "best", "alpha", "bab"),
+    ("crown-ibp", "crown", "attack"),
+    ("alpha", "bab", "attack"),
 )
 
 
-def write_module(draw: random.Random) -> str:
-    """The code of one class ``Fuzzed``; most are of plain and aliasing statements, some have odd ones."""
-    odd = draw.random() < 0.25
-    names, lines = ["h0"], ["h0 = self.first(x)"]
-    for number in range(draw.randint(3, 9)):
-        kinds = [PLAIN, PLAIN, ALIAS, ALIAS, IN_PLACE, ARGUMENTS, *([ODD] if odd else [])]
-        template = draw.choice(draw.choice(kinds))
-        new = f"h{number + 1}"
-        h, g = draw.choice(names[-3:]), draw.choice(names)
-        constant = draw.choice(("0.5", "-1.0", "2.0", "0.25", "-0.7"))
-        lines.append(template.format(n=new, h=h, g=g, c=constant))
-        if "{n}" in template:
-            names.append(new)
-    lines.append(f"return self.last({names[-1]} + {draw.choice(names)})")
-    return CODE.format(
-        tie="self.twin.weight = self.a.weight" if draw.random() < 0.3 else "pass",
-        scale=draw.choice(("2.0", "-0.5", "torch.tensor([1.0, -1.0, 0.5, 2.0])")),
-        shift=[round(draw.uniform(-1, 1), 3) for _ in range(WIDTH)],
-        persistent=draw.random() < 0.5,
-        hook=draw.choice(HOOKS) if draw.random() < 0.05 else "pass",
-        flag=draw.random() < 0.5,
-        body="\n        ".join(lines),
-    )
-
-
-def build(code: str, seed: int) -> nn.Module:
-    """The module of a code, with weights drawn for a seed; a large common bias now and then."""
+def build(code: str, seed: int, bias: Tensor | None = None) -> nn.Module:
+    """The module of a code, with weights drawn for a seed, and the given bias of its last layer."""
     space: dict[str, Any] = {"torch": torch, "nn": nn, "F": nn.functional}
     exec(code, space)  # the point of this script
     torch.manual_seed(seed)
@@ -175,15 +49,38 @@ def build(code: str, seed: int) -> nn.Module:
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
-        if seed % 4 == 0:
-            module.get_parameter("last.bias").add_(1e4)
+        if bias is not None:
+            module.get_parameter("last.bias").copy_(bias)
     return module.eval()
+
+
+@torch.no_grad()
+def near_a_tie(module: nn.Module, image: Tensor, eps: float, draw: random.Random) -> Tensor:
+    """A last bias with which two classes are close at an image, and the third or a common shift may be large.
+
+    The margin is drawn around what points of the ball change of it, so that about half of the balls are robust, and a
+    misread step decides wrongly. A logit of -1e4 never wins, yet hides differences from who compares with the largest.
+    """
+    bias = module.get_parameter("last.bias").clone()
+    low, high = ball(image, eps)
+    logits = module(torch.cat([image[None], low + torch.rand(POINTS, *image.shape) * (high - low)]))
+    wins, loses, third = draw.sample(range(3), 3)
+    margins = logits[:, wins] - logits[:, loses]
+    wanted = draw.uniform(0.1, 2.0) * float(margins[0] - margins.min()) + 1e-4
+    bias[loses] += margins[0] - wanted
+    bias[third] -= FAR
+    return bias + (FAR if draw.random() < 0.2 else 0.0)
+
+
+def ball(image: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """The ends of an image's ball, a little inside, cut off at 0 and 1."""
+    return (image - 0.9999 * eps).clamp(0, 1), (image + 0.9999 * eps).clamp(0, 1)
 
 
 @torch.no_grad()
 def broken(module: nn.Module, image: Tensor, label: int, eps: float, generator: torch.Generator) -> Tensor | None:
     """A float32 point of the ball, cut off at 0 and 1, to which the executed module gives another class, or None."""
-    low, high = (image - 0.9999 * eps).clamp(0, 1), (image + 0.9999 * eps).clamp(0, 1)
+    low, high = ball(image, eps)
     unit = torch.rand(POINTS, *image.shape, generator=generator)
     corners = torch.cartesian_prod(*[torch.tensor([0.0, 1.0])] * image.numel()).reshape(-1, *image.shape)
     between = corners[torch.randint(len(corners), (POINTS,), generator=generator)] * unit
@@ -204,50 +101,117 @@ def _margins(module: nn.Module, points: Tensor, label: int) -> Tensor:
     return torch.nan_to_num((logits[:, label, None] - others).amin(dim=1), nan=-1.0)
 
 
+@dataclass(frozen=True)
+class Judged:
+    """What became of a trial.
+
+    Attributes:
+        verdicts: of the images; empty if the module was refused.
+        refused: why it was refused; None if it was read.
+        faults: what must not happen, as (kind, what was seen); the kinds are ``FAULTS``.
+    """
+
+    verdicts: tuple[str, ...] = ()
+    refused: str | None = None
+    faults: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A module with images to certify."""
+
+    code: str
+    number: int
+    bias: Tensor | None
+    images: Tensor
+    labels: Tensor
+    eps: float
+    stages: tuple[str, ...]
+
+    @classmethod
+    def drawn(cls, code: str, draw: random.Random, generator: torch.Generator, *, tuned: bool) -> Trial | None:
+        """A trial of a code, with a last bias that makes the first image a close call; None if it does not run."""
+        number, eps = draw.randrange(2**31), draw.choice((0.01, 0.05, 0.1))
+        images = torch.rand(3, 3, generator=generator)
+        try:
+            bias = near_a_tie(build(code, number), images[0], eps, draw) if tuned else None
+            labels = build(code, number, bias)(images.clone()).argmax(1)
+        except (RuntimeError, TypeError, AttributeError):
+            return None
+        return cls(code, number, bias, images, labels, eps, draw.choice(STAGES))
+
+    def judged(self, generator: torch.Generator) -> Judged:
+        """Certify, and attack what was certified."""
+        given = self.images.clone()
+        module = build(self.code, self.number, self.bias)
+        try:
+            report = gls_es.certify(module, given, self.labels, self.eps, stages=self.stages, timeout=1.0, seed=0)
+        except gls_es.GlsEsError as error:
+            return Judged(refused=without_names(str(error)), faults=self._changed(given))
+        except Exception as error:
+            sentence = f"{type(error).__name__}: {error}"
+            return Judged(refused=f"bare {type(error).__name__}", faults=(("bare_errors", sentence),))
+        faults = list(self._changed(given))
+        for verdict in report.verdicts:
+            if verdict.verdict == "certified":
+                again, image = build(self.code, self.number, self.bias), self.images[verdict.index]
+                point = broken(again, image, verdict.label, self.eps, generator)
+                if point is not None:
+                    seen = f"{point.tolist()} in the ball of {image.tolist()}, eps {self.eps}, label {verdict.label}"
+                    faults.append(("contradictions", seen))
+        return Judged(tuple(verdict.verdict for verdict in report.verdicts), None, tuple(faults))
+
+    def _changed(self, given: Tensor) -> tuple[tuple[str, str], ...]:
+        return () if torch.equal(given, self.images) else (("images_changed", "the caller's images are others now"),)
+
+    def example(self, seen: str) -> str:
+        """The trial as a text from which it can be built again."""
+        bias = None if self.bias is None else self.bias.tolist()
+        return f"# {seen}\n# weights of seed {self.number}, last bias {bias}, stages {self.stages}{self.code}"
+
+
 def fuzz(seconds: float, seed: int, *, most: int | None = None) -> dict[str, Any]:
     """Counts of what became of random modules, until the time is up or ``most`` modules were tried."""
     draw, generator = random.Random(seed), torch.Generator().manual_seed(seed)
-    counts: dict[str, Any] = dict.fromkeys(("modules", "read", "certified", "falsified", "unknown", "misclassified"), 0)
+    counts = dict.fromkeys(("modules", "read", "simple", "simple_read", *VERDICTS), 0)
     reasons: collections.Counter[str] = collections.Counter()
-    contradictions: list[str] = []
+    faults: collections.Counter[str] = collections.Counter()
+    examples: dict[str, str] = {}  # the shortest of each kind
     begun = time.monotonic()
     while time.monotonic() - begun < seconds and (most is None or counts["modules"] < most):
-        code, number = write_module(draw), draw.randrange(2**31)
-        images, eps = torch.rand(3, 3, generator=generator), draw.choice((0.01, 0.05, 0.1))
-        module = build(code, number)
-        try:
-            labels = module(images.clone()).argmax(1)
-        except (RuntimeError, TypeError, AttributeError):
+        simple = draw.random() < 0.5
+        code = write_simple(draw) if simple else write_module(draw)
+        trial = Trial.drawn(code, draw, generator, tuned=simple or draw.random() < 0.3)
+        if trial is None:
             continue  # no program, with or without us
         counts["modules"] += 1
-        given = images.clone()
-        try:
-            report = gls_es.certify(build(code, number), given, labels, eps, timeout=1.0, seed=0)
-        except gls_es.GlsEsError as error:
-            reasons[re.sub(r"'.*?'|h\d+|\(\d+\) ?|[-\d.]+", "", str(error).partition(": ")[2]).strip()[:90]] += 1
-            continue
-        counts["read"] += 1
-        fails = "the caller's images were changed" if not torch.equal(given, images) else None
-        for verdict in report.verdicts:
-            counts[verdict.verdict] += 1
-            if verdict.verdict == "certified":
-                point = broken(build(code, number), images[verdict.index], verdict.label, eps, generator)
-                fails = fails if point is None else f"point {point.tolist()} of image {verdict.index}, eps {eps}"
-        if fails is not None:
-            contradictions.append(f"# {fails}, weights of seed {number}{code}")
-    refused = counts["modules"] - counts["read"]
-    rest: dict[str, Any] = {
-        "refused": refused,
-        "reasons": dict(reasons.most_common()),
-        "contradictions": len(contradictions),
-    }
+        counts["simple"] += simple
+        judged = trial.judged(generator)
+        for verdict in judged.verdicts:
+            counts[verdict] += 1
+        for kind, seen in judged.faults:
+            faults[kind] += 1
+            examples[kind] = min(examples.get(kind, text := trial.example(seen)), text, key=len)
+        if judged.refused is None:
+            counts["read"] += 1
+            counts["simple_read"] += simple
+        else:
+            reasons[judged.refused] += 1
     return {
         "seed": seed,
         **counts,
-        **rest,
+        "refused": counts["modules"] - counts["read"],
+        "reasons": dict(reasons.most_common()),
+        **{kind: faults[kind] for kind in FAULTS},
         "seconds": round(time.monotonic() - begun, 1),
-        "examples": contradictions[:5],
+        "examples": examples,
     }
+
+
+def without_names(sentence: str) -> str:
+    """A refusal without what differs from module to module, so that equal ones can be counted."""
+    first = sentence.partition("; ")[0]
+    return re.sub(r"'.*?'|h\d+|\(.*?\) ?|[-\d.]+|^.*?: ", "", first).strip()[:90]
 
 
 def main() -> int:
@@ -263,8 +227,11 @@ def main() -> int:
     if options.json:
         sys.stdout.write(json.dumps(result) + "\n")
     else:
+        examples, reasons = result.pop("examples"), result["reasons"]
+        result["reasons"] = "".join(f"\n    {count:5d}  {reason}" for reason, count in reasons.items())
         sys.stdout.writelines(f"{name}: {value}\n" for name, value in result.items())
-    good = result["contradictions"] == 0 and 2 * result["read"] >= result["modules"]
+        sys.stdout.writelines(f"\n# {kind}\n{text}" for kind, text in examples.items())
+    good = not any(result[kind] for kind in FAULTS) and 2 * result["read"] >= result["modules"]
     return 0 if good else 1
 
 

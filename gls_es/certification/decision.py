@@ -133,19 +133,21 @@ class _Search:
         self.shape = shape
         run = replay or _executed(module)
         self.open: list[Violations] = []
+        self._asked: list[Group] = []
         largest = None if execution == "real" else torch.finfo(DTYPES[execution]).max
         self._fresh = (Violations(group, run, seed, deadline) for group in _groups(module, shape, prop, largest))
 
     def run(self) -> Found:
         """Attack, bound, search; what bounds prove counts where graph and module agree."""
         result, stage, witness = self._decided()
-        if result == "unsat" and not all(_agrees(violations.group) for violations in self.open):
+        if result == "unsat" and not all(_agrees(group) for group in self._asked):
             return "unknown", None, None
         return result, stage, witness
 
     def _decided(self) -> Found:
         for violations in self._fresh:
             self.open.append(violations)
+            self._asked.append(violations.group)  # with all its boxes: bounds drop those that they prove from ``open``
             witness = violations.search()
             if witness is not None:
                 return "sat", "attack", witness
