@@ -16,6 +16,9 @@ ROOT = Path(__file__).resolve().parents[2]
 EVERYWHERE = frozenset({"basics", "errors"})
 """What every room may use; drawn without arrows."""
 
+OUTER = frozenset({"cli", "problems"})
+"""Rooms that lie beside gls_es/ in a checkout."""
+
 PUBLIC = {"losses": "fitness"}
 """Modules under a public name of their own, and the room that they belong to."""
 
@@ -40,10 +43,12 @@ def imports() -> dict[str, frozenset[str]]:
 def _room(module: str) -> str:
     """``bounds`` for gls_es.bounds.crown, ``cli`` for cli.train; "" for gls_es itself."""
     package, _, rest = module.partition(".")
-    if package != "gls_es":
+    if package in OUTER:
         return package
     first = rest.partition(".")[0]
-    return "" if first == "__main__" else PUBLIC.get(first, first)
+    # an imported checkout also has the folders beside gls_es/ on its path, which grimp then gives strange names
+    inner = package == "gls_es" and first != "__main__" and any((ROOT / "gls_es").glob(f"{first}*"))
+    return PUBLIC.get(first, first) if first and inner else ""
 
 
 def closure(arrows: dict[str, frozenset[str]]) -> dict[str, frozenset[str]]:
