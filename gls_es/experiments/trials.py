@@ -10,7 +10,7 @@ from typing import Any
 
 from gls_es.basics.atomic import write_atomically
 from gls_es.errors import DataError
-from gls_es.training.names import CHECKPOINT, RUN
+from gls_es.training.names import CHECKPOINT, CONFIG, RUN
 
 ASKED = "trial.json"
 FOUND = "result.json"
@@ -70,7 +70,7 @@ class Trial:
     @property
     def config(self) -> Path:
         """What ``gls-es train --config`` repeats it from."""
-        return self.run / "config.toml"
+        return self.run / CONFIG
 
     @property
     def verdicts(self) -> Path:
