@@ -25,6 +25,7 @@ from gls_es.bounds.method import Method
 from gls_es.bounds.mixed import mixed_crown_ibp
 from gls_es.bounds.plan import Plan
 from gls_es.bounds.precision import full_precision
+from gls_es.bounds.pushed import pushable
 from gls_es.bounds.query import Query, entry_box
 from gls_es.bounds.unstable import CROWN_UNSTABLE
 from gls_es.errors import ConfigError
@@ -116,7 +117,8 @@ def box_margins(
     parts = []
     with full_precision(params.device, tf32=plan.tf32):
         direct = chosen.direct if plan.direct and _untracked_on_cpu(params, box) else None
-        for query in _queries(net, box, params, chosen.passes if direct is None else "sweep", plan):
+        passes = chosen.passes if direct is None else "push" if pushable(net.graph, box) else "sweep"
+        for query in _queries(net, box, params, passes, plan):
             if direct is not None:
                 parts.append(query.for_all(direct(query, labels)))
                 continue

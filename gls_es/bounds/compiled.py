@@ -8,11 +8,14 @@ padding is left out by itself.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from gls_es import kernels
+from gls_es.bounds.box import Box
 from gls_es.bounds.query import Query
 from gls_es.bounds.step import size_dot
 from gls_es.kernels import Chain, Map, Op
@@ -47,9 +50,9 @@ def rows_on(query: Query, index: int, rows: Tensor) -> Tensor | None:
     return found if error is None else found + size_dot(rows, error.flatten(2))
 
 
-def usable(query: Query) -> bool:
-    """Whether kernels are built for what this query computes with."""
-    like = query.box.radius
+def usable(box: Box) -> bool:
+    """Whether kernels are built for what bounds over this box are computed with."""
+    like = box.radius
     return kernels.available() and like.device.type == "cpu" and like.dtype in (torch.float32, torch.float64)
 
 
@@ -58,7 +61,7 @@ def _bounds(
 ) -> Tensor | None:
     """The bounds of a pass, (signs, G, B, units, positions), with a gradient if one is asked for and there is one."""
     query.plan.deadline.check()
-    if not usable(query):
+    if not usable(query.box):
         return None
     chain = _Plan(query, index).chain(units, positions, rows, mirrored)
     if chain is None:
@@ -74,6 +77,16 @@ def _bounds(
 def _error(query: Query, index: int) -> Tensor | None:
     """What rounding errors in a node's value can change, if there are any; a ReLU makes none."""
     return None if query.errors is None or isinstance(query.node(index), ReLU) else query.errors.get(index)
+
+
+def laned_chain(query: Query, rows: Tensor, relus: Sequence[int]) -> Chain | None:
+    """The pass of the rows (1, B, S, F) on the output through lines that a sweep makes of ``relus`` on the way.
+
+    None where the kernels lack an operation, or the box is not where it ends.
+    """
+    plan = _Plan(query, query.graph.output)
+    plan.laned = {relu: place for place, relu in enumerate(relus)}
+    return plan.chain(rows.shape[2], None, rows, False)
 
 
 class _UnsupportedError(Exception):
@@ -93,6 +106,7 @@ class _Plan:
         self.slots = {start: 0}
         self.weighed = {start}
         self.passed: set[int] = set()  # ReLUs that were stepped through on the way into their slot
+        self.laned: dict[int, int] = {}  # ReLUs whose lines are made on the way, by their number
         self.ops: list[Op] = []
 
     def chain(self, units: int, positions: tuple[int, int] | None, rows: Tensor | None, mirrored: bool) -> Chain | None:
@@ -114,11 +128,12 @@ class _Plan:
         node, layer = self.nodes[index], self.query.layers[index]
         if index not in self.weighed and self._size(index) is not None:
             place, here = self.slots[index], self._map(index)
-            self.ops.append(Op("step", place, place, here, here, size=self._size(index)))
+            laned = 0 if self.laned else -1
+            self.ops.append(Op("step", place, place, here, here, size=self._size(index), laned=laned))
         if index == self.box:
             return
         if isinstance(node, ReLU):
-            self._write("step", index, node.inputs[0], lines=self._lines(index), multiplier=self._added(index))
+            self._write("step", index, node.inputs[0], **self._through_relu(index))
         elif isinstance(node, (Add, Reshape)):
             for source in node.inputs:
                 self._write("copy", index, source)
@@ -139,12 +154,11 @@ class _Plan:
         source = self.nodes[target].inputs[0] if isinstance(self.nodes[target], ReLU) else target
         if not self.apart and source != target and self.writers[target] == self.writers[source] == 1:
             self.passed.add(target)
-            lines, multiplier = self._lines(target), self._added(target)
-            self._write(kind, index, source, weight=weight, window=window, lines=lines, multiplier=multiplier)
+            self._write(kind, index, source, weight=weight, window=window, **self._through_relu(target))
         else:
             self._write(kind, index, target, weight=weight, window=window)
 
-    def _write(self, kind: str, index: int, target: int, **parts: object) -> None:
+    def _write(self, kind: str, index: int, target: int, **parts: Any) -> None:
         alone = self.writers[target] == 1
         add = target in self.slots
         if not add:
@@ -152,9 +166,11 @@ class _Plan:
         here, there = self._map(index), self._map(target)
         if kind in ("scale", "copy", "step") and here != there:
             raise _UnsupportedError
-        op = Op(kind, self.slots[index], self.slots[target], there, here, add=add, **parts)  # type: ignore[arg-type]
+        op = Op(kind, self.slots[index], self.slots[target], there, here, add=add, **parts)
         if alone and kind in ("conv", "linear", "step"):
             op.size, op.store = self._size(target), self.apart or target != self.box
+            if self.laned:
+                op.laned = max(op.laned, 0)
             self.weighed.add(target)
         self.ops.append(op)
 
@@ -175,12 +191,13 @@ class _Plan:
             return self.query.box.radius
         return _error(self.query, index)
 
-    def _lines(self, relu: int) -> tuple[Tensor, ...]:
+    def _through_relu(self, relu: int) -> dict[str, Any]:
+        """What an operation is told of a ReLU on its way."""
+        if self.laned:
+            return {"relu": True, "laned": self.laned[relu]}
         lines = self.query.lines(relu)
-        return lines.mean, lines.half, lines.mean_offset, lines.half_offset
-
-    def _added(self, relu: int) -> Tensor | None:
-        return self.query.multipliers.get(relu)
+        parts = lines.mean, lines.half, lines.mean_offset, lines.half_offset
+        return {"lines": parts, "multiplier": self.query.multipliers.get(relu)}
 
 
 def _writers(graph: Graph, start: int, box: int) -> tuple[set[int], dict[int, int]]:

@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 
 from gls_es.bounds.backward import Rows, upper_bounds
+from gls_es.bounds.compiled import usable
 from gls_es.bounds.method import Method, fill
 from gls_es.bounds.nodes import backward_margins, chunks, interval_bounds
 from gls_es.bounds.pairs import folded_margins, other_classes, worth_it
+from gls_es.bounds.pushed import pushed_crown_margins
 from gls_es.bounds.query import Query
 from gls_es.bounds.relaxation import adaptive, enclose_over
 from gls_es.bounds.sweep import Sweep, swept_parts
@@ -26,10 +28,18 @@ def preactivations(query: Query) -> None:
 
 
 def direct(query: Query, labels: Tensor) -> Tensor:
-    """The margins from a sweep in place and a backward pass for each member alone, (G, B, K - 1).
+    """The margins from intervals in place and a backward pass, (G, B, K - 1).
 
-    Members take turns because their coefficients fill the cache anyway, and nothing has to be put together then.
+    Without kernels, members take turns in the backward pass: their coefficients fill the cache anyway, and nothing has
+    to be put together then.
     """
+    if not query.relus:
+        return backward_margins(query, labels)
+    found = pushed_crown_margins(query, labels, "adaptive")
+    return _swept_margins(query, labels) if found is None else found
+
+
+def _swept_margins(query: Query, labels: Tensor) -> Tensor:
     work = workspace()
     work.restart()
     layer = query.layers[query.graph.output]
@@ -39,7 +49,10 @@ def direct(query: Query, labels: Tensor) -> Tensor:
     for images in swept_parts(query):
         part = query.part(images)
         lent = _draw_lines(part, work)
-        found.append(torch.cat([margins(part.member(g), labels[images]) for g in range(query.members)]))
+        if usable(query.box):
+            found.append(backward_margins(part, labels[images]))
+        else:
+            found.append(torch.cat([margins(part.member(g), labels[images]) for g in range(query.members)]))
         work.give(*lent)
     return found[0] if len(found) == 1 else torch.cat(found, 1)
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from gls_es.bounds.method import Method, fill
 from gls_es.bounds.nodes import interval_bounds, interval_margins
+from gls_es.bounds.pushed import pushed_margins
 from gls_es.bounds.query import Query
 from gls_es.bounds.sweep import swept_margins
 from gls_es.network.graph import Linear
@@ -25,7 +26,8 @@ def preactivations(query: Query) -> None:
 def direct(query: Query, labels: Tensor) -> Tensor:
     """The margins by a sweep in place, (G, B, K - 1)."""
     if isinstance(query.node(query.graph.output), Linear):
-        return swept_margins(query, labels)
+        found = pushed_margins(query, labels)
+        return swept_margins(query, labels) if found is None else found
     preactivations(query)
     return interval_margins(query, labels)
 

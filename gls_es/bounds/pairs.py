@@ -48,11 +48,16 @@ def interval_pair_margins(layer: Dense, sizes: Tensor, centre: Tensor, radius: T
     Returns:
         (G, B, K - 1), j ascending.
     """
-    classes = layer.weight.shape[1]
     spread = torch.matmul(radius, sizes.transpose(1, 2))  # (G, B, pairs)
     values = torch.matmul(centre, layer.weight.transpose(1, 2))
     if layer.bias is not None:
         values = values + layer.bias
+    return pair_margins(values, spread, labels)
+
+
+def pair_margins(values: Tensor, spread: Tensor, labels: Tensor) -> Tensor:
+    """Lower bounds of f_y - f_j from the logits at the centre, (G, B, K), and each pair's radius, (G, B, pairs)."""
+    classes = values.shape[2]
     place = pair_places(classes, labels.device)[2][labels].expand(len(spread), -1, -1)
     others = other_classes(classes, labels.device)[labels].expand(len(spread), -1, -1)
     own = labels[None, :, None].expand(len(spread), -1, 1)

@@ -80,9 +80,12 @@ class Plan:
         Args:
             graph: the network's graph.
             images: B.
-            passes: a method's ``passes``, or "sweep" for intervals in place, which take images in turns, too.
+            passes: a method's ``passes``, or "sweep" for intervals in place, which take images in turns, too, or "push"
+                for compiled ones, which take members in turns.
             element: bytes of a number.
         """
+        if passes == "push":
+            return self.members
         sizes = [row_size(graph, start) for start in _starts(graph, passes)]
         values = max(math.prod(node.shape) for node in graph.nodes)
         if passes == "sweep":

@@ -28,6 +28,7 @@ typedef struct {
     gls_values mean, half, mean_offset, half_offset;    /* lines of a ReLU */
     gls_values multiplier;                              /* added after the step, data NULL: none */
     gls_values size;                                    /* with weigh: the bound grows by sum |A| size */
+    int64_t laned; /* lines and sizes lie in lanes, each lane with its own; -1: they do not, otherwise which ReLU's */
 } gls_op;
 
 /* A whole pass. Lane l < units is the l-th function, lane l >= units the negative of function l - units. */

@@ -30,21 +30,31 @@ INLINE const REAL *NAME(at)(const gls_values *v, int64_t g, int64_t b, int64_t i
 
 /* -- through a ReLU, and the growth of the bound ------------------------------------------------------------------ */
 
-INLINE void NAME(tail_one)(const VEC *from, VEC *to, const NAME(lines) *p, int64_t x, VEC *one, VEC *other,
-                           const int relu, const int added, const int weigh, const int store)
+/* A number of the lines: the same for all lanes, or, if they are `laned`, each lane's own. */
+INLINE VEC NAME(line)(const REAL *of, int64_t x, int v, const int laned)
+{
+    if (laned)
+        return ((const VEC *)of)[x * NV + v];
+    return of[x] - (VEC){0};
+}
+
+#define LINE(of) NAME(line)(of, x, v, laned)
+
+INLINE void NAME(tail_one)(const VEC *from, VEC *to, const NAME(lines) *p, int64_t x, VEC *one, VEC *other, const int relu,
+                           const int added, const int weigh, const int store, const int laned)
 {
     for (int v = 0; v < NV; v++) {
         VEC a = from[x * NV + v], size = NAME(abs)(a);
         if (relu) {
-            one[v] += a * p->mean_offset[x];
-            other[v] += size * p->half_offset[x];
-            a = a * p->mean[x] + size * p->half[x];
+            one[v] += a * LINE(p->mean_offset);
+            other[v] += size * LINE(p->half_offset);
+            a = a * LINE(p->mean) + size * LINE(p->half);
             if (added)
-                a += p->multiplier[x];
+                a += LINE(p->multiplier);
             if (weigh)
-                one[v] += NAME(abs)(a) * p->size[x];
+                one[v] += NAME(abs)(a) * LINE(p->size);
         } else if (weigh) {
-            one[v] += size * p->size[x];
+            one[v] += size * LINE(p->size);
         }
         if (store)
             to[x * NV + v] = a;
@@ -59,8 +69,9 @@ typedef struct {
 } NAME(box);
 
 INLINE void NAME(tail_of)(const VEC *from, VEC *to, const NAME(box) *k, const NAME(lines) *lines, VEC *sums,
-                          const int relu, const int added, const int weigh, const int store)
+                          const int relu, const int added, const int weigh, const int store, const int laned)
 {
+    const int64_t each = laned ? NV * V : 1;
     VEC s[SUMS][NV];
     const int64_t n = k->pixels;
     memcpy(s, sums, sizeof s);
@@ -68,7 +79,7 @@ INLINE void NAME(tail_of)(const VEC *from, VEC *to, const NAME(box) *k, const NA
         for (int64_t y = 0; y < k->rows; y++) {
             const VEC *a = from + c * k->from_channel + y * k->from_row;
             VEC *z = to + c * k->to_channel + y * k->to_row;
-            const int64_t i = c * k->map_channel + y * k->map_row;
+            const int64_t i = (c * k->map_channel + y * k->map_row) * each;
             NAME(lines) p;
             if (relu)
                 p.mean = lines->mean + i, p.half = lines->half + i, p.mean_offset = lines->mean_offset + i,
@@ -79,13 +90,13 @@ INLINE void NAME(tail_of)(const VEC *from, VEC *to, const NAME(box) *k, const NA
                 p.size = lines->size + i;
             int64_t x = 0;
             for (; x + 4 <= n; x += 4) {
-                NAME(tail_one)(a, z, &p, x, s[0], s[2], relu, added, weigh, store);
-                NAME(tail_one)(a, z, &p, x + 1, s[1], s[3], relu, added, weigh, store);
-                NAME(tail_one)(a, z, &p, x + 2, s[2], s[0], relu, added, weigh, store);
-                NAME(tail_one)(a, z, &p, x + 3, s[3], s[1], relu, added, weigh, store);
+                NAME(tail_one)(a, z, &p, x, s[0], s[2], relu, added, weigh, store, laned);
+                NAME(tail_one)(a, z, &p, x + 1, s[1], s[3], relu, added, weigh, store, laned);
+                NAME(tail_one)(a, z, &p, x + 2, s[2], s[0], relu, added, weigh, store, laned);
+                NAME(tail_one)(a, z, &p, x + 3, s[3], s[1], relu, added, weigh, store, laned);
             }
             for (; x < n; x++)
-                NAME(tail_one)(a, z, &p, x, s[0], s[2], relu, added, weigh, store);
+                NAME(tail_one)(a, z, &p, x, s[0], s[2], relu, added, weigh, store, laned);
         }
     memcpy(sums, s, sizeof s);
 }
@@ -94,17 +105,24 @@ INLINE void NAME(tail_of)(const VEC *from, VEC *to, const NAME(box) *k, const NA
 static void NAME(tail)(const gls_op *op, int64_t g, int64_t b, int64_t i, const VEC *from, VEC *to,
                        const NAME(box) *k, VEC *sums)
 {
+    const int laned = op->laned >= 0;
+    if (laned)
+        i *= NV * V;
     NAME(lines) p = {NAME(at)(&op->mean, g, b, i),        NAME(at)(&op->half, g, b, i),
                      NAME(at)(&op->mean_offset, g, b, i), NAME(at)(&op->half_offset, g, b, i),
                      NAME(at)(&op->multiplier, g, b, i),  NAME(at)(&op->size, g, b, i)};
-    if (op->relu && p.multiplier)
-        op->weigh ? NAME(tail_of)(from, to, k, &p, sums, 1, 1, 1, 1) : NAME(tail_of)(from, to, k, &p, sums, 1, 1, 0, 1);
+    if (laned && op->relu)
+        op->weigh ? NAME(tail_of)(from, to, k, &p, sums, 1, 0, 1, 1, 1) : NAME(tail_of)(from, to, k, &p, sums, 1, 0, 0, 1, 1);
+    else if (laned)
+        op->store ? NAME(tail_of)(from, to, k, &p, sums, 0, 0, 1, 1, 1) : NAME(tail_of)(from, to, k, &p, sums, 0, 0, 1, 0, 1);
+    else if (op->relu && p.multiplier)
+        op->weigh ? NAME(tail_of)(from, to, k, &p, sums, 1, 1, 1, 1, 0) : NAME(tail_of)(from, to, k, &p, sums, 1, 1, 0, 1, 0);
     else if (op->relu)
-        op->weigh ? NAME(tail_of)(from, to, k, &p, sums, 1, 0, 1, 1) : NAME(tail_of)(from, to, k, &p, sums, 1, 0, 0, 1);
+        op->weigh ? NAME(tail_of)(from, to, k, &p, sums, 1, 0, 1, 1, 0) : NAME(tail_of)(from, to, k, &p, sums, 1, 0, 0, 1, 0);
     else if (op->weigh)
-        op->store ? NAME(tail_of)(from, to, k, &p, sums, 0, 0, 1, 1) : NAME(tail_of)(from, to, k, &p, sums, 0, 0, 1, 0);
+        op->store ? NAME(tail_of)(from, to, k, &p, sums, 0, 0, 1, 1, 0) : NAME(tail_of)(from, to, k, &p, sums, 0, 0, 1, 0, 0);
     else
-        NAME(tail_of)(from, to, k, &p, sums, 0, 0, 0, 1);
+        NAME(tail_of)(from, to, k, &p, sums, 0, 0, 0, 1, 0);
 }
 
 INLINE int NAME(has_tail)(const gls_op *op)
@@ -279,7 +297,7 @@ static void NAME(convolution)(const gls_op *op, int64_t g, int64_t b, const NAME
             if (tailed)
                 NAME(tail)(op, g, b, i, scratch - low * NV, place, &box, sums);
             else
-                NAME(tail_of)(scratch - low * NV, place, &box, 0, sums, 0, 0, 0, 1);
+                NAME(tail_of)(scratch - low * NV, place, &box, 0, sums, 0, 0, 0, 1, 0);
         }
     }
 }
@@ -575,3 +593,4 @@ static int NAME(block)(const gls_pass *p, int64_t g, int64_t lane)
 #undef FITTING
 #undef CASE
 #undef ROWS_OF
+#undef LINE

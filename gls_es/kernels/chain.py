@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from gls_es.kernels.library import level, library
+from gls_es.kernels.values import PAIR, Values, place_of, values_of
 
 KINDS = ("conv", "linear", "scale", "copy", "step")
 
@@ -22,20 +23,14 @@ TALLEST = 64
 """The most rows a convolution's kernel may have."""
 
 
-class _Values(ctypes.Structure):
-    _fields_ = (("data", ctypes.c_void_p), ("member", ctypes.c_int64), ("image", ctypes.c_int64))
-
-
-_PAIR = ctypes.c_int64 * 2
-
-
 class _Op(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_int64) for name in ("kind", "from_", "to", "add", "channels", "height", "width")),
         *((name, ctypes.c_int64) for name in ("out_channels", "out_height", "out_width")),
-        *((name, _PAIR) for name in ("kernel", "stride", "padding", "dilation")),
+        *((name, PAIR) for name in ("kernel", "stride", "padding", "dilation")),
         *((name, ctypes.c_int64) for name in ("groups", "relu", "weigh", "store")),
-        *((name, _Values) for name in ("weight", "mean", "half", "mean_offset", "half_offset", "multiplier", "size")),
+        *((name, Values) for name in ("weight", "mean", "half", "mean_offset", "half_offset", "multiplier", "size")),
+        ("laned", ctypes.c_int64),
     )
 
 
@@ -57,7 +52,7 @@ class _Pass(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_int64) for name in (*_SIZES, "channels", "height", "width", "slots", "count")),
         ("ops", ctypes.POINTER(_Op)),
-        ("start", _Values),
+        ("start", Values),
         ("out", ctypes.c_void_p),
         *((name, ctypes.c_int64) for name in _STRIDES),
     )
@@ -85,6 +80,8 @@ class Op:
         multiplier: what is added to the coefficients after the step, (G | 1, B | 1, *map).
         size: what the bound grows by for each |coefficient| in the slot, (G | 1, B | 1, *map).
         store: whether the coefficients are read again.
+        relu: there is a ReLU on the way whose lines a sweep makes, in place of ``lines``.
+        laned: the number of that ReLU among the sweep's; at the box any number; -1 where no sweep makes lines.
     """
 
     kind: str
@@ -99,6 +96,8 @@ class Op:
     multiplier: Tensor | None = None
     size: Tensor | None = None
     store: bool = True
+    relu: bool = False
+    laned: int = -1
 
 
 @dataclass
@@ -122,7 +121,7 @@ class Chain:
     positions: tuple[int, int] | None = None
     rows: Tensor | None = None
     mirrored: bool = False
-    _held: list[Tensor] = field(default_factory=list)
+    _held: list[object] = field(default_factory=list)
 
     def run(self, members: int, images: int) -> Tensor:
         """The functions' upper bounds without constants of the start: (1 or 2 signs, G, B, units, positions)."""
@@ -130,7 +129,7 @@ class Chain:
         assert found is not None
         count = 1 if self.positions is None else self.positions[0] * self.positions[1]
         out = self.tensors()[0].new_empty(2 if self.mirrored else 1, members, images, self.units, count)
-        if found.gls_run(ctypes.byref(self._record(out)), level(), int(out.dtype == torch.float64)):
+        if found.gls_run(ctypes.byref(self.record(out)), level(), int(out.dtype == torch.float64)):
             raise MemoryError("no memory for the coefficients of a backward pass")
         self._held.clear()
         return out
@@ -147,13 +146,13 @@ class Chain:
         each, records = iter(sums), (_Slopes * len(self.ops))()
         for record, op in zip(records, self.ops, strict=True):
             if op.weight is not None:
-                place = _values(next(each), 1)
+                place = place_of(next(each), 1)
                 record.weight, record.weight_member = place.data, place.member
             for k in range(4 if op.lines else 0):
-                place = _values(next(each), 2)
+                place = place_of(next(each), 2)
                 record.lines[k], record.member[k], record.image[k] = place.data, place.member, place.image
         address, wide = ctypes.c_void_p(gradient.data_ptr()), int(gradient.dtype == torch.float64)
-        if found.gls_back(ctypes.byref(self._record(gradient)), records, address, level(), wide):
+        if found.gls_back(ctypes.byref(self.record(gradient)), records, address, level(), wide):
             raise MemoryError("no memory for the gradient of a backward pass")
         self._held.clear()
         return sums
@@ -168,7 +167,7 @@ class Chain:
         parts += [op.weight for op in self.ops if op.kind == "scale" and op.weight is not None]
         return parts if self.rows is None else [*parts, self.rows]
 
-    def _record(self, out: Tensor) -> _Pass:
+    def record(self, out: Tensor) -> ctypes.Structure:
         """The pass for the library; ``out`` has the shape of :meth:`run`."""
         signs, members, images, _, count = out.shape
         positions = (1, 1) if self.positions is None else self.positions
@@ -176,7 +175,7 @@ class Chain:
         flags = (signs - 1, int(self._hoisted()), int(self.positions is not None))
         shape = (members, images, *positions, self.units, *flags)
         strides = (out.stride(1), out.stride(2), count, 1, out.stride(0))
-        start = _Values() if self.rows is None else self._values(self.rows, 2)
+        start = Values() if self.rows is None else values_of(self.rows, 2, self._held)
         return _Pass(*shape, *self.start, self.slots, len(ops), ops, start, out.data_ptr(), *strides)
 
     def tensors(self) -> list[Tensor]:
@@ -200,30 +199,15 @@ class Chain:
             int(op.add),
             *op.target_map,
             *op.source_map,
-            *(_PAIR(*pair) for pair in window[:4]),
+            *(PAIR(*pair) for pair in window[:4]),
             window[4],
-            int(op.lines is not None),
+            int(op.lines is not None or op.relu),
             int(op.size is not None),
             int(op.store),
-            self._values(op.weight, 1),
-            *(self._values(value, 2) for value in (*lines, op.multiplier, op.size)),
+            values_of(op.weight, 1, self._held),
+            *(values_of(value, 2, self._held) for value in (*lines, op.multiplier, op.size)),
+            op.laned,
         )
-
-    def _values(self, value: Tensor | None, leading: int) -> _Values:
-        """A tensor's address; a copy, if one is needed, is held until the pass has run."""
-        if value is not None and not value[(0,) * leading].is_contiguous():
-            value = value.contiguous()
-        if value is not None:
-            self._held.append(value)
-        return _values(value, leading)
-
-
-def _values(value: Tensor | None, leading: int) -> _Values:
-    """A tensor's address with strides of its first ``leading`` axes (members, images); the rest is contiguous."""
-    if value is None:
-        return _Values()
-    strides = [value.stride(i) if i < leading and value.shape[i] > 1 else 0 for i in (0, 1)]
-    return _Values(value.data_ptr(), *strides)
 
 
 def fits(op: Op) -> bool:

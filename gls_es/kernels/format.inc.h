@@ -13,11 +13,13 @@ typedef INTEGER IVEC __attribute__((vector_size(BYTES), aligned(BYTES), may_alia
 #include "lines.inc.h"
 #include "chain.inc.h"
 #include "adjoint.inc.h"
+#include "push.inc.h"
 #undef SUMS
 #undef NV
 #define NV 2
 #include "chain.inc.h"
 #include "adjoint.inc.h"
+#include "push.inc.h"
 #undef SUMS
 #undef NV
 #undef NAME
@@ -39,6 +41,16 @@ static int GLUE3(back, LEVEL, FORMAT, )(const gls_pass *p, const gls_slopes *slo
             failed |= all - lane > V ? GLUE3(block_back, LEVEL, FORMAT, 2)(p, slopes, d_out, g, lane)
                                      : GLUE3(block_back, LEVEL, FORMAT, 1)(p, slopes, d_out, g, lane);
     return failed;
+}
+
+/* Images in blocks of two vectors, the last one of one if that is enough; with a backward pass in blocks of one. */
+static int GLUE3(push, LEVEL, FORMAT, )(const gls_sweep *p)
+{
+    if (p->pass)
+        return GLUE3(push_pass, LEVEL, FORMAT, 1)(p);
+    for (int64_t b = 0; b < p->images; b += 2 * V)
+        p->images - b > V ? GLUE3(push_plain, LEVEL, FORMAT, 2)(p, b) : GLUE3(push_plain, LEVEL, FORMAT, 1)(p, b);
+    return 0;
 }
 
 #undef VEC

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "chain.h"
+#include "push.h"
 
 #if defined(__GNUC__) || defined(__clang__)
 #define INLINE static inline __attribute__((always_inline))
@@ -67,10 +68,10 @@
 
 #endif
 
-/* Number of the layout of gls_pass and gls_op: a library of another version is not used. */
+/* Number of the layout of all records: a library of another version is not used. */
 EXPORTED int gls_version(void)
 {
-    return 3;
+    return 4;
 }
 
 /* The highest level that this processor runs: 0 baseline, 1 AVX2, 2 AVX-512. */
@@ -128,4 +129,37 @@ EXPORTED void gls_lines(const gls_bounds *p, int level, int wide)
 #endif
     (void)level;
     wide ? all_lines_base_double1(p) : all_lines_base_float1(p);
+}
+
+/* How many bytes the largest block of a sweep needs, whatever the level. */
+EXPORTED int64_t gls_push_room(const gls_sweep *p, int wide)
+{
+    const int64_t each = wide ? sizeof(double) : sizeof(float), lanes = 2 * 64 / each;
+    int64_t numbers = 0, weights = 0;
+    for (int64_t i = 0; i < p->slots; i++)
+        numbers += 2 * p->sizes[i] * lanes;
+    for (int64_t i = 0; i < p->lines; i++)
+        numbers += 4 * p->line_sizes[i] * lanes;
+    for (int64_t i = 0; i < p->count; i++) {
+        const gls_push *op = &p->ops[i];
+        if (op->kind == GLS_PUSH_CONV) {
+            const int64_t outs = (op->out_channels / op->groups + 7) / 8 * 8;
+            const int64_t all = 2 * outs * op->channels * op->kernel[0] * op->kernel[1];
+            weights = all > weights ? all : weights;
+        }
+    }
+    return (numbers + weights) * each + p->taps * 2 * (int64_t)sizeof(int64_t);
+}
+
+/* Push intervals from the box through all operations, for all members. Returns 0, or 1 if there was no memory. */
+EXPORTED int gls_push_all(const gls_sweep *p, int level, int wide)
+{
+#if defined(__x86_64__)
+    if (level == 2)
+        return wide ? push_avx512_double(p) : push_avx512_float(p);
+    if (level == 1)
+        return wide ? push_avx2_double(p) : push_avx2_float(p);
+#endif
+    (void)level;
+    return wide ? push_base_double(p) : push_base_float(p);
 }

@@ -17,7 +17,7 @@ SWITCH = "GLS_ES_KERNELS"
 LEVELS = ("baseline", "avx2", "avx512")
 """Instruction sets on x86-64, by number; other processors have the first one, with their own vectors."""
 
-_VERSION = 3
+_VERSION = 4
 _off: ContextVar[bool] = ContextVar("kernels_off", default=False)
 
 
@@ -32,6 +32,7 @@ def library() -> ctypes.CDLL | None:
         try:
             found = ctypes.CDLL(str(path))
             if found.gls_version() == _VERSION:
+                found.gls_push_room.restype = ctypes.c_int64
                 return found
         except (OSError, AttributeError):
             continue

@@ -4,10 +4,9 @@
 #define VECTOR_AT(p) (*(const UNALIGNED *)(p))
 #define CHOSEN(mask, a, b) ((VEC)(((IVEC)(a) & (mask)) | ((IVEC)(b) & ~(mask))))
 
-INLINE void NAME(lines_of)(const REAL *lower, const REAL *upper, VEC base, int has_base, int rule, REAL *const *out,
-                           int64_t i)
+INLINE void NAME(lines_at)(VEC l, VEC u, VEC base, int has_base, int rule, VEC *made)
 {
-    const VEC zero = {0}, l = VECTOR_AT(lower), u = VECTOR_AT(upper);
+    const VEC zero = {0};
     const VEC above = CHOSEN((IVEC)(u < zero), zero, u), below = CHOSEN((IVEC)(l > zero), zero, l);
     VEC width = above - below;
     width = CHOSEN((IVEC)(width < TINY), zero + TINY, width);
@@ -25,10 +24,17 @@ INLINE void NAME(lines_of)(const REAL *lower, const REAL *upper, VEC base, int h
         mean_offset += mean * base;
         half_offset += half * base;
     }
-    *(UNALIGNED *)(out[0] + i) = mean;
-    *(UNALIGNED *)(out[1] + i) = half;
-    *(UNALIGNED *)(out[2] + i) = mean_offset;
-    *(UNALIGNED *)(out[3] + i) = half_offset;
+    made[0] = mean, made[1] = half, made[2] = mean_offset, made[3] = half_offset;
+}
+
+INLINE void NAME(lines_of)(const REAL *lower, const REAL *upper, VEC base, int has_base, int rule, REAL *const *out,
+                           int64_t i)
+{
+    VEC made[4];
+    NAME(lines_at)(VECTOR_AT(lower), VECTOR_AT(upper), base, has_base, rule, made);
+#pragma GCC unroll 4
+    for (int k = 0; k < 4; k++)
+        *(UNALIGNED *)(out[k] + i) = made[k];
 }
 
 /* n pixels side by side, which share the base or have each their own. */
