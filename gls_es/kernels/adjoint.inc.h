@@ -210,7 +210,7 @@ static void NAME(convolution_back)(const gls_op *op, const gls_slopes *out, int6
         NAME(taps_back)(a, d, p, from->height, from->width, line, s, w, dw, KW);                                       \
         continue;                                                                                                      \
     }
-                BACK(3) BACK(4) BACK(5)
+                BACK(1) BACK(2) BACK(3) BACK(4) BACK(5)
 #undef BACK
                 for (int64_t k = 0; k < kw; k++)
                     NAME(taps_back)(a, d, p + k * op->dilation[1] * NV, from->height, from->width, line, s, w + k,

@@ -206,6 +206,8 @@ INLINE void NAME(segment)(const NAME(row) *r, int64_t x, int64_t first, const in
     }
 
 ROWS_OF(1, 1)
+ROWS_OF(2, 1)
+ROWS_OF(2, 2)
 ROWS_OF(3, 1)
 ROWS_OF(3, 2)
 ROWS_OF(4, 2)
@@ -239,7 +241,7 @@ static void NAME(one_row)(const NAME(row) *r, int64_t n, int64_t first, const gl
         NAME(rows_##KW##_##S)(r, n, first);                                                                            \
         return;                                                                                                        \
     }
-    TRY(1, 1) TRY(3, 1) TRY(3, 2) TRY(4, 2) TRY(5, 1) TRY(5, 2)
+    TRY(1, 1) TRY(2, 1) TRY(2, 2) TRY(3, 1) TRY(3, 2) TRY(4, 2) TRY(5, 1) TRY(5, 2)
 #undef TRY
 #endif
     NAME(rows_any)(r, n, first, op);

@@ -13,6 +13,7 @@ typedef INTEGER IVEC __attribute__((vector_size(BYTES), aligned(BYTES), may_alia
 #include "lines.inc.h"
 #include "chain.inc.h"
 #include "adjoint.inc.h"
+#include "lanes.inc.h"
 #include "push.inc.h"
 #undef SUMS
 #undef NV
@@ -26,7 +27,10 @@ typedef INTEGER IVEC __attribute__((vector_size(BYTES), aligned(BYTES), may_alia
 
 static int GLUE3(pass, LEVEL, FORMAT, )(const gls_pass *p)
 {
+    const int64_t laned = GLUE3(worth_lanes, LEVEL, FORMAT, 1)(p);
     int failed = 0;
+    if (laned)
+        return GLUE3(pass_images, LEVEL, FORMAT, 1)(p, laned);
     for (int64_t g = 0; g < p->members; g++)
         for (int64_t lane = 0, all = p->units * (1 + p->mirrored); lane < all; lane += 2 * V)
             failed |= all - lane > V ? GLUE3(block, LEVEL, FORMAT, 2)(p, g, lane) : GLUE3(block, LEVEL, FORMAT, 1)(p, g, lane);

@@ -10,6 +10,8 @@
 #include "chain.h"
 #include "push.h"
 
+#define MOST_LANED (1 << 17) /* vectors of lines with an image in each lane: beyond it they leave the cache */
+
 #if defined(__GNUC__) || defined(__clang__)
 #define INLINE static inline __attribute__((always_inline))
 #define EXPORTED __attribute__((visibility("default")))

@@ -13,6 +13,9 @@ from gls_es.kernels.library import level, library
 RULES = ("adaptive", "same", "zero", "one")
 """Lower slopes of unstable ReLUs, by the names of ``gls_es.bounds.relaxation``."""
 
+FEW = 16
+"""Pixels of a map with fewer are not worth a run of their own."""
+
 _NUMBERS = ("members", "images", "channels", "pixels", "rule")
 _STRIDES = ("base_member", "base_image", "base_channel", "base_pixel")
 
@@ -44,6 +47,9 @@ def lines(lower: Tensor, upper: Tensor, base: Tensor | None, rule: str) -> tuple
     out = torch.empty(4, *lower.shape, dtype=lower.dtype)
     members, images, *shape = lower.shape
     channels, pixels = (1, math.prod(shape)) if len(shape) <= 1 else (shape[0], math.prod(shape[1:]))
+    if pixels < FEW:  # one run of numbers, with the base written out, instead of many short ones
+        base = base if base is None else base.expand(-1, -1, *shape).flatten(2)
+        channels, pixels, shape = 1, channels * pixels, [channels * pixels]
     address, strides = None, [0] * 4
     if base is not None:
         base = base.expand(-1, -1, *shape).reshape(*base.shape[:2], channels, pixels)

@@ -83,11 +83,11 @@ static void NAME(push_outputs)(const gls_push *op, const VEC *from, const REAL *
             }
             VEC *z = to + (y * op->out_width + x) * NV;
 #pragma GCC unroll 8
-            for (int k = 0; k < OUTS; k++) {
+            for (int k = 0; k < OUTS; k++)
+                if (k < outs)
 #pragma GCC unroll 2
-                for (int v = 0; k < outs && v < NV; v++)
-                    z[k * pixels * NV + v] = sum[k][v];
-            }
+                    for (int v = 0; v < NV; v++)
+                        z[k * pixels * NV + v] = sum[k][v];
         }
 }
 
@@ -190,27 +190,6 @@ static void NAME(lines_laid)(const gls_push *op, int64_t g, const VEC *value, VE
 #pragma GCC unroll 4
         for (int k = 0; k < 4; k++)
             to[k * size + i] = made[k];
-    }
-}
-
-/* A backward pass with an image in each lane: one function after the other. `ops` are the pass' own with its lines. */
-static void NAME(pass_laid)(const gls_pass *p, const gls_op *ops, int64_t g, int64_t b, NAME(slot) *slots)
-{
-    const int64_t size = p->channels * p->height * p->width;
-    NAME(place)(p, slots, 0, 0);
-    for (int64_t unit = 0; unit < p->units; unit++) {
-        VEC sums[SUMS * NV], total;
-        for (int64_t l = 0; l < V; l++) {
-            const REAL *row = NAME(at)(&p->start, 0, b + l < p->images ? b + l : p->images - 1, unit * size);
-            for (int64_t i = 0; i < size; i++)
-                ((REAL *)slots[0].data)[i * V + l] = row[i];
-        }
-        memset(sums, 0, sizeof sums);
-        for (int64_t i = 0; i < p->count; i++)
-            NAME(operate)(&ops[i], g, b, slots, slots[p->slots].data, sums);
-        total = (sums[0] + sums[1]) + (sums[2] + sums[3]);
-        for (int64_t l = 0; l < V && b + l < p->images; l++)
-            ((REAL *)p->out)[g * p->out_member + (b + l) * p->out_image + unit * p->out_unit] = ((const REAL *)&total)[l];
     }
 }
 
