@@ -67,6 +67,11 @@ class Recorder(TorchDispatchMode):
         self._stack: list[tuple[str, nn.Module]] = [("", module)]
         self.place(images, self.translation.add(Input("input", (), tuple(images.shape[1:]))), fresh=True)
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """PyTorch asks modes whether to import its compiler, to be left alone by it: a second for nothing here."""
+        return False
+
     def run(self) -> Any:
         """Execute the module; what it returns. Exceptions of the module are its own."""
         with self._followed(), _Doors(self), self:
