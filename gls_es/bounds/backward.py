@@ -18,6 +18,7 @@ from torch import Tensor
 from gls_es.bounds.patches import Patch, to_maps, widened, windows, without_cells
 from gls_es.bounds.step import mirrored_step, relu_step, size_dot
 from gls_es.network.graph import Add, Conv, Linear, Pool, ReLU, Reshape, Scale, Shape
+from gls_es.network.layers import Selection
 
 if TYPE_CHECKING:
     from gls_es.bounds.query import Query
@@ -124,6 +125,12 @@ class _Pass:
             return
         if isinstance(node, Reshape):
             self._pass_on(index, 0, rows.whole(node.shape, self._sites(rows.patch)))
+            return
+        layer = self.query.layers[index]
+        if isinstance(layer, Selection):
+            rows = rows.whole(node.shape, self._sites(rows.patch))
+            for position, a in enumerate(layer.spread(rows.a)):
+                self._pass_on(index, position, Rows(a, mirrored=rows.mirrored, fresh=True))
             return
         transposed = self.query.transposed(index)
         if rows.patch is None and not isinstance(node, (Conv, Pool)):

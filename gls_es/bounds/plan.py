@@ -10,7 +10,7 @@ from typing import Protocol
 from gls_es.basics.deadline import NEVER, Deadline
 from gls_es.bounds.box import Box
 from gls_es.bounds.patches import Patch
-from gls_es.network.graph import Add, Conv, Graph, Pool, ReLU, Scale, Shape
+from gls_es.network.graph import Add, Conv, Graph, Pool, ReLU, Scale, Select, Shape
 
 CACHE_BYTES = 6 << 20
 """Default size of the largest coefficient tensor on a CPU: caches still hold it, and operations are not too short."""
@@ -150,6 +150,8 @@ def row_size(graph: Graph, start: int) -> int:
             continue
         node, patch = graph.nodes[index], patches[index]
         largest = max(largest, _features(node.shape, patch))
+        if isinstance(node, Select):
+            largest = max(largest, node.places.total)
         for source in node.inputs:
             before = graph.nodes[source].shape
             seen = patch
