@@ -128,7 +128,7 @@ class Recorder(TorchDispatchMode):
             step = self.storages.view_step(tensor) or "an earlier step"
             part = f"it takes the values of a batch's images apart, or has another batch axis; that was made by {step}"
             raise Refused("" if content.kind == "opaque" else part)
-        shape = tuple(tensor.shape[1:]) if count == 1 else (count, *tensor.shape[1:])
+        shape = (tuple(tensor.shape[1:]) or (1,)) if count == 1 else (count, *tensor.shape[1:])
         if content.node is None:  # what a refused step has left, taken for another input
             content_node = self.translation.add(Input(where, (), shape))
             self.storages.put(tensor, "activation", fresh=content.fresh, node=content_node)

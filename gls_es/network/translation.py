@@ -64,10 +64,10 @@ class Translation:
         return self.add(kind(where, (source.node,), self.shape_of(out), *rest))
 
     def shape_of(self, value: Tensor) -> Shape:
-        """The shape of one image's value."""
+        """The shape of one image's value; a single number is one of shape (1,)."""
         if value.dim() == 0 or value.shape[0] != self.batch:
             raise Refused(f"it mixes the images of a batch (a batch of {self.batch} becomes {tuple(value.shape)})")
-        return tuple(value.shape[1:])
+        return tuple(value.shape[1:]) or (1,)
 
     def reshaped(self, node: int, shape: Shape, where: str) -> int:
         """The node with the same numbers in another shape."""
