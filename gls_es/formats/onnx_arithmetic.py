@@ -162,7 +162,7 @@ def _expanded(b: Building, value: Value, full: Shape) -> Value:
     if value.size == np.prod(full):
         return b.reshaped(value, full)
     ranked = (1,) * (len(full) - len(value.full)) + value.full
-    return b.mapped(value, lambda x: np.broadcast_to(x.reshape(len(x), *ranked), (len(x), *full)))
+    return b.moved_one(value, lambda x: np.broadcast_to(x.reshape(ranked), full))
 
 
 def _ranked(constant: Array, full: Shape) -> Array:

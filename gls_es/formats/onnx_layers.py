@@ -18,14 +18,30 @@ def matmul(b: Building, node: OnnxNode) -> Value:
     inner = source.full[-2 if first and len(source.full) > 1 else -1] if source.full else 0
     if constant.ndim not in (1, 2) or constant.shape[-1 if first else 0] != inner:
         raise Refused(f"its constant of shape {constant.shape} does not fit values of shape {source.full}")
-    float_tensor(constant)
-    if not first and constant.ndim == 2 and source.size == inner:
-        return b.linear(source, float_tensor(constant).T, None, (*source.full[:-1], constant.shape[1]))
     if b.open_batch and first and len(source.full) <= 2:
         raise Refused("it mixes the images of a batch")
-    if len(source.full) == 1:  # the rows of the identity are vectors here, not one matrix
-        return b.mapped(source, lambda x: np.einsum("...i,ji->...j", x, constant if first else constant.T))
-    return b.mapped(source, lambda x: constant @ x if first else x @ constant)
+    matrix = float_tensor(constant.T if first else constant).reshape(inner, -1)
+    turned = first and len(source.full) > 1
+    found = _rows(b, _turned(b, source) if turned else source, matrix.T)
+    if constant.ndim == 1:
+        return b.reshaped(found, found.full[:-1])
+    return _turned(b, found) if turned else found
+
+
+def _rows(b: Building, source: Value, matrix: Tensor) -> Value:
+    """A matrix (out, in) times the values along the last axis."""
+    full = (*source.full[:-1], len(matrix))
+    if source.size == matrix.shape[1]:
+        return b.linear(source, matrix, None, full)
+    weights = {"weight": matrix.contiguous()}
+    return b.add(
+        with_weights(nn.Linear, matrix.shape[1], len(matrix), bias=False, weights=dict(weights)), (source,), full
+    )
+
+
+def _turned(b: Building, source: Value) -> Value:
+    """The value with its last two axes exchanged."""
+    return b.moved_one(source, lambda x: x.swapaxes(-1, -2))
 
 
 def gemm(b: Building, node: OnnxNode) -> Value:

@@ -45,14 +45,14 @@ def max_pool(b: Building, node: OnnxNode) -> Value:
     sizes = window.slid(source.full[2:], up=bool(node.attributes.get("ceil_mode", 0)))
     found = None
     for rows in _places(window, source.full, sizes):
-        part = b.mapped(source, partial(_read, at=rows))
+        part = b.moved_one(source, partial(_read, at=rows))
         found = part if found is None else larger(b, found, part)
     assert found is not None
     return found
 
 
 def _read(x: Array, at: Array) -> Array:
-    return x.reshape(len(x), -1)[:, at]
+    return x.reshape(-1)[at]
 
 
 def _places(window: Window, full: Shape, sizes: Shape) -> list[Array]:

@@ -1,6 +1,6 @@
 """What ONNX's operators that move, repeat, leave out or sum values become.
 
-Where the numbers keep their order this is another shape, and else a matrix of ones and zeros.
+Where the numbers keep their order this is another shape, and else a selection of values by an index.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from functools import partial
 import numpy as np
 
 from gls_es.formats.onnx_building import Building, Refused, Value, joined, whole_numbers
-from gls_es.formats.onnx_graph import Array, OnnxNode
+from gls_es.formats.onnx_graph import MOST_VALUES, Array, OnnxNode
+from gls_es.formats.onnx_module import Summed
 
 
 def flatten(b: Building, node: OnnxNode) -> Value:
@@ -52,10 +53,7 @@ def transpose(b: Building, node: OnnxNode) -> Value:
         raise Refused(f"perm={order} does not fit values of shape {source.full}")
     if b.open_batch and order[0] != 0:
         raise Refused(f"perm={order} moves the batch axis")
-    moved = [axis for axis in order if source.full[axis] > 1]
-    if moved == sorted(moved):
-        return b.reshaped(source, tuple(source.full[axis] for axis in order))
-    return b.mapped(source, lambda x: x.transpose(0, *(axis + 1 for axis in order)))
+    return b.moved_one(source, lambda x: x.transpose(order))
 
 
 def squeeze(b: Building, node: OnnxNode) -> Value:
@@ -90,7 +88,7 @@ def expand(b: Building, node: OnnxNode) -> Value:
     except ValueError:
         raise Refused(f"shape {source.full} does not expand to {target}") from None
     ranked = (1,) * (len(full) - len(source.full)) + source.full
-    return b.mapped(source, lambda x: np.broadcast_to(x.reshape(len(x), *ranked), (len(x), *full)))
+    return b.moved_one(source, lambda x: np.broadcast_to(x.reshape(ranked), full))
 
 
 def concat(b: Building, node: OnnxNode) -> Value:
@@ -120,13 +118,13 @@ def split(b: Building, node: OnnxNode) -> tuple[Value, ...]:
         raise Refused(f"{length} values are not split into parts of {sizes}")
     ends = np.cumsum(sizes).tolist()
     return tuple(
-        b.mapped(source, partial(_cut, axis=axis, start=end - size, stop=end))
+        b.moved_one(source, partial(_cut, axis=axis, start=end - size, stop=end))
         for size, end in zip(sizes, ends, strict=True)
     )
 
 
 def _cut(x: Array, axis: int, start: int, stop: int) -> Array:
-    return x[(slice(None),) * (axis + 1) + (slice(start, stop),)]
+    return x[(slice(None),) * axis + (slice(start, stop),)]
 
 
 def sliced(b: Building, node: OnnxNode) -> Value:
@@ -136,7 +134,7 @@ def sliced(b: Building, node: OnnxNode) -> Value:
     touched = [axis for axis, part in enumerate(parts) if part != slice(None)]
     for axis in touched:
         b.axis(axis, len(source.full))
-    return b.mapped(source, lambda x: x[(slice(None), *parts)])
+    return b.moved_one(source, lambda x: x[tuple(parts)])
 
 
 def slices(node: OnnxNode, given: list[Array | None], full: tuple[int, ...]) -> list[slice]:
@@ -179,7 +177,7 @@ def gather(b: Building, node: OnnxNode) -> Value:
     whole_numbers(indices)
     if indices.size and not (-source.full[axis] <= indices.min() and indices.max() < source.full[axis]):
         raise Refused("its indices are not there")
-    return b.mapped(source, lambda x: x.take(indices % source.full[axis], axis=axis + 1))
+    return b.moved_one(source, lambda x: x.take(indices % source.full[axis], axis=axis))
 
 
 def pad(b: Building, node: OnnxNode) -> Value:
@@ -206,13 +204,13 @@ def pad(b: Building, node: OnnxNode) -> Value:
 def padded(b: Building, source: Value, around: list[tuple[int, int]], number: float = 0.0) -> Value:
     """A value with a border of one number, as wide as said before and behind each axis."""
     grown = math.prod(size + sum(sides) for size, sides in zip(source.full, around, strict=True))
-    if source.size * grown > 2**26:
-        raise Refused(f"it pads to {grown:,} values, too many for a matrix")
-    found = b.mapped(source, lambda x: np.pad(x, [(0, 0), *around]))
-    if number:
-        border = np.pad(np.zeros(source.full, dtype=np.float32), around, constant_values=number)
-        found = b.with_constant("Add", found, border)
-    return found
+    if grown > MOST_VALUES:
+        raise Refused(f"it pads to {grown:,} values, which is too many")
+
+    def border() -> Array:
+        return np.pad(np.zeros(source.full, dtype=np.float32), around, constant_values=number)
+
+    return b.moved((source,), lambda x: np.pad(x, around), border if number else None)
 
 
 def reduced(b: Building, node: OnnxNode) -> Value:
@@ -223,7 +221,13 @@ def reduced(b: Building, node: OnnxNode) -> Value:
     if not given and node.attributes.get("noop_with_empty_axes", 0):
         return source
     axes = sorted({b.axis(axis, rank) for axis in given or range(rank)})
-    found = b.mapped(source, lambda x: x.sum(axis=tuple(axis + 1 for axis in axes), keepdims=keep))
+    full = tuple(1 if at in axes else n for at, n in enumerate(source.full) if keep or at not in axes)
+    over = [axis for axis in axes if source.full[axis] > 1]
+    if over:
+        front = len(source.full) - len(source.shape)  # 1 if the module's batch axis is the first of ONNX's
+        found = b.add(Summed(tuple(axis + 1 - front for axis in over), Value(0, full).shape), (source,), full)
+    else:
+        found = b.reshaped(source, full)
     count = math.prod(source.full[axis] for axis in axes)
     if node.op == "ReduceSum" or count == 1:
         return found

@@ -235,7 +235,7 @@ class _Reader:
 
     def _affine(self, node: Linear | Conv, spatial: int) -> tuple[Tensor, Tensor | None, Tensor | None, Steps | None]:
         """Weight and bias with the BatchNorm folded in, the bias' size and the steps."""
-        weight, bias = self._weight(node), None if node.bias is None else self._slice(node.bias)
+        weight, bias = multiplied(node, self._slice(node.weight)), None if node.bias is None else self._slice(node.bias)
         size = bias.abs() if self._sizes and bias is not None else None
         steps = None
         if node.norm is not None:
@@ -247,17 +247,6 @@ class _Reader:
             bias = norm.shift if bias is None else norm.shift + bias * norm.scale
         bias, size = (None if v is None else per_channel(v, spatial) for v in (bias, size))
         return weight, bias, size, steps
-
-    def _weight(self, node: Linear | Conv) -> Tensor:
-        """The weight as it multiplies what the node reads."""
-        weight = self._slice(node.weight)
-        if isinstance(node, Linear):
-            return weight if node.columns is None else node.columns.spread(weight)
-        if not node.turned:
-            return weight
-        groups = node.window.groups
-        grouped: Tensor = weight.unflatten(1, (groups, -1)).transpose(2, 3)  # (G, groups, out, in, kh, kw)
-        return grouped.flatten(1, 2).flip((3, 4))
 
     def _norm(self, norm: BatchNorm) -> Norm:
         """The numbers of a BatchNorm."""
@@ -274,6 +263,16 @@ class _Reader:
 
     def _buffer(self, name: str) -> Tensor:
         return self._buffers(name).to(self._params)
+
+
+def multiplied(node: Linear | Conv, weight: Tensor) -> Tensor:
+    """A layer's weight (G, ...) as it multiplies what the node reads, (G, out, in) or (G, out, in / groups, kh, kw)."""
+    if isinstance(node, Linear):
+        return weight if node.columns is None else node.columns.spread(weight)
+    if not node.turned:
+        return weight
+    grouped: Tensor = weight.unflatten(1, (node.window.groups, -1)).transpose(2, 3)  # (G, groups, out, in, kh, kw)
+    return grouped.flatten(1, 2).flip((3, 4))
 
 
 def propagate(layer: Layer | None, node: Node, inputs: Sequence[Tensor | None]) -> Tensor:
