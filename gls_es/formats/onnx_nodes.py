@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from gls_es.formats import onnx_arithmetic as arithmetic
+from gls_es.formats import onnx_back as back
 from gls_es.formats import onnx_layers as layers
 from gls_es.formats import onnx_pools as pools
+from gls_es.formats import onnx_resizing as resizing
 from gls_es.formats import onnx_shapes as shapes
 from gls_es.formats.onnx_building import Building, Value
 from gls_es.formats.onnx_graph import OnnxNode
@@ -24,6 +26,8 @@ NODES: dict[str, Callable[[Building, OnnxNode], Value | tuple[Value, ...]]] = {
     "Clip": arithmetic.clip,
     "Concat": shapes.concat,
     "Conv": layers.conv,
+    "ConvTranspose": back.conv_transpose,
+    "DepthToSpace": resizing.depth_to_space,
     "Div": arithmetic.arithmetic,
     "Dropout": arithmetic.dropout,
     "Expand": shapes.expand,
@@ -44,12 +48,16 @@ NODES: dict[str, Callable[[Building, OnnxNode], Value | tuple[Value, ...]]] = {
     "ReduceSum": shapes.reduced,
     "Relu": arithmetic.relu,
     "Reshape": shapes.reshape,
+    "Resize": resizing.resize,
     "Slice": shapes.sliced,
+    "SpaceToDepth": resizing.depth_to_space,
     "Split": shapes.split,
     "Squeeze": shapes.squeeze,
     "Sub": arithmetic.arithmetic,
     "Sum": arithmetic.total,
+    "Tile": resizing.tile,
     "Transpose": shapes.transpose,
     "Unsqueeze": shapes.unsqueeze,
+    "Upsample": resizing.resize,
 }
 """Operators by name."""
