@@ -28,15 +28,14 @@ def matmul(b: Building, node: OnnxNode) -> Value:
     return _turned(b, found) if turned else found
 
 
-def _rows(b: Building, source: Value, matrix: Tensor) -> Value:
-    """A matrix (out, in) times the values along the last axis."""
+def _rows(b: Building, source: Value, matrix: Tensor, bias: Tensor | None = None) -> Value:
+    """A matrix (out, in) times the values along the last axis, plus a bias."""
     full = (*source.full[:-1], len(matrix))
     if source.size == matrix.shape[1]:
-        return b.linear(source, matrix, None, full)
-    weights = {"weight": matrix.contiguous()}
-    return b.add(
-        with_weights(nn.Linear, matrix.shape[1], len(matrix), bias=False, weights=dict(weights)), (source,), full
-    )
+        return b.linear(source, matrix, bias, full)
+    weights: dict[str, Tensor | None] = {"weight": matrix.contiguous(), "bias": bias}
+    layer = with_weights(nn.Linear, matrix.shape[1], len(matrix), bias=bias is not None, weights=weights)
+    return b.add(layer, (source,), full)
 
 
 def _turned(b: Building, source: Value) -> Value:
@@ -57,17 +56,16 @@ def gemm(b: Building, node: OnnxNode) -> Value:
     if not attributes.get("transB", 0):
         matrix = matrix.T
     source = b.activation(node)
-    if source.full != (1, matrix.shape[1]):
+    if len(source.full) != 2 or source.full[1] != matrix.shape[1]:
         raise Refused(f"it multiplies values of shape {source.full} by a matrix for {matrix.shape[1]}; flatten them")
     shift = None
     if bias is not None:
         shift = _row(_scaled(float_tensor(bias), attributes.get("beta", 1.0)), len(matrix))
-    full = (1, len(matrix))
     if alpha == 1:
-        return b.linear(source, matrix, shift, full)
+        return _rows(b, source, matrix, shift)
     # the factor comes after the sum, which may overflow before it and underflows before it
-    found = b.with_constant("Mul", b.linear(source, matrix, None, full), np.asarray(alpha, dtype=np.float32))
-    return found if shift is None else b.with_constant("Add", found, shift.numpy())
+    found = b.with_constant("Mul", _rows(b, source, matrix), np.full((1, 1), alpha, dtype=np.float32))
+    return found if shift is None else b.with_constant("Add", found, shift[None].numpy())
 
 
 def _scaled(value: Tensor, factor: float) -> Tensor:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from gls_es.formats import onnx_arithmetic as arithmetic
 from gls_es.formats import onnx_back as back
+from gls_es.formats import onnx_filling as filling
 from gls_es.formats import onnx_layers as layers
 from gls_es.formats import onnx_pools as pools
 from gls_es.formats import onnx_resizing as resizing
@@ -42,7 +43,7 @@ NODES: dict[str, Callable[[Building, OnnxNode], Value | tuple[Value, ...]]] = {
     "Min": arithmetic.extreme,
     "Mul": arithmetic.arithmetic,
     "Neg": arithmetic.negated,
-    "Pad": shapes.pad,
+    "Pad": filling.pad,
     "Pow": arithmetic.power,
     "ReduceMean": shapes.reduced,
     "ReduceSum": shapes.reduced,
@@ -59,5 +60,6 @@ NODES: dict[str, Callable[[Building, OnnxNode], Value | tuple[Value, ...]]] = {
     "Transpose": shapes.transpose,
     "Unsqueeze": shapes.unsqueeze,
     "Upsample": resizing.resize,
+    "Where": filling.where,
 }
 """Operators by name."""

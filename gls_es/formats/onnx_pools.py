@@ -10,8 +10,8 @@ from torch import nn
 
 from gls_es.formats.onnx_arithmetic import larger
 from gls_es.formats.onnx_building import Building, Refused, Value
+from gls_es.formats.onnx_filling import padded
 from gls_es.formats.onnx_graph import Array, OnnxNode, Shape
-from gls_es.formats.onnx_shapes import padded
 from gls_es.formats.onnx_window import Window, pair
 
 

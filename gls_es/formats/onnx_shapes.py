@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 
 from gls_es.formats.onnx_building import Building, Refused, Value, joined, whole_numbers
-from gls_es.formats.onnx_graph import MOST_VALUES, Array, OnnxNode
+from gls_es.formats.onnx_graph import Array, OnnxNode
 from gls_es.formats.onnx_module import Summed
 
 
@@ -178,39 +178,6 @@ def gather(b: Building, node: OnnxNode) -> Value:
     if indices.size and not (-source.full[axis] <= indices.min() and indices.max() < source.full[axis]):
         raise Refused("its indices are not there")
     return b.moved_one(source, lambda x: x.take(indices % source.full[axis], axis=axis))
-
-
-def pad(b: Building, node: OnnxNode) -> Value:
-    """Pad with a constant."""
-    source = b.activation(node)
-    if node.attributes.get("mode", b"constant") != b"constant":
-        raise Refused("only padding with a constant has bounds here")
-    given, axes = b.optional(node, 1), b.optional(node, 3)
-    pads = node.attributes.get("pads", []) if given is None else whole_numbers(given)
-    value = b.optional(node, 2)
-    number = float(node.attributes.get("value", 0.0)) if value is None else float(value.reshape(-1)[0])
-    rank = len(source.full)
-    named = list(range(rank)) if axes is None else [axis % rank for axis in whole_numbers(axes)]
-    if len(pads) != 2 * len(named) or min(pads, default=0) < 0:
-        raise Refused(f"pads={pads} do not fit values of shape {source.full}")
-    around = [(0, 0)] * rank
-    for at, axis in enumerate(named):
-        around[axis] = (pads[at], pads[at + len(named)])
-        if around[axis] != (0, 0):
-            b.axis(axis, rank)
-    return padded(b, source, around, number)
-
-
-def padded(b: Building, source: Value, around: list[tuple[int, int]], number: float = 0.0) -> Value:
-    """A value with a border of one number, as wide as said before and behind each axis."""
-    grown = math.prod(size + sum(sides) for size, sides in zip(source.full, around, strict=True))
-    if grown > MOST_VALUES:
-        raise Refused(f"it pads to {grown:,} values, which is too many")
-
-    def border() -> Array:
-        return np.pad(np.zeros(source.full, dtype=np.float32), around, constant_values=number)
-
-    return b.moved((source,), lambda x: np.pad(x, around), border if number else None)
 
 
 def reduced(b: Building, node: OnnxNode) -> Value:

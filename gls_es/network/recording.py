@@ -192,14 +192,20 @@ class _Step:
         self.kinds = {self.storages.of(t).kind for t in self.reads}
         self.names = [name for t in self.reads for name, _, _ in self.storages.of(t).parameters]
         self.translate = OPERATORS.get(signature.name) if self.kinds & _VALUES else None
-        self.refused: Refused | None = None
+        self.refused = Refused(wording.OVERLAP) if self._overlaps() else None
         self.arguments: dict[str, Any] = {}
-        if self.translate is not None:
+        if self.translate is not None and self.refused is None:
             try:
                 resolved = {name: self._resolved(value) for name, value in read.items()}
                 self.arguments = signature.chosen(self.translate, {**given, **resolved})
             except Refused as reason:
                 self.refused = reason
+
+    def _overlaps(self) -> bool:
+        """Whether a tensor that is read lies across memory that is written, so that the order of steps would count."""
+        memory = [(t.untyped_storage()._cdata, Order.of(t)) for t in self.written]
+        reads = [(t.untyped_storage()._cdata, Order.of(t)) for t in self.reads] if memory else []
+        return any(r[0] == w[0] and not r[1].same(w[1]) for r in reads for w in memory)
 
     def _resolved(self, value: Any) -> Any:
         """Activations as nodes, parameters as weights, constants as copies where they may be overwritten."""
@@ -269,6 +275,8 @@ class _Step:
         """``copy_``: the memory holds the source's node from now on."""
         (target,), source = self.written, self.given.get("src")
         try:
+            if self.refused is not None:
+                raise self.refused
             if not isinstance(source, Tensor) or self.storages.of(source).kind == "parameter":
                 raise ParameterMisused
             if not self.storages.whole(target) or source.shape != target.shape or source.dtype != target.dtype:

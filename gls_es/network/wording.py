@@ -52,6 +52,7 @@ STATE = (
 )
 DOOR = "it takes numbers out of PyTorch, and what becomes of them is not seen; use operations of torch"
 PART = "it writes to a part of a tensor; put the parts together with operations that make a new one"
+OVERLAP = "it reads memory that it writes, in another order; write to a new tensor"
 BRANCH = "a number is read off values; write forward without branches or loops that depend on the values of tensors"
 
 

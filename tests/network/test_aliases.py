@@ -70,6 +70,7 @@ REFUSED = {
     "buffer": lambda n, h, x: h + n.memory.add_(0.0),
     "part": lambda n, h, x: (h[:, :1].relu_(), h)[1],
     "transposed": lambda n, h, x: n.last.weight.new_zeros(()) + h.t().reshape(-1, 4),
+    "sum over its own memory": lambda n, h, x: h.add_(h[:, :1].expand(-1, 4)),
     "turned part": lambda n, h, x: (h.view(-1, 2, 2).mT.mul_(2.0), h)[1],
     "rows of other images": lambda n, h, x: h.view(2, -1, 2).transpose(0, 1).reshape(-1, 4),
     "images shifted": lambda n, h, x: h + h.roll(1, 0),
