@@ -75,7 +75,7 @@ def resolve_network(source: Any, images: Any) -> tuple[Network, str | None]:
     if isinstance(source, str | Path) and str(source).lower().endswith((".onnx", ".onnx.gz")):
         from gls_es.formats import load_onnx
 
-        source = load_onnx(source)
+        source = load_onnx(source, classifier=True)
     if isinstance(source, str | Path):
         from gls_es.training import load_trained  # loads EvoTorch, which nothing else here needs
 

@@ -19,6 +19,7 @@ from gls_es.errors import FormatError
 from gls_es.formats.extras import library
 from gls_es.formats.files import LARGEST, read_file, sha256, unpacked
 from gls_es.formats.onnx_external import include_other_files
+from gls_es.formats.onnx_outputs import keep_output, leave_out_softmax
 
 Array = NDArray[Any]
 Shape = tuple[int, ...]
@@ -72,6 +73,7 @@ class OnnxGraph:
         outputs: likewise.
         constants: the initializers by name, as far as they are used.
         nodes: those that the output depends on, in an order in which they can be computed.
+        left_out: a classifier's last operator, "Softmax" or "LogSoftmax", if it was left out.
     """
 
     path: Path
@@ -81,6 +83,7 @@ class OnnxGraph:
     outputs: tuple[Signature, ...]
     constants: dict[str, Array]
     nodes: tuple[OnnxNode, ...]
+    left_out: str | None = None
 
     @property
     def input_shape(self) -> Shape:
@@ -91,8 +94,13 @@ class OnnxGraph:
         return full[1:] if len(full) > 1 and full[0] == 1 else full or (1,)
 
 
-def read_onnx(path: str | Path) -> OnnxGraph:
+def read_onnx(path: str | Path, *, output: str | None = None, classifier: bool = False) -> OnnxGraph:
     """Read an ONNX file.
+
+    Args:
+        path: the file.
+        output: the name of the one output that is read; None for all of them.
+        classifier: whether only the class is asked for, so that a last Softmax is left out.
 
     Raises:
         ConfigError: onnx is not installed.
@@ -117,16 +125,20 @@ def read_onnx(path: str | Path) -> OnnxGraph:
     inputs = [value for value in model.graph.input if value.name not in held]
     if not inputs or not model.graph.output or model.graph.sparse_initializer:
         raise FormatError(f"{path}: has no inputs, no outputs, or sparse tensors, and cannot be bounded.")
+    if output is not None:
+        keep_output(path, model.graph, output)
+    left_out = leave_out_softmax(path, model.graph) if classifier else None
     live = _live(model.graph)
     read = {name for number in live for name in model.graph.node[number].input}
     return OnnxGraph(
         path=path,
-        data=_without_the_rest(model.SerializeToString() if beside else data, model, live, read),
+        data=_without_the_rest(model.SerializeToString() if beside or output or left_out else data, model, live, read),
         digest=sha256(data + beside),
         inputs=tuple(_input(path, value, onnx) for value in inputs),
         outputs=tuple(_signature(value, onnx) for value in model.graph.output),
         constants={name: _array(path, tensor, onnx) for name, tensor in held.items() if name in read},
         nodes=tuple(_node(path, model.graph.node[number], number, onnx) for number in live),
+        left_out=left_out,
     )
 
 
