@@ -91,6 +91,9 @@ class Building:
 
     def add(self, operation: nn.Module, sources: Sequence[Value], full: Shape) -> Value:
         """Append an operation; what it makes."""
+        tensors = (*operation.parameters(), *operation.buffers())
+        if self.graph.execution == "float32" and any(tensor.dtype == torch.float64 for tensor in tensors):
+            raise Refused("its constants are float64 numbers in a network of float32")
         if min(full, default=1) < 1 or math.prod(full) > MOST_VALUES:
             raise Refused(f"it makes values of shape {full}")
         if self.open_batch and (len(full) < 2 or full[0] != 1):
@@ -200,7 +203,8 @@ class Building:
             listed = "; ".join(f"({i}) {problem}" for i, problem in enumerate(self.problems, 1))
             raise UnsupportedNetworkError(f"{self.graph.path} cannot be bounded: {listed}.")
         assert found is not None
-        return OnnxModule(self.operations[: found.index], self.wiring[: found.index], found.index).eval()
+        module = OnnxModule(self.operations[: found.index], self.wiring[: found.index], found.index).eval()
+        return module.double() if self.graph.execution == "float64" else module
 
     def _outputs(self) -> Value:
         """The one output, or all of them one after the other."""
@@ -253,9 +257,9 @@ def _part(x: Array, start: int, stop: int) -> Array:
 
 
 def float_tensor(array: Array) -> Tensor:
-    """A float32 tensor with memory of its own."""
-    if array.dtype != np.float32:
-        raise Refused(f"its constant holds {array.dtype} numbers, not float32")
+    """A float32 or float64 tensor with memory of its own."""
+    if array.dtype not in (np.float32, np.float64):
+        raise Refused(f"its constant holds {array.dtype} numbers, not float32 or float64")
     return torch.from_numpy(np.array(array))
 
 

@@ -11,7 +11,7 @@ from gls_es.formats.onnx_building import Refused, whole_numbers
 from gls_es.formats.onnx_graph import MOST_VALUES, Array, OnnxNode
 from gls_es.formats.onnx_shapes import slices
 
-_TYPES = {1: np.float32, 6: np.int32, 7: np.int64, 9: np.bool_}
+_TYPES = {1: np.float32, 6: np.int32, 7: np.int64, 9: np.bool_, 11: np.float64}
 """Of onnx.TensorProto, the element types that constants may have."""
 
 
@@ -55,7 +55,7 @@ def _arithmetic(node: OnnxNode, inputs: list[Array]) -> Array:
     left, right = inputs
     if left.dtype != right.dtype or left.dtype == np.bool_:
         raise Refused("it combines constants of different types")
-    if node.op == "Div" and left.dtype != np.float32:
+    if node.op == "Div" and not np.issubdtype(left.dtype, np.floating):
         if (left < 0).any() or (right <= 0).any():
             raise Refused("it divides whole numbers that are not positive")
         return left // right

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from gls_es.formats.onnx_building import Building, Refused, Value, float_tensor
@@ -70,6 +73,10 @@ def gemm(b: Building, node: OnnxNode) -> Value:
 
 def _scaled(value: Tensor, factor: float) -> Tensor:
     """``factor * value`` if float32 holds it exactly: the network must be the one in the file."""
+    if value.dtype == torch.float64:
+        if abs(math.frexp(factor)[0]) != 0.5:
+            raise Refused(f"alpha or beta = {factor} would round its weights; multiply them into the weights first")
+        return value * factor
     exact = value.double() * factor
     if not bool((exact.float().double() == exact).all()):
         raise Refused(f"alpha or beta = {factor} would round its weights; multiply them into the weights first")

@@ -47,6 +47,11 @@ class OnnxModel:
     outputs: tuple[Signature, ...]
     left_out: str | None = None
 
+    @property
+    def execution(self) -> str:
+        """The format that the network computes in, "float32" or "float64"."""
+        return self.inputs[0].kind
+
     @cached_property
     def network(self) -> Network:
         """The traced network, for classifiers of two classes or more; ``gls_es.certify`` takes it, or the model.
