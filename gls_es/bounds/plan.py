@@ -150,13 +150,16 @@ def row_size(graph: Graph, start: int) -> int:
             continue
         node, patch = graph.nodes[index], patches[index]
         largest = max(largest, _features(node.shape, patch))
-        if isinstance(node, Select):
+        if isinstance(node, Select) and patch is None:
             largest = max(largest, node.places.total)
         for source in node.inputs:
             before = graph.nodes[source].shape
             seen = patch
             if patch is not None and isinstance(node, (Conv, Pool)):
                 seen = patch.before(node.window)
+            elif isinstance(node, Select):
+                channels = node.places.by_channels(node.shape, *(graph.nodes[i].shape for i in node.inputs))
+                seen = patch if channels is not None else None
             elif not isinstance(node, (ReLU, Add, Scale, Conv, Pool)):
                 seen = None
             if seen is not None and seen.area >= before[1] * before[2]:

@@ -38,6 +38,7 @@ class Places:
         kept = self.index[self.index >= 0]
         self.copies = int(torch.bincount(kept, minlength=1).max()) if len(kept) else 0
         self._tables: dict[tuple[str, torch.device], Tensor] = {}
+        self._channels: dict[tuple[tuple[int, ...], ...], Places | None] = {}
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Places) and self.sizes == other.sizes and torch.equal(self.index, other.index)
@@ -54,7 +55,7 @@ class Places:
 
     def __setstate__(self, state: tuple[Tensor, tuple[int, ...], int]) -> None:
         self.index, self.sizes, self.copies = state
-        self._tables = {}
+        self._tables, self._channels = {}, {}
 
     @property
     def total(self) -> int:
@@ -84,6 +85,28 @@ class Places:
     def then(self, later: Tensor) -> Tensor:
         """The index of copies of the outputs: ``later`` (m,) into them, -1 for none."""
         return torch.where(later >= 0, self.index[later.clamp_min(0)], later)
+
+    def by_channels(self, *shapes: tuple[int, ...]) -> Places | None:
+        """The same as an index of channels, where every output channel is a whole one of an input, or nothing.
+
+        Args:
+            shapes: of the output, then of the inputs.
+        """
+        if shapes not in self._channels:
+            self._channels[shapes] = self._of_channels(*shapes)
+        return self._channels[shapes]
+
+    def _of_channels(self, shape: tuple[int, ...], *sources: tuple[int, ...]) -> Places | None:
+        if any(len(one) != 3 or one[1:] != shape[1:] for one in (shape, *sources)):
+            return None
+        area = shape[1] * shape[2]
+        index = self.index.view(shape[0], area)
+        first = index[:, :1]
+        whole = torch.where(first >= 0, first + torch.arange(area), -1)
+        if not torch.equal(index, whole) or bool((first.clamp_min(0) % area).any()):
+            return None
+        channels = torch.where(first >= 0, torch.div(first, area, rounding_mode="floor"), -1)
+        return Places(channels[:, 0], [one[0] for one in sources])
 
     def _gathered(self, values: Tensor, *, back: bool) -> Tensor:
         if back and self.copies > MOST_GATHERS:

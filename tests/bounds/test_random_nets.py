@@ -12,6 +12,7 @@ from tests.oracles.nets import Case
 from tests.oracles.problems import Problem, problem
 from tests.oracles.random_nets import random_case
 from tests.oracles.random_structure import structured_case
+from tests.oracles.zoo_structure import Joined
 
 PLANS = (None, Plan(bytes=1 << 40, members=8), Plan(bytes=2000, members=2))
 
@@ -50,6 +51,11 @@ def test_random_networks_equal_the_reference(seed: int) -> None:
 def test_random_structure_equals_the_reference(seed: int) -> None:
     """Values moved, joined and summed; the reference multiplies with matrices of ones and zeros instead."""
     check(structured_case(seed), PLANS[seed % len(PLANS)])
+
+
+@pytest.mark.parametrize("plan", PLANS, ids=["default", "together", "small"])
+def test_joined_channels_on_windows_equal_the_reference(plan: Plan | None) -> None:
+    check(Case("joined", Joined, (1, 10, 12), 0.04), plan)
 
 
 @pytest.mark.slow

@@ -32,6 +32,7 @@ MOVES: dict[str, Move] = {
     "larger": lambda x: F.interpolate(x, scale_factor=(1, 2)),
     "expand": lambda x: x[:, :1].expand(-1, 9, -1, -1),  # more copies than are gathered one by one
     "channels": lambda x: torch.stack(x.unbind(1)[::-1], 1),
+    "channels left out": lambda x: F.pad(x[:, -1:], (0, 0, 0, 0, 1, 1)),
     "columns": lambda x: x.unfold(3, 2, 1).flatten(3),
     "triangle": lambda x: x.tril(1),
     "hole": lambda x: x.masked_fill(torch.arange(x.shape[-1]) == 1, -0.2),

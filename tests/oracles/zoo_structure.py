@@ -9,6 +9,30 @@ from torch.nn import functional as F
 from tests.oracles.dag import Dag
 
 
+class Joined(nn.Module):
+    """Channels of branches joined, split and left out on maps so large that backward passes stay on windows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.wide = nn.Conv2d(1, 2, 3, padding=1), nn.Conv2d(2, 2, (1, 3), padding=(0, 1))
+        self.mix, self.down = nn.Conv2d(4, 3, 2, stride=2), nn.Conv2d(3, 2, 3, padding=1)
+        self.fc = nn.Linear(2 * 5 * 6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = F.relu(self.stem(x))
+        h = F.relu(self.mix(torch.cat([F.relu(self.wide(h)), h.flip(1)], 1)))
+        h = torch.cat([h[:, 2:], torch.full_like(h[:, :1], 0.5), h[:, :1]], 1)
+        return self.fc(F.relu(self.down(h)).flatten(1))
+
+    def dag(self, d: Dag) -> int:
+        h = d.relu(d.affine(self.stem, 0))
+        wide = d.affine(lambda t: F.pad(t, (0, 0, 0, 0, 0, 2)), d.relu(d.affine(self.wide, h)))
+        h = d.add(wide, d.affine(lambda t: F.pad(t.flip(1), (0, 0, 0, 0, 2, 0)), h))
+        h = d.relu(d.affine(self.mix, h))
+        h = d.affine(lambda t: torch.cat([t[:, 2:], 0 * t[:, :1] + 0.5, t[:, :1]], 1), h)
+        return d.affine(self.fc, d.flatten(d.relu(d.affine(self.down, h))))
+
+
 class Structure(nn.Module):
     """A U of two branches: split channels, down and up again, joined; a learned offset, rows, a mean."""
 
