@@ -22,6 +22,40 @@ PLAIN = (
     "{n} = -{h}",
     "{n} = {h}.clone()",
 )
+MOVED = (
+    "{n} = torch.cat([{h}[:, 2:], {g}[:, :2]], 1)",
+    "{n} = torch.cat({h}.split([1, 3], 1)[::-1], 1)",
+    "{n} = torch.stack([{h}[:, 0], {g}[:, 1], {h}[:, 2], {g}[:, 3]], 1)",
+    "{n} = {h}.flip(1)",
+    "{n} = {h}.roll(1, 1)",
+    "{n} = {h}[:, [1, 0, 3, 3]]",
+    "{n} = {h}.index_select(1, torch.tensor([3, 1, 1, 0]))",
+    "{n} = torch.where(torch.arange(4) > 1, {h}, {g})",
+    "{n} = {h}.masked_fill(torch.arange(4) == 2, {c})",
+    "{n} = F.pad({h}[:, 1:], (1, 0), value={c})",
+    "{n} = F.pad({h}[:, :2], (1, 1), mode='replicate')",
+    "{n} = {h}.view(-1, 2, 2).mT.flatten(1)",
+    "{n} = {h}.view(-1, 2, 2).permute(2, 0, 1).permute(1, 0, 2).reshape(-1, 4)",
+    "{n} = {h}.view(-1, 2, 2).diagonal(dim1=1, dim2=2).repeat(1, 2)",
+    "{n} = {h}[:, :1].expand(-1, 4)",
+    "{n} = {h}.unfold(1, 1, 1).squeeze(2)",
+    "{n} = {h}.as_strided((len({h}), 4), ({h}.stride(0), 0), 1)",
+    "{n} = {h}.mean(1, keepdim=True) + {g}",
+    "{n} = {h}.view(-1, 2, 2).sum(1).repeat(1, 2)",
+    "{n} = sum({h}.chunk(2, 1)).repeat_interleave(2, 1)",
+    "{n} = self.pair({h}.view(-1, 2, 2)).flatten(1)",
+    "{n} = self.pair({h}.view(-1, 2)).view(-1, 4)",
+    "{n} = self.line({h}.unsqueeze(1)).squeeze(1)",
+    "{n} = self.back({h}.view(-1, 2, 2)).flatten(1)",
+    "{n} = {h} + self.offset",
+    "{n} = self.offset - {h}",
+    "{n} = {h} * self.offset",
+    "{h}.view(-1, 2).relu_()",
+    "{h}.view(-1, 2, 2).mT.mul_({c})",
+    "{h}[:, [0]] = {g}[:, [1]]",
+    "{n} = {h}.roll(1, 0)",
+    "{n} = {h}.view(2, -1).t().reshape(-1, 4)",
+)
 ALIAS = (
     "{n} = self.same({h})",
     "{n} = self.drop({h})",
@@ -100,6 +134,8 @@ class Fuzzed(nn.Module):
         self.first, self.a, self.b, self.last = nn.Linear(3, 4), nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 3)
         self.twin = nn.Linear(4, 4)
         {tie}
+        self.pair, self.offset = nn.Linear(2, 2), nn.Parameter(torch.zeros(4))
+        self.line, self.back = nn.Conv1d(1, 1, 3, padding=1), nn.ConvTranspose1d(2, 1, 2, stride=2)
         self.norm, self.relu, self.inplace = nn.BatchNorm1d(4), nn.ReLU(), nn.ReLU(inplace=True)
         self.same, self.drop, self.flat = nn.Identity(), nn.Dropout(0.3), nn.Flatten()
         self.scale, self.count = {scale}, 0
@@ -123,7 +159,7 @@ def write_module(draw: random.Random) -> str:
     odd = draw.random() < 0.25
     names, lines = ["h0"], ["h0 = self.first(x)"]
     for number in range(draw.randint(3, 9)):
-        kinds = [PLAIN, PLAIN, ALIAS, ALIAS, IN_PLACE, ARGUMENTS, *([ODD] if odd else [])]
+        kinds = [PLAIN, PLAIN, MOVED, MOVED, ALIAS, ALIAS, IN_PLACE, ARGUMENTS, *([ODD] if odd else [])]
         template = draw.choice(draw.choice(kinds))
         new = f"h{number + 1}"
         h, g = draw.choice(names[-3:]), draw.choice(names)
@@ -165,6 +201,11 @@ TRAPS = (
     "x *= {c}\nh = h + self.b(x)",
     "x.relu_().mul_({c})\nh = self.b(x)",
     "k = self.flat(x)\nk *= {c}\nh = h - self.b(x)",
+    "k = h.view(-1, 2, 2).mT\n{step}\nh = self.a(h) + k.flatten(1)",
+    "k = h[:, 1:3]\nh.mul_({c})\nh = torch.cat([k, h[:, :2]], 1)",
+    "k, r = h.split(2, 1)\n{step}\nh = torch.cat([r, k], 1) - h",
+    "k = h.view(-1, 2)\n{step}\nh = k.view(-1, 4).flip(1) + h",
+    "h = torch.cat([h.flatten()[1:], h.flatten()[:1]]).view(-1, 4)",
 )
 SHARED = (
     "self.same(h)",
@@ -175,6 +216,8 @@ SHARED = (
     "h.view(-1, 4)",
     "h.reshape(-1, 4)",
     "h.flatten(1)",
+    "h[:, :1].expand(-1, 4)",
+    "h.unfold(1, 1, 1).squeeze(2)",
     "h",
 )
 STEPS = (

@@ -55,6 +55,7 @@ _WITH_VNNLIB = frozenset({"path", "problem", "data", "execution", "timeout", "se
 @click.option("--attack-restarts", type=click.IntRange(min=1), help="Starts of every attack.")
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Of the attack's starts.")
 @click.option("--device", help="Where to compute: cpu, cuda, ...; by default cpu.")
+@click.option("--output", metavar="NAME", help="Of an .onnx file with several outputs: the one with the logits.")
 @click.option(
     "--vnnlib",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -75,7 +76,7 @@ def certify(ctx: click.Context, /, path: Path, **options: Any) -> None:
     """
     session = ctx.ensure_object(Session)
     _check_combination(ctx, options)
-    from .output import note_reader, prepare_libraries
+    from .output import note_left_out, note_reader, prepare_libraries
 
     prepare_libraries(session)
     if options["vnnlib"] is not None:
@@ -85,12 +86,15 @@ def certify(ctx: click.Context, /, path: Path, **options: Any) -> None:
         return
     from .subject import load_subject
 
-    subject = load_subject(path, problem=options["problem"], data=options["data"])
+    subject = load_subject(path, problem=options["problem"], data=options["data"], output=options["output"])
     images, labels, chosen = chosen_images(subject, options)
     about = {"problem": subject.problem_name, **chosen, "path": str(path)}
     if "compared" in subject.about:
         about["compared"] = subject.about["compared"]
         note_reader(session, about["compared"])
+        if subject.about["left_out"] is not None:
+            about["left_out"] = subject.about["left_out"]
+            note_left_out(session, about["left_out"])
     work = _radii if options["radius"] else _balls
     work(session, subject, images, labels, about, options)
 

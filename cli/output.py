@@ -32,6 +32,12 @@ def note_reader(session: Session, compared: str) -> None:
         messages(session).print(text, soft_wrap=True)
 
 
+def note_left_out(session: Session, operator: str) -> None:
+    """Say that a classifier's last operator was left out."""
+    text = f"note: the last {operator} is left out; what is certified are the logits, whose order it keeps"
+    messages(session).print(text, soft_wrap=True)
+
+
 def show(*parts: RenderableType) -> None:
     """Print what a person asked to see on standard output: texts and tables."""
     console = _console(stderr=False, quiet=False)

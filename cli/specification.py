@@ -52,12 +52,12 @@ def _decided(
     from .subject import load_subject
 
     query = formats.read_query(spec)
-    replay, compared = None, None
+    replay, compared, own = None, None, "float32"
     if path.suffix.lower() == ".onnx" or path.name.lower().endswith(".onnx.gz"):
         model = formats.load_onnx(path)
         if query.declared is not None:
             formats.check_declared(model, query.declared)
-        module, shape = model.module, model.input_shape
+        module, shape, own = model.module, model.input_shape, model.execution
         replay, compared = formats.replaying(model), model.compared
         note_reader(session, compared)
     else:
@@ -67,7 +67,7 @@ def _decided(
         module,
         shape,
         query.property,
-        execution=options["execution"] or "float32",
+        execution=options["execution"] or own,
         timeout=deadline.left(),
         replay=replay,
         seed=options["seed"],

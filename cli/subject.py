@@ -44,15 +44,18 @@ class Subject:
         return images, labels
 
 
-def load_subject(path: Path, *, problem: str | None, data: Path | None) -> Subject:
+def load_subject(path: Path, *, problem: str | None, data: Path | None, output: str | None = None) -> Subject:
     """The network in a file, whose kind its ending says.
 
     Args:
         path: a checkpoint, or a file that ends in .onnx or .safetensors.
         problem: as in ``--problem``; needed for files that do not name theirs.
         data: folder of the datasets.
+        output: of an .onnx file with several outputs, the one with the logits.
     """
     kind = path.with_suffix("").suffix.lower() if path.suffix.lower() == ".gz" else path.suffix.lower()
+    if output is not None and kind != ".onnx":
+        raise ConfigError(f"--output chooses one of an .onnx file's outputs, and {path} is no such file; leave it out.")
     if kind not in (".onnx", ".safetensors"):
         from gls_es import training
 
@@ -69,6 +72,13 @@ def load_subject(path: Path, *, problem: str | None, data: Path | None) -> Subje
         return Subject(weights, problem, weights.eps, weights.problem, weights.dataset, {})
     from gls_es.problem import registry
 
-    model = formats.load_onnx(path)
+    model = formats.load_onnx(path, output=output, classifier=True)
     made = registry.resolve(problem)(data_root=None if data is None else str(data))
-    return Subject(model, problem, made.eps, made, lambda _root: made.data, {"compared": model.compared})
+    return Subject(
+        model,
+        problem,
+        made.eps,
+        made,
+        lambda _root: made.data,
+        {"compared": model.compared, "left_out": model.left_out},
+    )

@@ -111,7 +111,7 @@ def _decided(
         model.module,
         model.input_shape,
         query.property,
-        execution="real" if query.declared is not None and query.declared.real else "float32",
+        execution="real" if query.declared is not None and query.declared.real else model.execution,
         timeout=deadline.left(),
         replay=formats.replaying(model),
         seed=seed,

@@ -18,6 +18,7 @@ from torch import Tensor
 from gls_es.bounds.patches import Patch, to_maps, widened, windows, without_cells
 from gls_es.bounds.step import mirrored_step, relu_step, size_dot
 from gls_es.network.graph import Add, Conv, Linear, Pool, ReLU, Reshape, Scale, Shape
+from gls_es.network.layers import Selection
 
 if TYPE_CHECKING:
     from gls_es.bounds.query import Query
@@ -125,6 +126,10 @@ class _Pass:
         if isinstance(node, Reshape):
             self._pass_on(index, 0, rows.whole(node.shape, self._sites(rows.patch)))
             return
+        layer = self.query.layers[index]
+        if isinstance(layer, Selection):
+            self._through_selection(rows, index, layer)
+            return
         transposed = self.query.transposed(index)
         if rows.patch is None and not isinstance(node, (Conv, Pool)):
             if rows.units is not None and isinstance(node, Linear):
@@ -146,6 +151,20 @@ class _Pass:
         if patch.count > 1 and patch.area >= source[1] * source[2]:
             rows = rows.whole(source, self._sites(patch))
         self._pass_on(index, 0, rows)
+
+    def _through_selection(self, rows: Rows, index: int, layer: Selection) -> None:
+        """Coefficients on copies go back to where these came from; whole channels keep their windows."""
+        node = self.nodes[index]
+        channels = layer.places.by_channels(node.shape, *(self.nodes[i].shape for i in node.inputs))
+        if rows.patch is None or channels is None:
+            rows = rows.whole(node.shape, self._sites(rows.patch))
+            for position, a in enumerate(layer.spread(rows.a)):
+                self._pass_on(index, position, Rows(a, mirrored=rows.mirrored, fresh=True))
+            return
+        pixels = rows.a.unflatten(3, (node.shape[0], -1)).transpose(3, 4)
+        for position, a in enumerate(channels.spread(pixels).split(channels.sizes, -1)):
+            part = replace(rows, a=a.transpose(3, 4).flatten(3), fresh=True, units=None)
+            self._pass_on(index, position, part)
 
     def _at_box(self, rows: Rows) -> None:
         radius = self.query.box.radius[:, self.images]

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from gls_es.bounds.query import Query
 from gls_es.network.graph import ReLU
-from gls_es.network.layers import propagate
+from gls_es.network.layers import propagate, reached
 
 
 @dataclass(frozen=True)
@@ -86,10 +86,8 @@ class Forward:
                 head = head + layer.bias
         else:
             head = query.interval(index)[0]  # the value at the middle of the box
-        boxes = [b for _, b in before if b is not None]
-        box = None
-        if boxes:
-            box = propagate(None, node, boxes) if layer is None else layer.radius(boxes[0])
+        boxes = [b for _, b in before]
+        box = reached(layer, node, boxes) if any(b is not None for b in boxes) else None
         if query.rounding is not None:
             query.interval(index)
             assert query.errors is not None

@@ -19,6 +19,7 @@ from gls_es.bounds.plan import channels
 from gls_es.bounds.query import Query
 from gls_es.bounds.step import row_dot
 from gls_es.network.graph import Add, Conv, Linear, Pool, ReLU, Reshape
+from gls_es.network.layers import Selection
 
 State = Callable[[int], tuple[Tensor, Tensor]]
 """Centre and radius of a node, (G | 1, B, *shape) each, by its index."""
@@ -164,5 +165,9 @@ def folded(query: Query, index: int, rows: Tensor, state: State, *, mixed: bool 
     assert layer is not None
     if layer.bias is not None:
         total = total + row_dot(rows, layer.bias.expand(-1, -1, *node.shape).flatten(2))
+    if isinstance(layer, Selection):
+        for source, part in zip(node.inputs, layer.spread(rows), strict=True):
+            total = total + folded(query, source, part, state)
+        return total
     before = query.transposed(index).flat(rows, node.shape)
     return total + folded(query, node.inputs[0], before, state, mixed=isinstance(node, (Linear, Conv, Pool)))

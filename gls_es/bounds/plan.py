@@ -10,7 +10,7 @@ from typing import Protocol
 from gls_es.basics.deadline import NEVER, Deadline
 from gls_es.bounds.box import Box
 from gls_es.bounds.patches import Patch
-from gls_es.network.graph import Add, Conv, Graph, Pool, ReLU, Scale, Shape
+from gls_es.network.graph import Add, Conv, Graph, Pool, ReLU, Scale, Select, Shape
 
 CACHE_BYTES = 6 << 20
 """Default size of the largest coefficient tensor on a CPU: caches still hold it, and operations are not too short."""
@@ -153,11 +153,16 @@ def row_size(graph: Graph, start: int) -> int:
             continue
         node, patch = graph.nodes[index], patches[index]
         largest = max(largest, _features(node.shape, patch))
+        if isinstance(node, Select) and patch is None:
+            largest = max(largest, node.places.total)
         for source in node.inputs:
             before = graph.nodes[source].shape
             seen = patch
             if patch is not None and isinstance(node, (Conv, Pool)):
                 seen = patch.before(node.window)
+            elif isinstance(node, Select):
+                channels = node.places.by_channels(node.shape, *(graph.nodes[i].shape for i in node.inputs))
+                seen = patch if channels is not None else None
             elif not isinstance(node, (ReLU, Add, Scale, Conv, Pool)):
                 seen = None
             if seen is not None and seen.area >= before[1] * before[2]:

@@ -21,8 +21,8 @@ from gls_es.bounds.regions import Regions, regions
 from gls_es.bounds.relaxation import Lines, LowerSlope, enclose
 from gls_es.bounds.transpose import Transposed
 from gls_es.network import Network
-from gls_es.network.graph import Constant, Graph, Node, ReLU, Reshape, Scale
-from gls_es.network.layers import ConvLayer, Elementwise, Layer, propagate
+from gls_es.network.graph import Constant, Graph, Node, ReLU, Reshape, Scale, Select
+from gls_es.network.layers import ConvLayer, Elementwise, Layer, Selection, propagate, reached
 from gls_es.network.steps import Steps, constant_steps
 
 
@@ -168,6 +168,7 @@ class Query:
         if index not in self._transposed:
             layer = self.layers[index]
             assert layer is not None
+            assert not isinstance(layer, Selection)
             self._transposed[index] = Transposed(layer, self.node(self.source(index)).shape)
         return self._transposed[index]
 
@@ -197,7 +198,7 @@ class Query:
             centre, radius = self._pushed(index, layer, node, before)
         if layer is not None and layer.bias is not None:
             centre = centre + layer.bias
-        if self.rounding is not None and not isinstance(node, Reshape):
+        if self.rounding is not None and not isinstance(node, (Reshape, Select)):
             error = self._affine_error(layer, node, before)
             assert self.errors is not None
             self.errors[index] = error.expand(-1, len(self.box), *[-1] * len(node.shape))
@@ -217,8 +218,7 @@ class Query:
                 through = torch.matmul(centre, matrix), torch.matmul(radius, matrix.abs())
                 return through[0].unflatten(2, node.shape), through[1].unflatten(2, node.shape)
         centre = propagate(layer, node, [c for c, _ in before])
-        radius = propagate(None, node, [r for _, r in before]) if layer is None else layer.radius(before[0][1])
-        return centre, radius
+        return centre, reached(layer, node, [r for _, r in before])
 
     def _first_convolution(self, layer: ConvLayer, node: Node) -> tuple[Tensor, Tensor]:
         centre, radius = self.box.columns(layer.window)
@@ -268,8 +268,8 @@ class Query:
         before = [self.base(i) for i in node.inputs]
         known = [b for b in before if b is not None]
         value = known[0] if len(before) == 2 and len(known) == 1 else None
-        if len(known) == len(before):
-            value = propagate(layer, node, known)
+        if len(known) == len(before) or (known and isinstance(node, Select)):
+            value = propagate(layer, node, before)
         if layer is None or layer.bias is None:
             return value
         bias = layer.bias.expand(-1, -1, *node.shape)
@@ -331,6 +331,8 @@ def _layer_of_member(layer: Layer | None, one: slice) -> Layer | None:
     if layer is None:
         return None
     bias = None if layer.bias is None else _of_member(layer.bias, one)
+    if isinstance(layer, Selection):
+        return replace(layer, bias=bias)
     if isinstance(layer, Elementwise):
         return replace(layer, scale=_of_member(layer.scale, one), bias=bias)
     return replace(layer, weight=_of_member(layer.weight, one), bias=bias)

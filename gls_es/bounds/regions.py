@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
-from gls_es.network.graph import Add, Constant, Graph, Input, ReLU, Reshape, Scale
+from gls_es.network.graph import Add, Constant, Graph, Input, ReLU, Reshape, Scale, Select
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,8 @@ def regions(graph: Graph) -> Regions:
             mixes[index] = -1
         elif isinstance(node, (Scale, Reshape)):
             mixes[index] = before[0]
+        elif isinstance(node, Select):  # exact itself, but what reads copies of one value, or of two nodes, is not
+            mixes[index] = before[0] if len(before) == 1 and node.places.copies <= 1 else 1
         else:
             mixes[index] = 1 if before[0] == 0 else -1
     return Regions(box, tuple(m >= 0 for m in mixes), tuple(after))

@@ -20,7 +20,7 @@ from gls_es.bounds.pairs import folded_pairs, interval_pair_margins, worth_it
 from gls_es.bounds.query import Query
 from gls_es.bounds.workspace import Workspace, workspace
 from gls_es.network.graph import Node, ReLU, Reshape
-from gls_es.network.layers import ConvLayer, Dense, Layer, propagate
+from gls_es.network.layers import ConvLayer, Dense, Layer, Selection, propagate
 
 Interval = tuple[Tensor, Tensor]
 
@@ -112,6 +112,9 @@ class Sweep:
             return _convolved(centre, layer, layer.weight, bias), _convolved(radius, layer, layer.absolute, None)
         if isinstance(layer, Dense):
             return self._dense(layer, *before[0])
+        if isinstance(layer, Selection):
+            centre = layer.linear(*(c for c, _ in before))
+            return centre if layer.bias is None else centre.add_(layer.bias), layer.radius(*(r for _, r in before))
         if layer is not None:
             centre = layer.linear(before[0][0])
             return centre if layer.bias is None else centre.add_(layer.bias), layer.radius(before[0][1])

@@ -108,12 +108,12 @@ def _pushed(query: Query, forward: Forward, origin: int, terms: Tensor, images: 
     values = {origin: terms.flatten(1, 2)}
     for i in range(origin + 1, index + 1):
         node = query.node(i)
-        known = [values[source] for source in node.inputs if source in values]
-        if i not in needed or not known:
+        known = [values.get(source) for source in node.inputs]
+        if i not in needed or all(value is None for value in known):
             continue
         if isinstance(node, ReLU):
-            scale = forward.step(i).scale[:, images].unsqueeze(2)
-            values[i] = (known[0].reshape(known[0].shape[0], *count, *node.shape) * scale).flatten(1, 2)
+            scale, terms = forward.step(i).scale[:, images].unsqueeze(2), values[node.inputs[0]]
+            values[i] = (terms.reshape(terms.shape[0], *count, *node.shape) * scale).flatten(1, 2)
         else:
             values[i] = propagate(query.layers[i], node, known)
         for source in node.inputs:

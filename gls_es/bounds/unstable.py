@@ -25,6 +25,8 @@ Not a row of the paradox table (arXiv 2102.06700): CROWN (tightness 3.36 there) 
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -94,13 +96,13 @@ def _bounds_of(query: Query, index: int, neurons: Tensor, images: slice) -> Tens
     shape = query.node(index).shape
     like, members, count = query.box.centre, len(neurons), neurons.shape[2]
     spatial = len(shape) == 3 and shape[1] * shape[2] > 1
-    area = shape[1] * shape[2] if spatial else 1
+    channels, area = (shape[0], shape[1] * shape[2]) if spatial else (math.prod(shape), 1)
     channel = neurons.div(area, rounding_mode="floor")
-    units = F.one_hot(channel, shape[0]).to(like.dtype)  # (G, B, U, C)
+    units = F.one_hot(channel, channels).to(like.dtype)  # (G, B, U, C)
     if not spatial:
         upper = upper_bounds(query, index, Rows(units, mirrored=True), images)
         return upper.reshape(*upper.shape[:2], 2, count).permute(2, 0, 1, 3)
-    rows = Rows(units.reshape(members, -1, 1, shape[0]), Patch((shape[1], shape[2])), mirrored=True)
+    rows = Rows(units.reshape(members, -1, 1, channels), Patch((shape[1], shape[2])), mirrored=True)
     upper = upper_bounds(query, index, rows, images, neurons.remainder(area))
     return upper.reshape(*upper.shape[:2], count, 2).permute(3, 0, 1, 2)
 

@@ -83,7 +83,7 @@ def certify(
     """
     refuse_autocast()
     images, labels, eps = inputs.taken(network_or_checkpoint, images, labels, eps)
-    network, checkpoint = inputs.resolve_network(network_or_checkpoint, images)
+    network, checkpoint = inputs.resolve_network(network_or_checkpoint, images, execution=execution)
     lim = inputs.check_limits(timeout, max_domains, budget)
     spec = inputs.specify(
         network, eps, clip=clip, execution=execution, stages=stages, seed=seed, attack=attack, device=device, limits=lim

@@ -58,13 +58,14 @@ def _takes(source: Any, batch: Tensor) -> bool:
     return isinstance(found, Tensor) and found.ndim == 2
 
 
-def resolve_network(source: Any, images: Any) -> tuple[Network, str | None]:
+def resolve_network(source: Any, images: Any, *, execution: Any) -> tuple[Network, str | None]:
     """The network to certify, and the digest of its checkpoint if it comes from one.
 
     Args:
         source: a Network, an nn.Module (its input shape is that of the images), the path of a checkpoint, or what
             ``load_trained`` made of it; the path of an ONNX file, or what has a network and a digest.
         images: as given to ``certify``.
+        execution: likewise.
     """
     if isinstance(source, Network):
         return source, None
@@ -75,11 +76,16 @@ def resolve_network(source: Any, images: Any) -> tuple[Network, str | None]:
     if isinstance(source, str | Path) and str(source).lower().endswith((".onnx", ".onnx.gz")):
         from gls_es.formats import load_onnx
 
-        source = load_onnx(source)
+        source = load_onnx(source, classifier=True)
     if isinstance(source, str | Path):
         from gls_es.training import load_trained  # loads EvoTorch, which nothing else here needs
 
         source = load_trained(source)
+    if execution == "float32" and getattr(source, "execution", execution) == "float64":
+        raise ConfigError(
+            "the network in the file computes in float64, and no certificate for float32 is about it; "
+            "give execution='float64' (--execution float64)"
+        )
     if isinstance(getattr(source, "network", None), Network):  # a gls_es.training.Trained
         return source.network, str(source.digest)
     raise ConfigError(

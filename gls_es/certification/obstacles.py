@@ -19,7 +19,7 @@ from gls_es.certification.execution import other_classes
 from gls_es.certification.rounding import ExecutionModel, sound_query
 from gls_es.network import Network
 from gls_es.network.graph import ReLU
-from gls_es.network.layers import propagate
+from gls_es.network.layers import reached
 
 Bounds = Mapping[int, tuple[Tensor, Tensor]]
 """Proven bounds of every ReLU's inputs, (1, B, *shape) each, by its index."""
@@ -83,6 +83,6 @@ def _moved(query: Query, entry: Tensor) -> Tensor:
         if isinstance(node, ReLU):
             moved[index] = before[0]
             continue
-        value = propagate(None, node, before) if layer is None else layer.radius(before[0])
+        value = reached(layer, node, before)
         moved[index] = value + query.errors[index] if index in query.errors else value
     return moved[query.graph.output].expand(1, len(query.box), -1)[0]

@@ -26,7 +26,7 @@ from gls_es.bounds.query import Query
 from gls_es.certification.execution import direct_sums
 from gls_es.certification.rounding import ExecutionModel, sound_margins
 from gls_es.network import Network
-from gls_es.network.layers import Elementwise
+from gls_es.network.layers import Elementwise, Selection
 
 _SINGLE = torch.finfo(torch.float32)
 SCREENED = ("ibp", "crown-ibp", "crown")
@@ -133,6 +133,8 @@ def coefficient_bound(query: Query) -> float:
         bound *= max(1, len(readers))
         if isinstance(layer, Elementwise):
             bound *= max(1.0, float(layer.scale.abs().max()))
+        elif isinstance(layer, Selection):
+            bound *= max(1, layer.places.copies)
         elif layer is not None:
             size = layer.absolute.double()
             bound *= max(1.0, float(size.flatten(2).sum(2).max()), float(size.transpose(1, 2).flatten(2).sum(2).max()))

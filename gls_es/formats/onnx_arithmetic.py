@@ -11,7 +11,7 @@ from gls_es.formats.onnx_building import Building, Refused, Value, float_tensor
 from gls_es.formats.onnx_graph import Array, OnnxNode, Shape
 from gls_es.formats.onnx_module import Difference, Sum
 
-_FLOAT = 1  # of onnx.TensorProto, the element type float32
+_FLOATS = {"float32": 1, "float64": 11}  # of onnx.TensorProto, the element types
 
 
 def relu(b: Building, node: OnnxNode) -> Value:
@@ -25,9 +25,10 @@ def same(b: Building, node: OnnxNode) -> Value:
 
 
 def cast(b: Building, node: OnnxNode) -> Value:
-    """Cast of float32 to float32: the value itself."""
-    if node.attributes.get("to") != _FLOAT:
-        raise Refused("an activation stays one of float32 numbers, and its Cast makes others")
+    """Cast to the format that the network computes in: the value itself."""
+    kind = b.graph.execution
+    if node.attributes.get("to") != _FLOATS[kind]:
+        raise Refused(f"an activation stays one of {kind} numbers, and its Cast makes others")
     return b.activation(node)
 
 
@@ -162,7 +163,7 @@ def _expanded(b: Building, value: Value, full: Shape) -> Value:
     if value.size == np.prod(full):
         return b.reshaped(value, full)
     ranked = (1,) * (len(full) - len(value.full)) + value.full
-    return b.mapped(value, lambda x: np.broadcast_to(x.reshape(len(x), *ranked), (len(x), *full)))
+    return b.moved_one(value, lambda x: np.broadcast_to(x.reshape(ranked), full))
 
 
 def _ranked(constant: Array, full: Shape) -> Array:

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 
 from gls_es.errors import UnsupportedNetworkError
 from gls_es.formats.onnx_graph import MOST_VALUES, Array, OnnxGraph, OnnxNode, Shape
-from gls_es.formats.onnx_module import OnnxModule, Shaped, Sum, WithConstant, with_weights
+from gls_es.formats.onnx_module import OnnxModule, Selected, Shaped, Sum, WithConstant, with_weights
 
 _LARGEST_MATRIX = 2**24
-"""Numbers of a matrix that moves or sums values."""
+"""Numbers of the matrix of zeros that an output takes that depends on no input."""
 
 
 class Refused(Exception):
@@ -83,7 +83,7 @@ class Building:
                 break
             stop = start + math.prod(value.one)
             self.places[value.name] = self.reshaped(
-                self.mapped(whole, partial(_part, start=start, stop=stop)), value.one
+                self.moved_one(whole, partial(_part, start=start, stop=stop)), value.one
             )
             start = stop
 
@@ -91,6 +91,9 @@ class Building:
 
     def add(self, operation: nn.Module, sources: Sequence[Value], full: Shape) -> Value:
         """Append an operation; what it makes."""
+        tensors = (*operation.parameters(), *operation.buffers())
+        if self.graph.execution == "float32" and any(tensor.dtype == torch.float64 for tensor in tensors):
+            raise Refused("its constants are float64 numbers in a network of float32")
         if min(full, default=1) < 1 or math.prod(full) > MOST_VALUES:
             raise Refused(f"it makes values of shape {full}")
         if self.open_batch and (len(full) < 2 or full[0] != 1):
@@ -122,18 +125,31 @@ class Building:
         )
         return self.reshaped(self.add(layer, (flat,), (1, len(weight))), full)
 
-    def mapped(self, source: Value, function: Callable[[Array], Array]) -> Value:
-        """A linear function of a value that NumPy computes of many at once, along a further axis in front."""
-        if source.size**2 > _LARGEST_MATRIX:
-            raise Refused(f"it moves or sums {source.size:,} values, too many for a matrix")
-        result = function(np.eye(source.size, dtype=np.float32).reshape(source.size, *source.full))
-        full = tuple(result.shape[1:])
-        if source.size * math.prod(full) > _LARGEST_MATRIX or 0 in full:
+    def moved(
+        self, sources: Sequence[Value], function: Callable[..., Array], fill: Callable[[], Array] | None = None
+    ) -> Value:
+        """Values in the order, as often and with the gaps that a NumPy function gives arrays of their shapes.
+
+        Args:
+            sources: the values.
+            function: moves the numbers of arrays, one for each value; what it puts between them must be zeros.
+            fill: makes the array of the result's shape that holds what belongs there instead; None for zeros.
+        """
+        ends = np.cumsum([source.size for source in sources]).tolist()
+        parts = zip(ends, sources, strict=True)
+        numbered = [np.arange(end - s.size + 1, end + 1, dtype=np.int64).reshape(s.full) for end, s in parts]
+        result = function(*numbered)
+        full, index = tuple(result.shape), result.reshape(-1).astype(np.int64) - 1
+        if 0 in full or len(index) > MOST_VALUES:
             raise Refused(f"it makes values of shape {full}")
-        matrix = np.ascontiguousarray(result.reshape(source.size, -1).T)
-        if len(matrix) == source.size and np.array_equal(matrix, np.eye(source.size)):
-            return self.reshaped(source, full)
-        return self.linear(source, torch.from_numpy(matrix), None, full)
+        if len(sources) == 1 and np.array_equal(index, np.arange(sources[0].size)):
+            return self.reshaped(sources[0], full)
+        numbers = None if fill is None else float_tensor(np.where(index < 0, fill().reshape(-1), np.float32(0)))
+        return self.add(Selected(torch.from_numpy(index), Value(0, full).shape, numbers), sources, full)
+
+    def moved_one(self, source: Value, function: Callable[[Array], Array]) -> Value:
+        """The same of one value, without gaps."""
+        return self.moved((source,), function)
 
     def with_constant(self, op: str, source: Value, constant: Array, *, first: bool = False) -> Value:
         """An arithmetic operation with a constant of the value's rank that broadcasts to it."""
@@ -187,7 +203,8 @@ class Building:
             listed = "; ".join(f"({i}) {problem}" for i, problem in enumerate(self.problems, 1))
             raise UnsupportedNetworkError(f"{self.graph.path} cannot be bounded: {listed}.")
         assert found is not None
-        return OnnxModule(self.operations[: found.index], self.wiring[: found.index], found.index).eval()
+        module = OnnxModule(self.operations[: found.index], self.wiring[: found.index], found.index).eval()
+        return module.double() if self.graph.execution == "float64" else module
 
     def _outputs(self) -> Value:
         """The one output, or all of them one after the other."""
@@ -214,37 +231,35 @@ class Building:
 
 
 def joined(b: Building, parts: Sequence[Value | Array], axis: int) -> Value:
-    """Values and constants one after the other along an axis: the sum of what each of them contributes."""
+    """Values and constants one after the other along an axis."""
     fulls = [part.full if isinstance(part, Value) else part.shape for part in parts]
     if any(len(full) != len(fulls[0]) for full in fulls):
         raise Refused("it joins values of different ranks")
-    zeros = [np.zeros(full, dtype=np.float32) for full in fulls]
-    found: list[Value] = []
-    shift = zeros.copy()
-    for number, part in enumerate(parts):
-        if isinstance(part, Value):
-            found.append(b.mapped(part, partial(_among, zeros=zeros, at=number, axis=axis)))
-        else:
-            shift[number] = part
-    total = b.summed(found)
-    constant = np.concatenate(shift, axis=axis)
-    return total if not constant.any() else b.with_constant("Add", total, constant)
+    values = [part for part in parts if isinstance(part, Value)]
+    constants = [None if isinstance(part, Value) else part for part in parts]
+
+    def function(*numbered: Array) -> Array:
+        rest = iter(numbered)
+        blank = [np.zeros(full, dtype=np.int64) for full in fulls]
+        arrays = [next(rest) if c is None else zero for c, zero in zip(constants, blank, strict=True)]
+        return np.concatenate(arrays, axis=axis)
+
+    def fill() -> Array:
+        zeros = [np.zeros(full, dtype=np.float32) for full in fulls]
+        arrays = [zero if c is None else c for c, zero in zip(constants, zeros, strict=True)]
+        return np.concatenate(arrays, axis=axis)
+
+    return b.moved(values, function, fill if len(values) < len(parts) else None)
 
 
 def _part(x: Array, start: int, stop: int) -> Array:
     return x[..., start:stop]
 
 
-def _among(x: Array, zeros: Sequence[Array], at: int, axis: int) -> Array:
-    rows = [x if i == at else np.broadcast_to(zero, (len(x), *zero.shape)) for i, zero in enumerate(zeros)]
-    joined_rows: Array = np.concatenate(rows, axis=axis + 1)
-    return joined_rows
-
-
 def float_tensor(array: Array) -> Tensor:
-    """A float32 tensor with memory of its own."""
-    if array.dtype != np.float32:
-        raise Refused(f"its constant holds {array.dtype} numbers, not float32")
+    """A float32 or float64 tensor with memory of its own."""
+    if array.dtype not in (np.float32, np.float64):
+        raise Refused(f"its constant holds {array.dtype} numbers, not float32 or float64")
     return torch.from_numpy(np.array(array))
 
 

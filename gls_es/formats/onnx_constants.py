@@ -11,7 +11,7 @@ from gls_es.formats.onnx_building import Refused, whole_numbers
 from gls_es.formats.onnx_graph import MOST_VALUES, Array, OnnxNode
 from gls_es.formats.onnx_shapes import slices
 
-_TYPES = {1: np.float32, 6: np.int32, 7: np.int64, 9: np.bool_}
+_TYPES = {1: np.float32, 6: np.int32, 7: np.int64, 9: np.bool_, 11: np.float64}
 """Of onnx.TensorProto, the element types that constants may have."""
 
 
@@ -55,7 +55,7 @@ def _arithmetic(node: OnnxNode, inputs: list[Array]) -> Array:
     left, right = inputs
     if left.dtype != right.dtype or left.dtype == np.bool_:
         raise Refused("it combines constants of different types")
-    if node.op == "Div" and left.dtype != np.float32:
+    if node.op == "Div" and not np.issubdtype(left.dtype, np.floating):
         if (left < 0).any() or (right <= 0).any():
             raise Refused("it divides whole numbers that are not positive")
         return left // right
@@ -107,6 +107,44 @@ def _sliced(node: OnnxNode, inputs: list[Array]) -> Array:
     return inputs[0][tuple(slices(node, given, inputs[0].shape))]
 
 
+def _compared(node: OnnxNode, inputs: list[Array]) -> Array:
+    compare = {"Equal": np.equal, "Less": np.less, "Greater": np.greater}[node.op]
+    return np.asarray(compare(inputs[0], inputs[1]))
+
+
+def _chosen(_node: OnnxNode, inputs: list[Array]) -> Array:
+    if inputs[0].dtype != np.bool_ or inputs[1].dtype != inputs[2].dtype:
+        raise Refused("it chooses between constants of different types")
+    return np.where(inputs[0], inputs[1], inputs[2])
+
+
+def _remainder(node: OnnxNode, inputs: list[Array]) -> Array:
+    if node.attributes.get("fmod", 0) or (whole_numbers(inputs[1]) and (inputs[1] == 0).any()):
+        raise Refused("it takes remainders of zero, or with the dividend's sign")
+    whole_numbers(inputs[0])
+    return np.asarray(np.mod(inputs[0], inputs[1]))
+
+
+def _range(_node: OnnxNode, inputs: list[Array]) -> Array:
+    start, stop, step = (number for part in inputs for number in whole_numbers(part))
+    if step == 0 or (stop - start) / step > MOST_VALUES:
+        raise Refused(f"it makes the numbers from {start} to {stop} in steps of {step}")
+    return np.arange(start, stop, step, dtype=inputs[0].dtype)
+
+
+def _product(node: OnnxNode, inputs: list[Array]) -> Array:
+    whole_numbers(inputs[0])
+    keep = bool(node.attributes.get("keepdims", 1))
+    return np.asarray(np.prod(inputs[0], axis=_axes(node, inputs), keepdims=keep, dtype=inputs[0].dtype))
+
+
+def _extreme(node: OnnxNode, inputs: list[Array]) -> Array:
+    if len({part.dtype for part in inputs}) != 1:
+        raise Refused("it combines constants of different types")
+    pick = np.maximum if node.op == "Max" else np.minimum
+    return np.asarray(pick.reduce(np.broadcast_arrays(*inputs)))
+
+
 _FOLDS: dict[str, Callable[[OnnxNode, list[Array]], Array]] = {
     "Add": _arithmetic,
     "Cast": _cast,
@@ -114,10 +152,19 @@ _FOLDS: dict[str, Callable[[OnnxNode, list[Array]], Array]] = {
     "Constant": _constant,
     "ConstantOfShape": _filled,
     "Div": _arithmetic,
+    "Equal": _compared,
     "Expand": _expanded,
     "Gather": _gathered,
+    "Greater": _compared,
     "Identity": lambda _node, inputs: inputs[0],
+    "Less": _compared,
+    "Max": _extreme,
+    "Min": _extreme,
+    "Mod": _remainder,
     "Mul": _arithmetic,
+    "Neg": lambda _node, inputs: -inputs[0],
+    "Range": _range,
+    "ReduceProd": _product,
     "Reshape": _reshaped,
     "Shape": lambda node, inputs: shape_of(node, inputs[0].shape),
     "Slice": _sliced,
@@ -125,6 +172,7 @@ _FOLDS: dict[str, Callable[[OnnxNode, list[Array]], Array]] = {
     "Sub": _arithmetic,
     "Transpose": _moved,
     "Unsqueeze": _unsqueezed,
+    "Where": _chosen,
 }
 
 

@@ -197,6 +197,8 @@ def load_enclosed(path: str | Path) -> EnclosedModel:
         UnsupportedNetworkError: it holds a node that is not enclosed.
     """
     graph = read_onnx(path)
+    if graph.execution != "float32":
+        raise UnsupportedNetworkError(f"{path} cannot be bounded: intervals are of networks of float32.")
     name = "onnxruntime" if installed("onnxruntime") else "onnx.reference"
     reader: Reader = (OnnxRuntime if name == "onnxruntime" else OnnxReference)(graph.data, what=str(path))
     model = EnclosedModel(graph, reader, name)

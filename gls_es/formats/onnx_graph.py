@@ -19,6 +19,7 @@ from gls_es.errors import FormatError
 from gls_es.formats.extras import library
 from gls_es.formats.files import LARGEST, read_file, sha256, unpacked
 from gls_es.formats.onnx_external import include_other_files
+from gls_es.formats.onnx_outputs import keep_output, leave_out_softmax
 
 Array = NDArray[Any]
 Shape = tuple[int, ...]
@@ -72,6 +73,7 @@ class OnnxGraph:
         outputs: likewise.
         constants: the initializers by name, as far as they are used.
         nodes: those that the output depends on, in an order in which they can be computed.
+        left_out: a classifier's last operator, "Softmax" or "LogSoftmax", if it was left out.
     """
 
     path: Path
@@ -81,6 +83,12 @@ class OnnxGraph:
     outputs: tuple[Signature, ...]
     constants: dict[str, Array]
     nodes: tuple[OnnxNode, ...]
+    left_out: str | None = None
+
+    @property
+    def execution(self) -> str:
+        """The format that the network computes in, "float32" or "float64"."""
+        return self.inputs[0].kind
 
     @property
     def input_shape(self) -> Shape:
@@ -91,8 +99,13 @@ class OnnxGraph:
         return full[1:] if len(full) > 1 and full[0] == 1 else full or (1,)
 
 
-def read_onnx(path: str | Path) -> OnnxGraph:
+def read_onnx(path: str | Path, *, output: str | None = None, classifier: bool = False) -> OnnxGraph:
     """Read an ONNX file.
+
+    Args:
+        path: the file.
+        output: the name of the one output that is read; None for all of them.
+        classifier: whether only the class is asked for, so that a last Softmax is left out.
 
     Raises:
         ConfigError: onnx is not installed.
@@ -117,16 +130,22 @@ def read_onnx(path: str | Path) -> OnnxGraph:
     inputs = [value for value in model.graph.input if value.name not in held]
     if not inputs or not model.graph.output or model.graph.sparse_initializer:
         raise FormatError(f"{path}: has no inputs, no outputs, or sparse tensors, and cannot be bounded.")
+    if output is not None:
+        keep_output(path, model.graph, output)
+    left_out = leave_out_softmax(path, model.graph) if classifier else None
+    if len({value.type.tensor_type.elem_type for value in inputs}) > 1:
+        raise FormatError(f"{path}: has inputs of different types; all must be float32, or all float64.")
     live = _live(model.graph)
     read = {name for number in live for name in model.graph.node[number].input}
     return OnnxGraph(
         path=path,
-        data=_without_the_rest(model.SerializeToString() if beside else data, model, live, read),
+        data=_without_the_rest(model.SerializeToString() if beside or output or left_out else data, model, live, read),
         digest=sha256(data + beside),
         inputs=tuple(_input(path, value, onnx) for value in inputs),
         outputs=tuple(_signature(value, onnx) for value in model.graph.output),
         constants={name: _array(path, tensor, onnx) for name, tensor in held.items() if name in read},
         nodes=tuple(_node(path, model.graph.node[number], number, onnx) for number in live),
+        left_out=left_out,
     )
 
 
@@ -176,15 +195,16 @@ def _array(path: Path, tensor: Any, onnx: Any) -> Array:
     name = tensor.name[:60]
     kind = onnx.TensorProto.DataType.Name(tensor.data_type).lower() if tensor.data_type else "?"
     size = math.prod(tensor.dims) if all(length >= 0 for length in tensor.dims) else -1
-    width = {"float": 4, "int64": 8, "int32": 4, "bool": 1}.get(kind)
+    width = {"float": 4, "double": 8, "int64": 8, "int32": 4, "bool": 1}.get(kind)
     if width is None:
-        raise FormatError(f"{path}: tensor {name!r} holds {kind} numbers; networks of float32 are read.")
-    listed = {"float": tensor.float_data, "int64": tensor.int64_data}.get(kind, tensor.int32_data)
+        raise FormatError(f"{path}: tensor {name!r} holds {kind} numbers; networks of float32 or float64 are read.")
+    lists = {"float": tensor.float_data, "double": tensor.double_data, "int64": tensor.int64_data}
+    listed = lists.get(kind, tensor.int32_data)
     found = len(tensor.raw_data) / width if tensor.HasField("raw_data") else len(listed)
     if found != size:
         raise FormatError(f"{path}: tensor {name!r} holds {found:g} numbers, not those of shape {list(tensor.dims)}.")
     array: Array = onnx.numpy_helper.to_array(tensor)
-    if kind == "float" and not np.isfinite(array).all():
+    if kind in ("float", "double") and not np.isfinite(array).all():
         raise FormatError(f"{path}: tensor {name!r} holds NaN or infinity, and no bound is about such a network.")
     return array
 
@@ -195,14 +215,14 @@ def _signature(value: Any, onnx: Any) -> Signature:
     sizes = (
         axis.dim_value if axis.HasField("dim_value") and axis.dim_value != -1 else None for axis in tensor.shape.dim
     )
-    return Signature(value.name, "float32" if kind == "float" else kind, tuple(sizes))
+    return Signature(value.name, {"float": "float32", "double": "float64"}.get(kind, kind), tuple(sizes))
 
 
 def _input(path: Path, value: Any, onnx: Any) -> Signature:
     """An input of known sizes; only that of a batch, the first of several, may be open."""
-    if value.type.tensor_type.elem_type != onnx.TensorProto.FLOAT:
-        raise FormatError(f"{path}: the input {value.name[:60]!r} is not of float32 numbers.")
     found = _signature(value, onnx)
+    if found.kind not in ("float32", "float64"):
+        raise FormatError(f"{path}: the input {value.name[:60]!r} is not of float32 or float64 numbers.")
     inner = found.sizes[1:] if len(found.sizes) > 1 else found.sizes
     if None in inner or min(found.one, default=1) < 1 or math.prod(found.one) > MOST_VALUES:
         raise FormatError(f"{path}: the input {found} must have known sizes; only a batch axis in front may be open.")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from gls_es.formats.onnx_building import Building, Refused, Value, float_tensor
@@ -18,14 +21,29 @@ def matmul(b: Building, node: OnnxNode) -> Value:
     inner = source.full[-2 if first and len(source.full) > 1 else -1] if source.full else 0
     if constant.ndim not in (1, 2) or constant.shape[-1 if first else 0] != inner:
         raise Refused(f"its constant of shape {constant.shape} does not fit values of shape {source.full}")
-    float_tensor(constant)
-    if not first and constant.ndim == 2 and source.size == inner:
-        return b.linear(source, float_tensor(constant).T, None, (*source.full[:-1], constant.shape[1]))
     if b.open_batch and first and len(source.full) <= 2:
         raise Refused("it mixes the images of a batch")
-    if len(source.full) == 1:  # the rows of the identity are vectors here, not one matrix
-        return b.mapped(source, lambda x: np.einsum("...i,ji->...j", x, constant if first else constant.T))
-    return b.mapped(source, lambda x: constant @ x if first else x @ constant)
+    matrix = float_tensor(constant.T if first else constant).reshape(inner, -1)
+    turned = first and len(source.full) > 1
+    found = _rows(b, _turned(b, source) if turned else source, matrix.T)
+    if constant.ndim == 1:
+        return b.reshaped(found, found.full[:-1])
+    return _turned(b, found) if turned else found
+
+
+def _rows(b: Building, source: Value, matrix: Tensor, bias: Tensor | None = None) -> Value:
+    """A matrix (out, in) times the values along the last axis, plus a bias."""
+    full = (*source.full[:-1], len(matrix))
+    if source.size == matrix.shape[1]:
+        return b.linear(source, matrix, bias, full)
+    weights: dict[str, Tensor | None] = {"weight": matrix.contiguous(), "bias": bias}
+    layer = with_weights(nn.Linear, matrix.shape[1], len(matrix), bias=bias is not None, weights=weights)
+    return b.add(layer, (source,), full)
+
+
+def _turned(b: Building, source: Value) -> Value:
+    """The value with its last two axes exchanged."""
+    return b.moved_one(source, lambda x: x.swapaxes(-1, -2))
 
 
 def gemm(b: Building, node: OnnxNode) -> Value:
@@ -41,21 +59,24 @@ def gemm(b: Building, node: OnnxNode) -> Value:
     if not attributes.get("transB", 0):
         matrix = matrix.T
     source = b.activation(node)
-    if source.full != (1, matrix.shape[1]):
+    if len(source.full) != 2 or source.full[1] != matrix.shape[1]:
         raise Refused(f"it multiplies values of shape {source.full} by a matrix for {matrix.shape[1]}; flatten them")
     shift = None
     if bias is not None:
         shift = _row(_scaled(float_tensor(bias), attributes.get("beta", 1.0)), len(matrix))
-    full = (1, len(matrix))
     if alpha == 1:
-        return b.linear(source, matrix, shift, full)
+        return _rows(b, source, matrix, shift)
     # the factor comes after the sum, which may overflow before it and underflows before it
-    found = b.with_constant("Mul", b.linear(source, matrix, None, full), np.asarray(alpha, dtype=np.float32))
-    return found if shift is None else b.with_constant("Add", found, shift.numpy())
+    found = b.with_constant("Mul", _rows(b, source, matrix), np.full((1, 1), alpha, dtype=np.float32))
+    return found if shift is None else b.with_constant("Add", found, shift[None].numpy())
 
 
 def _scaled(value: Tensor, factor: float) -> Tensor:
     """``factor * value`` if float32 holds it exactly: the network must be the one in the file."""
+    if value.dtype == torch.float64:
+        if abs(math.frexp(factor)[0]) != 0.5:
+            raise Refused(f"alpha or beta = {factor} would round its weights; multiply them into the weights first")
+        return value * factor
     exact = value.double() * factor
     if not bool((exact.float().double() == exact).all()):
         raise Refused(f"alpha or beta = {factor} would round its weights; multiply them into the weights first")

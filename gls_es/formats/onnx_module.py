@@ -84,6 +84,61 @@ class WithConstant(nn.Module):
         return f"{self.op}, constant {'first' if self.first else 'second'}"
 
 
+class Selected(nn.Module):
+    """Copies of values in another order, or several times, and numbers where nothing is copied.
+
+    Args:
+        index: (n,), int64: the place of each output's value among all values, one after the other; -1 for none.
+        shape: of the result, without the batch axis.
+        fill: (n,), the numbers where nothing is copied; None for zeros.
+    """
+
+    index: Tensor
+    taken: Tensor
+    fill: Tensor
+
+    def __init__(self, index: Tensor, shape: tuple[int, ...], fill: Tensor | None = None) -> None:
+        super().__init__()
+        self.shape = shape
+        self.complete = bool((index >= 0).all())
+        self.register_buffer("index", index.clamp_min(0))
+        self.register_buffer("taken", index >= 0)
+        self.register_buffer("fill", torch.zeros(len(index)) if fill is None else fill)
+
+    def forward(self, *values: Tensor) -> Tensor:
+        """(B, ...) each -> (B, *shape)."""
+        flat = values[0].flatten(1) if len(values) == 1 else torch.cat([value.flatten(1) for value in values], 1)
+        found = flat.index_select(1, self.index)
+        if not self.complete:
+            found = torch.where(self.taken, found, self.fill)
+        return found.reshape(-1, *self.shape)
+
+    def extra_repr(self) -> str:
+        """The shape."""
+        return str(self.shape)
+
+
+class Summed(nn.Module):
+    """Sums over axes.
+
+    Args:
+        axes: counted with the batch axis.
+        shape: of the result, without the batch axis.
+    """
+
+    def __init__(self, axes: tuple[int, ...], shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.axes, self.shape = axes, shape
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, ...) -> (B, *shape)."""
+        return x.sum(self.axes).reshape(-1, *self.shape)
+
+    def extra_repr(self) -> str:
+        """Axes and shape."""
+        return f"{self.axes}, {self.shape}"
+
+
 class Shaped(nn.Module):
     """The same numbers in another shape, image by image.
 

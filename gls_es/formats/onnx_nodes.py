@@ -10,8 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from gls_es.formats import onnx_arithmetic as arithmetic
+from gls_es.formats import onnx_back as back
+from gls_es.formats import onnx_filling as filling
 from gls_es.formats import onnx_layers as layers
 from gls_es.formats import onnx_pools as pools
+from gls_es.formats import onnx_resizing as resizing
 from gls_es.formats import onnx_shapes as shapes
 from gls_es.formats.onnx_building import Building, Value
 from gls_es.formats.onnx_graph import OnnxNode
@@ -24,6 +27,8 @@ NODES: dict[str, Callable[[Building, OnnxNode], Value | tuple[Value, ...]]] = {
     "Clip": arithmetic.clip,
     "Concat": shapes.concat,
     "Conv": layers.conv,
+    "ConvTranspose": back.conv_transpose,
+    "DepthToSpace": resizing.depth_to_space,
     "Div": arithmetic.arithmetic,
     "Dropout": arithmetic.dropout,
     "Expand": shapes.expand,
@@ -38,18 +43,23 @@ NODES: dict[str, Callable[[Building, OnnxNode], Value | tuple[Value, ...]]] = {
     "Min": arithmetic.extreme,
     "Mul": arithmetic.arithmetic,
     "Neg": arithmetic.negated,
-    "Pad": shapes.pad,
+    "Pad": filling.pad,
     "Pow": arithmetic.power,
     "ReduceMean": shapes.reduced,
     "ReduceSum": shapes.reduced,
     "Relu": arithmetic.relu,
     "Reshape": shapes.reshape,
+    "Resize": resizing.resize,
     "Slice": shapes.sliced,
+    "SpaceToDepth": resizing.depth_to_space,
     "Split": shapes.split,
     "Squeeze": shapes.squeeze,
     "Sub": arithmetic.arithmetic,
     "Sum": arithmetic.total,
+    "Tile": resizing.tile,
     "Transpose": shapes.transpose,
     "Unsqueeze": shapes.unsqueeze,
+    "Upsample": resizing.resize,
+    "Where": filling.where,
 }
 """Operators by name."""

@@ -34,6 +34,7 @@ class OnnxModel:
         compared: the second reader whose logits were found to be the same, "onnxruntime" or "onnx.reference".
         inputs: names and sizes in the file, in its order.
         outputs: likewise.
+        left_out: the last Softmax or LogSoftmax, if it was left out.
     """
 
     module: OnnxModule
@@ -44,6 +45,12 @@ class OnnxModel:
     compared: str
     inputs: tuple[Signature, ...]
     outputs: tuple[Signature, ...]
+    left_out: str | None = None
+
+    @property
+    def execution(self) -> str:
+        """The format that the network computes in, "float32" or "float64"."""
+        return self.inputs[0].kind
 
     @cached_property
     def network(self) -> Network:
@@ -55,19 +62,21 @@ class OnnxModel:
         return Network(self.module, self.input_shape)
 
 
-def load_onnx(path: str | Path) -> OnnxModel:
+def load_onnx(path: str | Path, *, output: str | None = None, classifier: bool = False) -> OnnxModel:
     """Read a network from an ONNX file; its logits are compared with those of onnxruntime, or of onnx itself.
 
     Args:
         path: the file, of float32 inputs and outputs and of the operators that ``gls-es supports --onnx-operators``
             lists. It may be compressed by gzip, and it may be hostile.
+        output: the name of the one output that is read; None for all of them, one after the other.
+        classifier: whether only the class is asked for: there is one output then, and a last Softmax is left out.
 
     Raises:
         ConfigError: onnx is not installed.
         FormatError: the file is missing, damaged, or no such model.
         UnsupportedNetworkError: it holds nodes that have no bounds; all of them are listed.
     """
-    graph = read_onnx(path)
+    graph = read_onnx(path, output=output, classifier=classifier)
     module = module_of(graph)
     there = installed("onnxruntime")
     check_same_logits(graph.data, module, graph.input_shape, what=str(path), reference=not there)
@@ -80,6 +89,7 @@ def load_onnx(path: str | Path) -> OnnxModel:
         compared="onnxruntime" if there else "onnx.reference",
         inputs=graph.inputs,
         outputs=graph.outputs,
+        left_out=graph.left_out,
     )
 
 
@@ -99,6 +109,17 @@ def check_declared(model: OnnxModel | OnnxGraph, declared: Declarations) -> None
                 raise FormatError(f"{model.path}: its {what}put {own} is not the query's {tensor}.")
             if what == "in" and own.one != tensor.shape:
                 raise FormatError(f"{model.path}: its input {own} is read for one image, not as {tensor}.")
+
+
+_HINTS = {
+    "Softmax": "it has bounds as the last step of a classifier only, for gls-es certify, which leaves it out",
+    "LogSoftmax": "it has bounds as the last step of a classifier only, for gls-es certify, which leaves it out",
+    "ai.onnx.ml.ZipMap": "it makes dictionaries; export with options={'zipmap': False}, and read one output",
+    "ArgMax": "it makes a class of logits; read the output with the logits instead (--output NAME)",
+    "If": "branches have no bounds here; export the model in evaluation mode, for one size of batch",
+    "Loop": "loops have no bounds here; export the model for one size of batch",
+}
+"""Why operators are refused, and the way out, where there is one."""
 
 
 def replaying(model: OnnxModel) -> Callable[[Tensor], Tensor] | None:
@@ -137,7 +158,7 @@ def _translate(building: Building, node: OnnxNode) -> None:
         return
     translate = NODES.get(node.op)
     if translate is None and node.op != "Shape":
-        raise Refused("this operator has no bounds here")
+        raise Refused(_HINTS.get(node.op, "this operator has no bounds here"))
     if any(name not in building.constants and building.places.get(name) is None for name in given):
         building.places.update(dict.fromkeys(node.outputs, None))  # behind a refused node
         return

@@ -1,6 +1,6 @@
 """What ONNX's operators that move, repeat, leave out or sum values become.
 
-Where the numbers keep their order this is another shape, and else a matrix of ones and zeros.
+Where the numbers keep their order this is another shape, and else a selection of values by an index.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import numpy as np
 
 from gls_es.formats.onnx_building import Building, Refused, Value, joined, whole_numbers
 from gls_es.formats.onnx_graph import Array, OnnxNode
+from gls_es.formats.onnx_module import Summed
 
 
 def flatten(b: Building, node: OnnxNode) -> Value:
@@ -52,10 +53,7 @@ def transpose(b: Building, node: OnnxNode) -> Value:
         raise Refused(f"perm={order} does not fit values of shape {source.full}")
     if b.open_batch and order[0] != 0:
         raise Refused(f"perm={order} moves the batch axis")
-    moved = [axis for axis in order if source.full[axis] > 1]
-    if moved == sorted(moved):
-        return b.reshaped(source, tuple(source.full[axis] for axis in order))
-    return b.mapped(source, lambda x: x.transpose(0, *(axis + 1 for axis in order)))
+    return b.moved_one(source, lambda x: x.transpose(order))
 
 
 def squeeze(b: Building, node: OnnxNode) -> Value:
@@ -90,7 +88,7 @@ def expand(b: Building, node: OnnxNode) -> Value:
     except ValueError:
         raise Refused(f"shape {source.full} does not expand to {target}") from None
     ranked = (1,) * (len(full) - len(source.full)) + source.full
-    return b.mapped(source, lambda x: np.broadcast_to(x.reshape(len(x), *ranked), (len(x), *full)))
+    return b.moved_one(source, lambda x: np.broadcast_to(x.reshape(ranked), full))
 
 
 def concat(b: Building, node: OnnxNode) -> Value:
@@ -120,13 +118,13 @@ def split(b: Building, node: OnnxNode) -> tuple[Value, ...]:
         raise Refused(f"{length} values are not split into parts of {sizes}")
     ends = np.cumsum(sizes).tolist()
     return tuple(
-        b.mapped(source, partial(_cut, axis=axis, start=end - size, stop=end))
+        b.moved_one(source, partial(_cut, axis=axis, start=end - size, stop=end))
         for size, end in zip(sizes, ends, strict=True)
     )
 
 
 def _cut(x: Array, axis: int, start: int, stop: int) -> Array:
-    return x[(slice(None),) * (axis + 1) + (slice(start, stop),)]
+    return x[(slice(None),) * axis + (slice(start, stop),)]
 
 
 def sliced(b: Building, node: OnnxNode) -> Value:
@@ -136,7 +134,7 @@ def sliced(b: Building, node: OnnxNode) -> Value:
     touched = [axis for axis, part in enumerate(parts) if part != slice(None)]
     for axis in touched:
         b.axis(axis, len(source.full))
-    return b.mapped(source, lambda x: x[(slice(None), *parts)])
+    return b.moved_one(source, lambda x: x[tuple(parts)])
 
 
 def slices(node: OnnxNode, given: list[Array | None], full: tuple[int, ...]) -> list[slice]:
@@ -179,40 +177,7 @@ def gather(b: Building, node: OnnxNode) -> Value:
     whole_numbers(indices)
     if indices.size and not (-source.full[axis] <= indices.min() and indices.max() < source.full[axis]):
         raise Refused("its indices are not there")
-    return b.mapped(source, lambda x: x.take(indices % source.full[axis], axis=axis + 1))
-
-
-def pad(b: Building, node: OnnxNode) -> Value:
-    """Pad with a constant."""
-    source = b.activation(node)
-    if node.attributes.get("mode", b"constant") != b"constant":
-        raise Refused("only padding with a constant has bounds here")
-    given, axes = b.optional(node, 1), b.optional(node, 3)
-    pads = node.attributes.get("pads", []) if given is None else whole_numbers(given)
-    value = b.optional(node, 2)
-    number = float(node.attributes.get("value", 0.0)) if value is None else float(value.reshape(-1)[0])
-    rank = len(source.full)
-    named = list(range(rank)) if axes is None else [axis % rank for axis in whole_numbers(axes)]
-    if len(pads) != 2 * len(named) or min(pads, default=0) < 0:
-        raise Refused(f"pads={pads} do not fit values of shape {source.full}")
-    around = [(0, 0)] * rank
-    for at, axis in enumerate(named):
-        around[axis] = (pads[at], pads[at + len(named)])
-        if around[axis] != (0, 0):
-            b.axis(axis, rank)
-    return padded(b, source, around, number)
-
-
-def padded(b: Building, source: Value, around: list[tuple[int, int]], number: float = 0.0) -> Value:
-    """A value with a border of one number, as wide as said before and behind each axis."""
-    grown = math.prod(size + sum(sides) for size, sides in zip(source.full, around, strict=True))
-    if source.size * grown > 2**26:
-        raise Refused(f"it pads to {grown:,} values, too many for a matrix")
-    found = b.mapped(source, lambda x: np.pad(x, [(0, 0), *around]))
-    if number:
-        border = np.pad(np.zeros(source.full, dtype=np.float32), around, constant_values=number)
-        found = b.with_constant("Add", found, border)
-    return found
+    return b.moved_one(source, lambda x: x.take(indices % source.full[axis], axis=axis))
 
 
 def reduced(b: Building, node: OnnxNode) -> Value:
@@ -223,7 +188,13 @@ def reduced(b: Building, node: OnnxNode) -> Value:
     if not given and node.attributes.get("noop_with_empty_axes", 0):
         return source
     axes = sorted({b.axis(axis, rank) for axis in given or range(rank)})
-    found = b.mapped(source, lambda x: x.sum(axis=tuple(axis + 1 for axis in axes), keepdims=keep))
+    full = tuple(1 if at in axes else n for at, n in enumerate(source.full) if keep or at not in axes)
+    over = [axis for axis in axes if source.full[axis] > 1]
+    if over:
+        front = len(source.full) - len(source.shape)  # 1 if the module's batch axis is the first of ONNX's
+        found = b.add(Summed(tuple(axis + 1 - front for axis in over), Value(0, full).shape), (source,), full)
+    else:
+        found = b.reshaped(source, full)
     count = math.prod(source.full[axis] for axis in axes)
     if node.op == "ReduceSum" or count == 1:
         return found

@@ -1,4 +1,4 @@
-"""A network's traced graph as an ONNX model: nine kinds of nodes, float32, operators of opset 13.
+"""A network's traced graph as an ONNX model: ten kinds of nodes, float32, operators of opset 13.
 
 The module's own weights and BatchNorm statistics go into the file as they are, in float32. A division by constants
 becomes a multiplication by their reciprocals, rounded once, and every other step is written as it was traced. The
@@ -22,7 +22,23 @@ from gls_es.formats.extras import installed, library
 from gls_es.formats.files import write_file
 from gls_es.formats.runtime import check_same_logits
 from gls_es.network import Network
-from gls_es.network.graph import Add, BatchNorm, Constant, Conv, Input, Linear, Node, Pool, ReLU, Reshape, Scale, Slice
+from gls_es.network.graph import (
+    Add,
+    BatchNorm,
+    Constant,
+    Conv,
+    Input,
+    Learned,
+    Linear,
+    Node,
+    Pool,
+    ReLU,
+    Reshape,
+    Scale,
+    Select,
+    Slice,
+)
+from gls_es.network.layers import multiplied
 
 OPSET = 13
 """Operators that every tool of the last years reads; none of those used has changed since in what it computes."""
@@ -101,6 +117,7 @@ class _Writer:
         self.module = self.network.module().float()
         self.weights = self.network.parameter_vector().float().cpu()
         self.titles = {place.start: name for name, place in self.network.named_slices().items()}
+        self.shapes = self.network.parameter_shapes()
 
     def take(self, index: int, node: Node) -> None:
         """Write the node of the graph at ``index``."""
@@ -118,6 +135,8 @@ class _Writer:
             self.names[index] = self._node("Add", name, sources)
         elif isinstance(node, ReLU):
             self.names[index] = self._node("Relu", name, sources)
+        elif isinstance(node, Select):
+            self.names[index] = self._select(name, node, sources)
         else:
             assert isinstance(node, Reshape)
             self.names[index] = self._reshape(name, node, sources[0])
@@ -132,7 +151,7 @@ class _Writer:
         return name
 
     def _affine(self, name: str, node: Linear | Conv, source: str) -> str:
-        inputs = [source, self._parameter(node.weight)]
+        inputs = [source, self._weight(name, node)]
         inputs += [] if node.bias is None else [self._parameter(node.bias)]
         plain = name if node.norm is None else f"{name}.unnormalised"
         if isinstance(node, Linear):
@@ -154,6 +173,11 @@ class _Writer:
     def _scale(self, name: str, node: Scale, source: str) -> str:
         if isinstance(node.source, BatchNorm):
             return self._batch_norm(name, node.source, source)
+        if isinstance(node.source, Learned):
+            for op, place in (("Mul", node.source.scale), ("Add", node.source.shift)):
+                if place is not None:
+                    source = self._node(op, f"{name}.{op.lower()}", [source, self._parameter(place)])
+            return source
         assert isinstance(node.source, Constant)
         scale, shift = self.network.constant(node.source, self.weights)
         if bool((scale != 1).any()):
@@ -197,9 +221,33 @@ class _Writer:
         shape = torch.tensor([-1, *node.shape])
         return self._node("Reshape", name, [source, self._tensor(f"{name}.shape", shape)])
 
+    def _select(self, name: str, node: Select, sources: list[str]) -> str:
+        """Gather by an index from all values, with a zero behind them that stands for what is not copied."""
+        flat = [self._node("Flatten", f"{name}.flat{i}", [source], axis=1) for i, source in enumerate(sources)]
+        found = flat[0] if len(flat) == 1 else self._node("Concat", f"{name}.joined", flat, axis=1)
+        index = node.places.index
+        if not node.places.complete:
+            pads = self._tensor("one_more", torch.tensor([0, 0, 0, 1]))
+            found = self._node("Pad", f"{name}.longer", [found, pads])
+            index = torch.where(index < 0, node.places.total, index)
+        found = self._node("Gather", f"{name}.taken", [found, self._tensor(f"{name}.index", index)], axis=1)
+        if node.fill is not None:
+            fill = self.network.constants()[node.fill].float()
+            found = self._node("Add", f"{name}.filled", [found, self._tensor(f"{name}.fill", fill)])
+        shape = torch.tensor([-1, *node.shape])
+        return self._node("Reshape", name, [found, self._tensor(f"{name}.shape", shape)])
+
+    def _weight(self, name: str, node: Linear | Conv) -> str:
+        if (isinstance(node, Linear) and node.columns is None) or (isinstance(node, Conv) and not node.turned):
+            return self._parameter(node.weight)
+        weight = self.weights[node.weight.start : node.weight.stop].reshape(1, *node.weight.shape)
+        return self._tensor(f"{name}.weight", multiplied(node, weight)[0])
+
     def _parameter(self, place: Slice | None) -> str:
         assert place is not None
-        return self._tensor(self.titles[place.start], self.weights[place.start : place.stop].reshape(place.shape))
+        name = self.titles[place.start]
+        title = name if place.shape == self.shapes[name] else f"{name}.as{'x'.join(map(str, place.shape))}"
+        return self._tensor(title, self.weights[place.start : place.stop].reshape(place.shape))
 
     def _tensor(self, name: str, value: Tensor) -> str:
         """Keep a tensor in the file once, however often it is used."""

@@ -26,7 +26,7 @@ class Reader(Protocol):
     """Somebody else's execution of a model."""
 
     def logits(self, x: Tensor) -> Tensor:
-        """The outputs (B, K) of inputs (B, *input_shape), float32."""
+        """The outputs (B, K) of inputs (B, *input_shape), in the model's format."""
 
 
 class OnnxReference:
@@ -50,6 +50,8 @@ class OnnxReference:
             held = {tensor.name for tensor in model.graph.initializer}
             axes = {v.name: v.type.tensor_type.shape.dim for v in model.graph.input if v.name not in held}
             self._inputs = {name: [axis.dim_value for axis in dims] for name, dims in axes.items()}
+            kinds = {v.type.tensor_type.elem_type for v in model.graph.input if v.name not in held}
+            self._kind = np.float64 if kinds == {11} else np.float32
         except Exception as error:  # its exceptions share no base class
             raise FormatError(f"{what}: onnx.reference refuses the model ({_first_line(error)}).") from error
 
@@ -59,7 +61,7 @@ class OnnxReference:
         Raises:
             FormatError: the evaluator fails on them.
         """
-        return _rows(self._evaluator, self._inputs, x, f"{self._what}: onnx.reference")
+        return _rows(self._evaluator, self._inputs, x, f"{self._what}: onnx.reference", self._kind)
 
 
 class OnnxRuntime:
@@ -83,6 +85,8 @@ class OnnxRuntime:
         try:
             self._session: Any = runtime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
             self._inputs = {value.name: list(value.shape) for value in self._session.get_inputs()}
+            double = {value.type for value in self._session.get_inputs()} == {"tensor(double)"}
+            self._kind = np.float64 if double else np.float32
         except Exception as error:  # its exceptions share no base class
             raise FormatError(f"{what}: onnxruntime refuses the model ({_first_line(error)}).") from error
 
@@ -92,7 +96,7 @@ class OnnxRuntime:
         Raises:
             FormatError: onnxruntime fails on them.
         """
-        return _rows(self._session, self._inputs, x, f"{self._what}: onnxruntime")
+        return _rows(self._session, self._inputs, x, f"{self._what}: onnxruntime", self._kind)
 
 
 def check_same_logits(
@@ -104,8 +108,9 @@ def check_same_logits(
         FormatError: logits differ by more than ``TOLERANCE``.
     """
     x = torch.rand(_POINTS, *input_shape, generator=torch.Generator().manual_seed(0))
+    like = next(module.parameters(), next((b for b in module.buffers() if b.is_floating_point()), x))
     with torch.no_grad():
-        own = module(x).flatten(1)
+        own = module(x.to(like.dtype)).flatten(1)
     name, reader = ("onnx.reference", OnnxReference) if reference else ("onnxruntime", OnnxRuntime)
     theirs = reader(data, what=what).logits(x)
     if own.shape != theirs.shape:
@@ -116,18 +121,18 @@ def check_same_logits(
         raise FormatError(f"{what}: the logits of gls-es and of {name} lie {apart:.3g} apart; please report this.")
 
 
-def _rows(execute: Any, inputs: Mapping[str, list[Any]], x: Tensor, who: str) -> Tensor:
+def _rows(execute: Any, inputs: Mapping[str, list[Any]], x: Tensor, who: str, kind: type[Any]) -> Tensor:
     """The outputs (B, K), one after the other, of one input at a time; an open axis gets the size 1."""
     shapes = {name: [n if isinstance(n, int) and n > 0 else 1 for n in sizes] for name, sizes in inputs.items()}
     rows = []
-    for one in x.detach().cpu().float().flatten(1).numpy():
+    for one in x.detach().cpu().flatten(1).numpy().astype(kind):
         feed, start = {}, 0
         for name, shape in shapes.items():
             feed[name] = one[start : start + math.prod(shape)].reshape(shape)
             start += math.prod(shape)
         try:
             results = execute.run(None, feed)
-            rows.append(torch.cat([torch.from_numpy(np.array(r, dtype=np.float32)).reshape(1, -1) for r in results], 1))
+            rows.append(torch.cat([torch.from_numpy(np.array(r, dtype=kind)).reshape(1, -1) for r in results], 1))
         except Exception as error:  # of other libraries; they share no base class
             raise FormatError(f"{who} fails ({_first_line(error)}).") from error
     return torch.cat(rows)

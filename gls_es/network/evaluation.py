@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from gls_es.network.graph import BatchNorm, Graph, Input, Node, ReLU, Scale
-from gls_es.network.layers import Layer, propagate
+from gls_es.network.layers import Layer, Selection, propagate
 
 Tolerance = Callable[[int], float]
 """The relative difference of two sums of so many products that rounding explains."""
@@ -64,6 +64,8 @@ def error_of(
     """
     if isinstance(node, ReLU):
         return errors[0]
+    if isinstance(layer, Selection):
+        return layer.radius(*errors)
     if layer is None:
         carried = propagate(None, node, errors)
         size = propagate(None, node, [value.abs() for value in inputs])

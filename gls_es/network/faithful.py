@@ -17,8 +17,9 @@ from gls_es.network.evaluation import (
     shift_size,
     value_of,
 )
-from gls_es.network.graph import Graph, Input, Node, fused
+from gls_es.network.graph import Graph, Input, Node
 from gls_es.network.layers import Layer, materialise
+from gls_es.network.merging import fused
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,14 +2,16 @@
 
 A graph is a tuple of nodes in topological order; node 0 is the input, the last node gives the logits. Nodes hold
 shapes and places in the parameter vector, never weights: the same graph serves every member of a population.
-Only affine maps and ReLU exist, a node for every step that is executed. Only a BatchNorm with frozen statistics is
-fused into the layer before it, which saves work and changes no bound; what execution errs in between is charged all the
-same (see :mod:`gls_es.network.steps`).
+Only affine maps and ReLU exist, a node for every step that is executed. ``merging`` then joins some of them, which
+saves work and changes no bound; what execution errs in between is charged all the same (see
+:mod:`gls_es.network.steps`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+
+from gls_es.network.places import Places
 
 Shape = tuple[int, ...]
 
@@ -44,6 +46,14 @@ class Constant:
 
 
 @dataclass(frozen=True)
+class Learned:
+    """A map ``scale * z + shift`` whose numbers are parameters that broadcast to a value; None for 1, or for 0."""
+
+    scale: Slice | None
+    shift: Slice | None
+
+
+@dataclass(frozen=True)
 class Node:
     """What all nodes have: the module path (for messages), the inputs' indices, the shape without the batch."""
 
@@ -59,11 +69,15 @@ class Input(Node):
 
 @dataclass(frozen=True)
 class Linear(Node):
-    """``W z + b`` on flat values, with an optional fused BatchNorm after it."""
+    """``W z + b`` on flat values, with an optional fused BatchNorm after it.
+
+    With ``columns`` the weight multiplies the values that these places select, and z is what they select from.
+    """
 
     weight: Slice
     bias: Slice | None
     norm: BatchNorm | None = None
+    columns: Places | None = None
 
 
 @dataclass(frozen=True)
@@ -79,12 +93,17 @@ class Window:
 
 @dataclass(frozen=True)
 class Conv(Node):
-    """A 2-d convolution with zero padding, with an optional fused BatchNorm after it."""
+    """A 2-d convolution with zero padding, with an optional fused BatchNorm after it.
+
+    ``turned`` says that the weight is that of a transposed convolution, (in, out / groups, kh, kw), whose kernels are
+    read with their channels exchanged and both axes reversed.
+    """
 
     weight: Slice
     bias: Slice | None
     window: Window
     norm: BatchNorm | None = None
+    turned: bool = False
 
 
 @dataclass(frozen=True)
@@ -99,7 +118,7 @@ class Pool(Node):
 class Scale(Node):
     """An elementwise affine map that could not be fused: normalisation of the input, BatchNorm after an addition."""
 
-    source: BatchNorm | Constant
+    source: BatchNorm | Constant | Learned
 
 
 @dataclass(frozen=True)
@@ -110,6 +129,18 @@ class Add(Node):
 @dataclass(frozen=True)
 class Reshape(Node):
     """The same numbers in another shape, row-major (flatten)."""
+
+
+@dataclass(frozen=True)
+class Select(Node):
+    """Copies of values of its inputs, flat and one after the other, in any order; a constant where nothing is copied.
+
+    Slices, permutations, repetition, padding and concatenation are all this. ``fill`` names the constants, one for
+    every output and 0 where a value is copied, in :attr:`Graph.constants`; None stands for zeros.
+    """
+
+    places: Places
+    fill: str | None = None
 
 
 @dataclass(frozen=True)
@@ -140,54 +171,3 @@ class Graph:
     def relus(self) -> tuple[int, ...]:
         """Indices of the ReLU nodes, in topological order."""
         return tuple(i for i, node in enumerate(self.nodes) if isinstance(node, ReLU))
-
-
-def fused(nodes: tuple[Node, ...], num_parameters: int) -> Graph:
-    """The graph of ``nodes`` with unread nodes dropped and BatchNorms fused into the affine layer before them."""
-    graph = Graph(_reachable(nodes), num_parameters)
-    kept = list(graph.nodes)
-    replaced: dict[int, int] = {}
-    for index, node in enumerate(kept):
-        if not isinstance(node, Scale) or not isinstance(node.source, BatchNorm):
-            continue
-        before = kept[node.inputs[0]]
-        alone = graph.consumers[node.inputs[0]] == (index,)
-        if isinstance(before, (Linear, Conv)) and before.norm is None and alone:
-            kept[node.inputs[0]] = _with_norm(before, node)
-            replaced[index] = node.inputs[0]
-    return Graph(_without(tuple(kept), replaced), num_parameters)
-
-
-def _with_norm(layer: Linear | Conv, scale: Scale) -> Linear | Conv:
-    norm = scale.source
-    assert isinstance(norm, BatchNorm)
-    if isinstance(layer, Linear):
-        return Linear(layer.path, layer.inputs, layer.shape, layer.weight, layer.bias, norm)
-    return Conv(layer.path, layer.inputs, layer.shape, layer.weight, layer.bias, layer.window, norm)
-
-
-def _reachable(nodes: tuple[Node, ...]) -> tuple[Node, ...]:
-    """The nodes that the last one depends on (the input always stays)."""
-    needed = {0, len(nodes) - 1}
-    for index in range(len(nodes) - 1, 0, -1):
-        if index in needed:
-            needed.update(nodes[index].inputs)
-    return _without(nodes, {index: -1 for index in range(len(nodes)) if index not in needed})
-
-
-def _without(nodes: tuple[Node, ...], replaced: dict[int, int]) -> tuple[Node, ...]:
-    """Drop the keys of ``replaced``; who read one reads its value instead."""
-    new_index: dict[int, int] = {}
-    kept: list[Node] = []
-    for index, node in enumerate(nodes):
-        if index in replaced:
-            if replaced[index] >= 0:
-                new_index[index] = new_index[replaced[index]]
-            continue
-        new_index[index] = len(kept)
-        kept.append(_rewired(node, tuple(new_index[i] for i in node.inputs)))
-    return tuple(kept)
-
-
-def _rewired(node: Node, inputs: tuple[int, ...]) -> Node:
-    return node if inputs == node.inputs else replace(node, inputs=inputs)

@@ -15,7 +15,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gls_es.network.graph import BatchNorm, Constant, Conv, Graph, Linear, Node, Pool, Scale, Slice, Window
+from gls_es.network.graph import (
+    BatchNorm,
+    Constant,
+    Conv,
+    Graph,
+    Learned,
+    Linear,
+    Node,
+    Pool,
+    Scale,
+    Select,
+    Slice,
+    Window,
+)
+from gls_es.network.places import Places
 from gls_es.network.steps import Norm, Steps, constant_steps, per_channel, pool_steps
 
 Buffers = Callable[[str], Tensor]
@@ -103,7 +117,45 @@ class Elementwise:
         return 1
 
 
-Layer = Dense | ConvLayer | Elementwise
+@dataclass
+class Selection:
+    """Copies of its inputs' values, and constants (1, 1, *shape) or None as a bias; it errs nowhere."""
+
+    places: Places
+    shape: tuple[int, ...]
+    bias: Tensor | None
+    bias_size: Tensor | None = None
+    steps: Steps | None = None
+
+    def linear(self, *values: Tensor | None) -> Tensor:
+        """(G | 1, N, *in) each, None for zeros -> (G | 1, N, *shape)."""
+        some = next(v for v in values if v is not None)
+        members, images = (max(v.shape[axis] for v in values if v is not None) for axis in (0, 1))
+        flat = [
+            some.new_zeros(1, 1, size).expand(members, images, -1)
+            if value is None
+            else value.flatten(2).expand(members, images, -1)
+            for value, size in zip(values, self.places.sizes, strict=True)
+        ]
+        joined = flat[0] if len(flat) == 1 else torch.cat(flat, 2)
+        found: Tensor = self.places.select(joined).unflatten(2, self.shape)
+        return found
+
+    def radius(self, *sizes: Tensor | None) -> Tensor:
+        """The same of how far the values reach."""
+        return self.linear(*sizes)
+
+    def spread(self, coefficients: Tensor) -> list[Tensor]:
+        """(..., n) on the copies -> coefficients (..., in) on the flat values of each input."""
+        return list(self.places.spread(coefficients).split(self.places.sizes, -1))
+
+    @property
+    def terms(self) -> int:
+        """How many products one output sums."""
+        return 1
+
+
+Layer = Dense | ConvLayer | Elementwise | Selection
 
 
 def population_conv(z: Tensor, weight: Tensor, window: Window) -> Tensor:
@@ -161,6 +213,9 @@ class _Reader:
             return ConvLayer(kernel.expand(self._params.shape[0], -1, -1, -1, -1), None, node.window, steps=steps)
         if isinstance(node, Scale):
             return self._elementwise(node)
+        if isinstance(node, Select):
+            fill = None if node.fill is None else self._buffer(node.fill).reshape(1, 1, *node.shape)
+            return Selection(node.places, node.shape, fill)
         return None
 
     def _elementwise(self, node: Scale) -> Elementwise:
@@ -168,6 +223,11 @@ class _Reader:
             scale, shift = (self._buffer(f"{node.source.key}.{part}")[None, None] for part in ("scale", "shift"))
             known = (shift.abs(), constant_steps(scale)) if self._sizes else (None, None)
             return Elementwise(scale, shift, *known)
+        if isinstance(node.source, Learned):
+            places = node.source.scale, node.source.shift
+            factor, summand = (None if place is None else self._slice(place)[:, None] for place in places)
+            factor = self._params.new_ones(1, 1, *[1] * len(node.shape)) if factor is None else factor
+            return Elementwise(factor, summand, None if summand is None or not self._sizes else summand.abs())
         norm, spatial = self._norm(node.source), len(node.shape) - 1
         scale, shift = per_channel(norm.scale, spatial), per_channel(norm.shift, spatial)
         known = (per_channel(norm.size, spatial), norm.steps(spatial)) if self._sizes else (None, None)
@@ -175,7 +235,7 @@ class _Reader:
 
     def _affine(self, node: Linear | Conv, spatial: int) -> tuple[Tensor, Tensor | None, Tensor | None, Steps | None]:
         """Weight and bias with the BatchNorm folded in, the bias' size and the steps."""
-        weight, bias = self._slice(node.weight), None if node.bias is None else self._slice(node.bias)
+        weight, bias = multiplied(node, self._slice(node.weight)), None if node.bias is None else self._slice(node.bias)
         size = bias.abs() if self._sizes and bias is not None else None
         steps = None
         if node.norm is not None:
@@ -205,10 +265,31 @@ class _Reader:
         return self._buffers(name).to(self._params)
 
 
-def propagate(layer: Layer | None, node: Node, inputs: Sequence[Tensor]) -> Tensor:
-    """The linear part of a node that is not a ReLU: (G | 1, N, *in) each -> (G, N, *shape)."""
+def multiplied(node: Linear | Conv, weight: Tensor) -> Tensor:
+    """A layer's weight (G, ...) as it multiplies what the node reads, (G, out, in) or (G, out, in / groups, kh, kw)."""
+    if isinstance(node, Linear):
+        return weight if node.columns is None else node.columns.spread(weight)
+    if not node.turned:
+        return weight
+    grouped: Tensor = weight.unflatten(1, (node.window.groups, -1)).transpose(2, 3)  # (G, groups, out, in, kh, kw)
+    return grouped.flatten(1, 2).flip((3, 4))
+
+
+def propagate(layer: Layer | None, node: Node, inputs: Sequence[Tensor | None]) -> Tensor:
+    """The linear part of a node that is not a ReLU: (G | 1, N, *in) each, None for zeros -> (G, N, *shape)."""
+    if isinstance(layer, Selection):
+        return layer.linear(*inputs)
+    known = [value for value in inputs if value is not None]
     if layer is not None:
-        return layer.linear(inputs[0])
-    if len(inputs) == 2:
-        return inputs[0] + inputs[1]
-    return inputs[0].reshape(*inputs[0].shape[:2], *node.shape)
+        return layer.linear(known[0])
+    if len(known) == 2:
+        return known[0] + known[1]
+    return known[0].reshape(*known[0].shape[:2], *node.shape)
+
+
+def reached(layer: Layer | None, node: Node, radii: Sequence[Tensor | None]) -> Tensor:
+    """How far a node's value moves if those that it reads move by ``radii``; shapes as in :func:`propagate`."""
+    if isinstance(layer, Selection):
+        return layer.radius(*radii)
+    known = [radius for radius in radii if radius is not None]
+    return propagate(None, node, known) if layer is None else layer.radius(known[0])

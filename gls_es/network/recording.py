@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -32,15 +33,18 @@ from gls_es.network.operators import (
     Signature,
     signature_of,
 )
-from gls_es.network.storages import Order, Storages
+from gls_es.network.storages import Content, Order, Storages
 from gls_es.network.translation import Activation, Translation, Weight
 from gls_es.network.translations import OPERATORS
+from gls_es.network.views import places_of
 
 _DOORS = {
     *("tolist", "numpy", "__array__", "__dlpack__", "__reduce_ex__", "__deepcopy__", "apply_", "map_", "map2_"),
     *("data_ptr", "untyped_storage", "storage", "_typed_storage", "share_memory_"),
 }
 _NUMBERS = {"aten::_local_scalar_dense", "aten::is_nonzero", "aten::equal", "aten::nonzero", "aten::item"}
+_BY_ROWS = {"mm", "addmm", "relu", "neg", "add", "sub", "rsub", "mul", "div", "clone"}
+"""Operators that treat every row of the first axis alike, which may then be several of an image."""
 _VALUES = frozenset({"activation", "parameter", "opaque"})
 
 
@@ -115,23 +119,33 @@ class Recorder(TorchDispatchMode):
         """Note that a tensor's storage holds a node from now on."""
         self.storages.put(tensor, "activation", fresh=fresh, node=node)
         if node not in self.values:
-            self.values[node] = tensor.detach().clone()
+            shape = (self.translation.batch, *self.translation.nodes[node].shape)
+            self.values[node] = tensor.detach().clone().reshape(shape)
 
-    def node(self, tensor: Tensor, where: str) -> int:
-        """The node whose values a tensor shows."""
-        content = self.storages.of(tensor)
-        order = Order.of(tensor)
-        leading = tensor.dim() > 0 and len(tensor) == self.translation.batch
-        if not leading or not order.same(content.order):
+    def node(self, tensor: Tensor, where: str, *, tall: bool = False) -> int:
+        """The node whose values a tensor shows; ``tall`` if its first axis may hold several rows of each image."""
+        content, batch = self.storages.of(tensor), self.translation.batch
+        count, left = divmod(len(tensor), batch) if tensor.dim() else (0, 0)
+        places = None
+        if left == 0 and (count == 1 or (count > 1 and tall)):
+            places = self._places(tensor, content)
+        if places is None:
             step = self.storages.view_step(tensor) or "an earlier step"
-            part = f"it reads a part, a transposition or another batch axis of an activation, made by {step}"
+            part = f"it takes the values of a batch's images apart, or has another batch axis; that was made by {step}"
             raise Refused("" if content.kind == "opaque" else part)
-        shape = tuple(tensor.shape[1:])
+        shape = (tuple(tensor.shape[1:]) or (1,)) if count == 1 else (count, *tensor.shape[1:])
         if content.node is None:  # what a refused step has left, taken for another input
             content_node = self.translation.add(Input(where, (), shape))
             self.storages.put(tensor, "activation", fresh=content.fresh, node=content_node)
             return content_node
-        return self.translation.reshaped(content.node, shape, where)
+        return self.translation.selected(where, [content.node], places, shape)
+
+    def _places(self, tensor: Tensor, content: Content) -> Tensor | None:
+        """Which of an image's values in memory a tensor shows, (n,); None if they are no selection of them."""
+        if content.order is None or Order.of(tensor).same(content.order):
+            same = content.order is not None
+            return torch.arange(tensor.numel() // self.translation.batch) if same else None
+        return None if content.node is None else places_of(tensor, content.order, self.translation.batch)
 
     def opened(self, name: str, arguments: Any) -> None:
         """A door was used: refused if activations or parameters stand behind it."""
@@ -183,14 +197,20 @@ class _Step:
         self.kinds = {self.storages.of(t).kind for t in self.reads}
         self.names = [name for t in self.reads for name, _, _ in self.storages.of(t).parameters]
         self.translate = OPERATORS.get(signature.name) if self.kinds & _VALUES else None
-        self.refused: Refused | None = None
+        self.refused = Refused(wording.OVERLAP) if self._overlaps() else None
         self.arguments: dict[str, Any] = {}
-        if self.translate is not None:
+        if self.translate is not None and self.refused is None:
             try:
                 resolved = {name: self._resolved(value) for name, value in read.items()}
                 self.arguments = signature.chosen(self.translate, {**given, **resolved})
             except Refused as reason:
                 self.refused = reason
+
+    def _overlaps(self) -> bool:
+        """Whether a tensor that is read lies across memory that is written, so that the order of steps would count."""
+        memory = [(t.untyped_storage()._cdata, Order.of(t)) for t in self.written]
+        reads = [(t.untyped_storage()._cdata, Order.of(t)) for t in self.reads] if memory else []
+        return any(r[0] == w[0] and not r[1].same(w[1]) for r in reads for w in memory)
 
     def _resolved(self, value: Any) -> Any:
         """Activations as nodes, parameters as weights, constants as copies where they may be overwritten."""
@@ -200,7 +220,8 @@ class _Step:
             return value
         kind = self.storages.of(value).kind
         if kind in ("activation", "opaque"):
-            return Activation(self.recorder.node(value, self.where))
+            by_rows = self.signature.short.rstrip("_") in _BY_ROWS
+            return Activation(self.recorder.node(value, self.where, tall=by_rows))
         if kind == "parameter":
             return Weight(value)
         if kind == "empty":
@@ -259,6 +280,8 @@ class _Step:
         """``copy_``: the memory holds the source's node from now on."""
         (target,), source = self.written, self.given.get("src")
         try:
+            if self.refused is not None:
+                raise self.refused
             if not isinstance(source, Tensor) or self.storages.of(source).kind == "parameter":
                 raise ParameterMisused
             if not self.storages.whole(target) or source.shape != target.shape or source.dtype != target.dtype:
@@ -279,13 +302,19 @@ class _Step:
                 raise Refused(wording.PART)
             if out.dtype != self.recorder.images.dtype:
                 raise Refused(wording.another_type(self.recorder.images.dtype, out.dtype))
-            node = self.translate(self.recorder.translation, self.where, out, **self.arguments)
+            node = self.translate(self.recorder.translation, self.where, self._by_images(out), **self.arguments)
         except Refused as reason:
             self._refuse(reason, targets)
             return
         self.recorder.place(out, node, fresh=self.storages.of(out).fresh or not self.written)
         for extra in targets[1:]:
             self.storages.put(extra, "opaque", fresh=True)
+
+    def _by_images(self, out: Tensor) -> Tensor:
+        """What an operator on several rows an image made, with an axis for images in front."""
+        batch = self.recorder.translation.batch
+        rows = self.signature.short.rstrip("_") in _BY_ROWS and out.dim() == 2 and len(out) > batch
+        return out.reshape(batch, -1, out.shape[1]) if rows and len(out) % batch == 0 else out
 
     def _unknown(self) -> Refused:
         if self.signature.name in _NUMBERS:

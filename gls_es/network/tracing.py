@@ -20,7 +20,8 @@ from torch.nn.utils import parameters_to_vector
 from gls_es.errors import UnsupportedNetworkError
 from gls_es.network.admission import refuse
 from gls_es.network.faithful import Pass, unfaithful
-from gls_es.network.graph import Constant, Graph, Input, ReLU, Scale, Shape, fused
+from gls_es.network.graph import Constant, Graph, Input, ReLU, Scale, Shape
+from gls_es.network.merging import fused
 from gls_es.network.operators import Refused
 from gls_es.network.recording import Recorder
 from gls_es.network.state import changed, state_of

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from gls_es.network.graph import BatchNorm, Constant, Node, Reshape, Scale, Shape, Slice
+from gls_es.network.graph import BatchNorm, Constant, Learned, Node, Reshape, Scale, Select, Shape, Slice
 from gls_es.network.operators import ParameterMisused, Refused
+from gls_es.network.places import Places
 from gls_es.network.storages import Storages
 
 
@@ -50,6 +52,7 @@ class Translation:
     constants: dict[str, Tensor] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     _reshaped: dict[tuple[int, Shape], int] = field(default_factory=dict)
+    _selected: dict[tuple[tuple[int, ...], Shape, Places], int] = field(default_factory=dict)
 
     def add(self, node: Node) -> int:
         """Append a node; its index."""
@@ -61,10 +64,10 @@ class Translation:
         return self.add(kind(where, (source.node,), self.shape_of(out), *rest))
 
     def shape_of(self, value: Tensor) -> Shape:
-        """The shape of one image's value."""
+        """The shape of one image's value; a single number is one of shape (1,)."""
         if value.dim() == 0 or value.shape[0] != self.batch:
             raise Refused(f"it mixes the images of a batch (a batch of {self.batch} becomes {tuple(value.shape)})")
-        return tuple(value.shape[1:])
+        return tuple(value.shape[1:]) or (1,)
 
     def reshaped(self, node: int, shape: Shape, where: str) -> int:
         """The node with the same numbers in another shape."""
@@ -73,6 +76,40 @@ class Translation:
         if (node, shape) not in self._reshaped:
             self._reshaped[node, shape] = self.add(Reshape(where, (node,), shape))
         return self._reshaped[node, shape]
+
+    def selected(
+        self, where: str, sources: Sequence[int], index: Tensor, shape: Shape, fill: Tensor | None = None
+    ) -> int:
+        """The node with copies of the flat values of nodes, one after the other; -1 copies none, but takes ``fill``."""
+        places = Places(index.flatten(), [math.prod(self.nodes[source].shape) for source in sources])
+        if len(sources) == 1 and places.same:
+            return self.reshaped(sources[0], shape, where)
+        if fill is not None:
+            key = f"constant{len(self.nodes)}.fill"
+            self.constants[key] = fill.double().to(self.device)
+            return self.add(Select(where, tuple(sources), shape, places, key))
+        known = (tuple(sources), shape, places)
+        if known not in self._selected:
+            self._selected[known] = self.add(Select(where, tuple(sources), shape, places))
+        return self._selected[known]
+
+    def arranged(self, where: str, source: int, order: Tensor) -> int:
+        """The node with a node's values in another order, or several times: ``order`` holds their places."""
+        return self.selected(where, [source], order, tuple(order.shape))
+
+    def numbered(self, source: int) -> Tensor:
+        """The places of a node's values, in its shape."""
+        shape = self.nodes[source].shape
+        return torch.arange(math.prod(shape)).reshape(shape)
+
+    def expanded(self, where: str, source: Activation, shape: Shape) -> Activation:
+        """An activation repeated along axes where it has size 1."""
+        before = self.shape(source)
+        if before == shape:
+            return source
+        if len(before) != len(shape) or any(n not in (1, m) for n, m in zip(before, shape, strict=True)):
+            raise Refused(f"it broadcasts an activation of shape {before} to {shape}")
+        return Activation(self.arranged(where, source.node, self.numbered(source.node).expand(shape)))
 
     def activation(self, argument: Any) -> Activation:
         """An argument that must be an activation."""
@@ -85,6 +122,10 @@ class Translation:
     def shape(self, source: Activation) -> Shape:
         """The shape of an activation's node."""
         return self.nodes[source.node].shape
+
+    def size(self, source: Activation) -> int:
+        """How many values it has."""
+        return math.prod(self.shape(source))
 
     def weight(self, argument: Any, *, transposed: bool = False) -> Slice:
         """The place of a weight in the parameter vector."""
@@ -120,24 +161,44 @@ class Translation:
 
     def scale(self, where: str, source: Activation, out: Tensor, scale: Tensor, shift: Tensor | None = None) -> int:
         """Add ``scale * z + shift``."""
-        before = self.shape(source)
-        if self.shape_of(out) != before:
-            raise Refused(f"it broadcasts an activation of shape {before} to {self.shape_of(out)}")
-        rank = len(before)
+        before = self.shape_of(out)
+        source = self.expanded(where, source, before)
         key = f"constant{len(self.nodes)}"
         shift = torch.zeros((), dtype=torch.float64, device=self.device) if shift is None else shift
-        self.constants[f"{key}.scale"] = self._per_image(scale, rank)
-        self.constants[f"{key}.shift"] = self._per_image(shift, rank)
+        self.constants[f"{key}.scale"] = self._per_image(scale, before)
+        self.constants[f"{key}.shift"] = self._per_image(shift, before)
         return self.add(Scale(where, (source.node,), before, Constant(key)))
+
+    def learned(
+        self, where: str, source: Activation, out: Tensor, *, scale: Weight | None = None, shift: Weight | None = None
+    ) -> int:
+        """Add ``scale * z + shift`` with parameters."""
+        shape = self.shape_of(out)
+        source = self.expanded(where, source, shape)
+        places = [None if part is None else self._per_value(part, shape) for part in (scale, shift)]
+        return self.add(Scale(where, (source.node,), shape, Learned(*places)))
+
+    def _per_value(self, argument: Weight, shape: Shape) -> Slice:
+        """The place of a parameter that broadcasts to values of a shape, with as many axes."""
+        place = self.weight(argument)
+        sizes = place.shape[1:] if len(place.shape) == len(shape) + 1 and place.shape[0] == 1 else place.shape
+        sizes = (*[1] * (len(shape) - len(sizes)), *sizes)
+        if len(sizes) > len(shape) or any(n not in (1, m) for n, m in zip(sizes, shape, strict=True)):
+            raise ParameterMisused
+        return Slice(place.start, place.stop, sizes)
 
     def normed(self, where: str, source: Activation, out: Tensor, norm: BatchNorm) -> int:
         """Add a BatchNorm, whose statistics may change while the graph stays."""
         return self.append(Scale, where, source, out, norm)
 
-    def _per_image(self, value: Tensor, rank: int) -> Tensor:
-        """A constant without its batch axis, with exactly ``rank`` axes, as a copy."""
+    def _per_image(self, value: Tensor, shape: Shape) -> Tensor:
+        """A constant without its batch axis, which broadcasts to ``shape`` and has as many axes, as a copy."""
+        rank = len(shape)
         if value.dim() > rank:
             if value.dim() > rank + 1 or not torch.equal(value, value[:1].expand_as(value)):
                 raise Refused(f"its constant of shape {tuple(value.shape)} differs between the images of a batch")
             value = value[0]
-        return value.reshape(*[1] * (rank - value.dim()), *value.shape).clone()
+        value = value.reshape(*[1] * (rank - value.dim()), *value.shape)
+        if any(n not in (1, m) for n, m in zip(value.shape, shape, strict=True)):
+            raise Refused(f"its constant of shape {tuple(value.shape)} differs between the images of a batch")
+        return value.clone()

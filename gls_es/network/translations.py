@@ -16,9 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gls_es.network.graph import Add, BatchNorm, Conv, Linear, Pool, ReLU, Reshape, Window
-from gls_es.network.operators import Refused
-from gls_es.network.translation import Activation, Translation
+from gls_es.network.graph import Add, BatchNorm, Conv, Linear, Pool, ReLU, Slice, Window
+from gls_es.network.movements import MOVEMENTS
+from gls_es.network.operators import ParameterMisused, Refused
+from gls_es.network.rearranged import convolved_back, dense_rows, summed
+from gls_es.network.translation import Activation, Translation, Weight
 from gls_es.network.wording import PRODUCT
 
 Pair = tuple[int, int]
@@ -43,7 +45,10 @@ def _addmm(t: Translation, where: str, out: Tensor, *, x: Any, mat1: Any, mat2: 
 def _dense(t: Translation, where: str, out: Tensor, x: Any, weight: Any, bias: Any) -> int:
     source = t.activation(x)
     place = t.weight(weight, transposed=True)
-    return t.append(Linear, where, source, out, place, t.bias(bias, place.shape[0]))
+    shift = t.bias(bias, place.shape[0])
+    if len(t.shape(source)) == 2:
+        return dense_rows(t, where, source, place, shift)
+    return t.append(Linear, where, source, out, place, shift)
 
 
 def _convolution(
@@ -62,13 +67,31 @@ def _convolution(
     groups: int,
 ) -> int:
     source = t.activation(x)
-    if transposed or any(output_padding):
-        raise Refused("transposed convolutions have no bounds here; only nn.Conv2d is bounded")
-    if len(t.shape(source)) != 3:
-        raise Refused("only convolutions over two axes are bounded; use nn.Conv2d")
     place = t.weight(weight)
-    window = Window(_pair(place.shape[2:]), _pair(stride), _pair(padding), _pair(dilation), groups)
-    return t.append(Conv, where, source, out, place, t.bias(bias, place.shape[0]), window)
+    if len(place.shape) not in (3, 4) or len(t.shape(source)) != len(place.shape) - 1:
+        raise Refused("only convolutions over one axis or two axes are bounded; use nn.Conv1d or nn.Conv2d")
+    kernel = _over_two(place.shape[2:], 1)
+    window = Window(kernel, _over_two(stride, 1), _over_two(padding, 0), _over_two(dilation, 1), groups)
+    place = Slice(place.start, place.stop, (*place.shape[:2], *kernel))
+    shift = t.bias(bias, out.shape[1])
+    wide = _wide(t, where, source)
+    if transposed:
+        made = convolved_back(t, where, wide, place, shift, window, _over_two(output_padding, 0))
+    else:
+        sizes = (1, *t.shape_of(out)[1:])[-2:]
+        made = t.add(Conv(where, (wide,), (out.shape[1], *sizes), place, shift, window))
+    return t.reshaped(made, t.shape_of(out), where)
+
+
+def _over_two(sizes: Any, line: int) -> Pair:
+    """Sizes along two axes; where there is one axis, the other is that of a map of one line."""
+    return (line, int(sizes[0])) if len(sizes) == 1 else (int(sizes[0]), int(sizes[1]))
+
+
+def _wide(t: Translation, where: str, source: Activation) -> int:
+    """An activation over one axis as a map of one line, so that convolutions over two axes are all there are."""
+    shape = t.shape(source)
+    return t.reshaped(source.node, (shape[0], 1, shape[1]), where) if len(shape) == 2 else source.node
 
 
 def _batch_norm(
@@ -153,13 +176,13 @@ def _adaptive_pool(t: Translation, where: str, out: Tensor, *, x: Any, output_si
 
 
 def _mean(t: Translation, where: str, out: Tensor, *, x: Any, dim: Any, keepdim: bool) -> int:
-    source = t.activation(x)
-    before = t.shape(source)
-    if len(before) != 3 or {axis % 4 for axis in dim or ()} != {2, 3}:
-        raise Refused("mean has bounds over the two spatial axes only")
-    window = Window(before[1:], before[1:], (0, 0), (1, 1), before[0])
-    pooled = t.add(Pool(where, (source.node,), (before[0], 1, 1), window, math.prod(before[1:])))
-    return pooled if keepdim else t.add(Reshape(where, (pooled,), t.shape_of(out)))
+    del keepdim  # the shape of what was produced tells it
+    return summed(t, where, out, t.activation(x), dim, mean=True)
+
+
+def _total(t: Translation, where: str, out: Tensor, *, x: Any, dim: Any, keepdim: bool) -> int:
+    del keepdim
+    return summed(t, where, out, t.activation(x), dim, mean=False)
 
 
 def _relu(t: Translation, where: str, out: Tensor, *, x: Any) -> int:
@@ -173,16 +196,33 @@ def _sum(t: Translation, where: str, out: Tensor, left: Any, right: Any, factor:
     """``left + factor * right``."""
     alpha = t.constant(factor)
     if isinstance(left, Activation) and isinstance(right, Activation):
-        if t.shape(left) != t.shape(right):
-            raise Refused(f"it adds activations of shapes {t.shape(left)} and {t.shape(right)}")
+        left, right = (t.expanded(where, value, t.shape_of(out)) for value in (left, right))
         if factor != 1:
             right = Activation(t.scale(where, right, out, alpha))
         return t.add(Add(where, (left.node, right.node), t.shape_of(out)))
+    if isinstance(left, Weight) or isinstance(right, Weight):
+        return _learned_sum(t, where, out, left, right, factor)
     if isinstance(left, Activation):
         constant = t.constant(right)
         return t.scale(where, left, out, torch.ones_like(constant), alpha * constant)
     constant = t.constant(left)
     return t.scale(where, t.activation(right), out, alpha.expand_as(constant), constant)
+
+
+def _learned_sum(t: Translation, where: str, out: Tensor, left: Any, right: Any, factor: Any) -> int:
+    """The same with a parameter, for the factors 1 and -1."""
+    if factor not in (1, -1) or (isinstance(left, Weight) and isinstance(right, Weight)):
+        raise ParameterMisused
+    minus = t.constant(-1.0)
+    if isinstance(left, Weight):  # p + f z
+        source = t.activation(right)
+        source = source if factor == 1 else Activation(t.scale(where, source, out, minus))
+        return t.learned(where, source, out, shift=left)
+    source = t.activation(left)  # z + f p = f (f z + p)
+    if factor == 1:
+        return t.learned(where, source, out, shift=right)
+    negated = t.learned(where, Activation(t.scale(where, source, out, minus)), out, shift=right)
+    return t.scale(where, Activation(negated), out, minus)
 
 
 def _add(t: Translation, where: str, out: Tensor, *, x: Any, other: Any, alpha: Any) -> int:
@@ -201,6 +241,8 @@ def _mul(t: Translation, where: str, out: Tensor, *, x: Any, other: Any) -> int:
     if isinstance(x, Activation) and isinstance(other, Activation):
         raise Refused(PRODUCT)
     source, factor = (x, other) if isinstance(x, Activation) else (other, x)
+    if isinstance(factor, Weight):
+        return t.learned(where, t.activation(source), out, scale=factor)
     factor = t.constant(factor)
     return t.scale(where, t.activation(source), out, factor)
 
@@ -262,8 +304,10 @@ OPERATORS: dict[str, Callable[..., int]] = {
     "aten::avg_pool2d": _avg_pool,
     "aten::_adaptive_avg_pool2d": _adaptive_pool,
     "aten::mean.dim": _mean,
+    "aten::sum.dim_IntList": _total,
     "aten::clone": _clone,
     "aten::_to_copy": _cast,
+    **MOVEMENTS,
 }
 _ARITHMETIC: dict[str, Callable[..., int]] = {"add": _add, "sub": _sub, "rsub": _rsub, "mul": _mul, "div": _div}
 _UNARY: dict[str, Callable[..., int]] = {"relu": _relu, "neg": _neg}

@@ -11,9 +11,8 @@ HINTS = {
     "AdaptiveMaxPool2d": "use nn.AdaptiveAvgPool2d(1)",
     "Softmax": "leave it out: the robust loss and the certificate work on logits",
     "LogSoftmax": "leave it out: the robust loss and the certificate work on logits",
-    "Conv1d": "use nn.Conv2d with a kernel of height 1",
-    "Conv3d": "only nn.Conv2d is bounded",
-    "ConvTranspose2d": "only nn.Conv2d is bounded",
+    "Conv3d": "convolutions over one axis and two axes are bounded",
+    "ConvTranspose3d": "convolutions over one axis and two axes are bounded",
     "LayerNorm": "use nn.BatchNorm2d, whose statistics are frozen",
     "GroupNorm": "use nn.BatchNorm2d, whose statistics are frozen",
     "InstanceNorm1d": "use nn.BatchNorm1d, whose statistics are frozen",
@@ -23,13 +22,24 @@ _ACTIVATION_HINT = "nn.ReLU is the activation with bounds here"
 _KNOWN = (
     *(nn.Linear, nn.Conv2d, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.AvgPool2d, nn.AdaptiveAvgPool2d),
     *(nn.Flatten, nn.Unflatten, nn.ReLU, nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Sequential),
-    *(nn.ModuleList, nn.ModuleDict),
+    *(
+        nn.ModuleList,
+        nn.ModuleDict,
+        nn.Conv1d,
+        nn.ConvTranspose1d,
+        nn.ConvTranspose2d,
+        nn.AvgPool1d,
+        nn.AdaptiveAvgPool1d,
+    ),
+    *(nn.Upsample, nn.UpsamplingNearest2d, nn.PixelShuffle, nn.PixelUnshuffle, nn.ChannelShuffle, nn.Unfold),
+    *(nn.ZeroPad1d, nn.ZeroPad2d, nn.ConstantPad1d, nn.ConstantPad2d, nn.ReflectionPad1d, nn.ReflectionPad2d),
+    *(nn.ReplicationPad1d, nn.ReplicationPad2d, nn.AdaptiveAvgPool1d),
 )
 
 PRODUCT = "activations may be scaled by constants, not multiplied with each other"
 PARAMETERS = (
-    "parameters used outside nn.Linear, nn.Conv2d and nn.BatchNorm have no bounds; "
-    "use one of these modules, or register a constant as a buffer"
+    "parameters used outside nn.Linear, convolutions and nn.BatchNorm have bounds only as they are, added to "
+    "activations or multiplied with them; use one of these modules, or register a constant as a buffer"
 )
 DRAWS = (
     "it draws random numbers, so the network has no fixed function; "
@@ -42,6 +52,7 @@ STATE = (
 )
 DOOR = "it takes numbers out of PyTorch, and what becomes of them is not seen; use operations of torch"
 PART = "it writes to a part of a tensor; put the parts together with operations that make a new one"
+OVERLAP = "it reads memory that it writes, in another order; write to a new tensor"
 BRANCH = "a number is read off values; write forward without branches or loops that depend on the values of tensors"
 
 
@@ -75,10 +86,8 @@ def module_reason(module: nn.Module) -> str | None:
         return None
     if type(module) not in _KNOWN:
         return no_bounds(type(module).__name__)
-    if isinstance(module, nn.Conv2d) and module.padding_mode != "zeros":
-        return f"padding_mode={module.padding_mode!r} has no bounds here; use zeros"
-    if isinstance(module, nn.Conv2d) and module.padding == "same":
-        return "padding='same' with an even kernel pads unevenly; give the padding as a number"
+    if isinstance(module, nn.Conv1d | nn.Conv2d) and module.padding_mode == "circular":
+        return "padding_mode='circular' has no bounds here; use zeros"
     return None
 
 

@@ -12,7 +12,15 @@ from tests.oracles.nets import BY_NAME, Case, boxes
 from tests.oracles.problems import problem, stacked
 
 NAMES = ("mlp", "consecutive_linear", "relu_last", "tied_weights", "batch_norm_1d", "conv_mixed", "conv_leftover")
-NAMES += ("batch_norm_2d_before", "pool_overlapping", "normalize_by_hand", "resnet", "two_heads", "doubled")
+NAMES += (
+    "batch_norm_2d_before",
+    "pool_overlapping",
+    "normalize_by_hand",
+    "resnet",
+    "two_heads",
+    "doubled",
+    "structure",
+)
 CASES = [*(BY_NAME[n] for n in NAMES), IBP_TRAINED]
 
 

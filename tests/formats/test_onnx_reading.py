@@ -437,7 +437,11 @@ REFUSED: dict[str, tuple[Any, list[int | str], str]] = {
         [1, 2, 5, 5],
         "count_include_pad",
     ),
-    "pool rounded up": (node("AveragePool", "x", "y", kernel_shape=[2, 2], ceil_mode=1), [1, 2, 5, 5], "ceil_mode"),
+    "pool rounded up": (
+        node("AveragePool", "x", "y", kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1),
+        [1, 2, 5, 5],
+        "ceil_mode",
+    ),
     "training mode": (
         node("BatchNormalization", "x channels channels channels channels", "y", training_mode=1),
         [1, 2, 5, 5],

@@ -55,6 +55,14 @@ ALIASES = {
 }
 STEPS = {"relu_": torch.relu_, "mul_": lambda h: h.mul_(-0.7), "F.relu": lambda h: F.relu(h, inplace=True)}
 READ = {f"{a}, {s}": _then(alias, step) for a, alias in ALIASES.items() for s, step in STEPS.items()}
+READ |= {
+    "slice of what is changed later": lambda n, h, x: torch.cat([(k := h[:, 1:]), h.mul_(-2.0)[:, :1]], 1) - k[:, :1],
+    "turned view of what is changed later": lambda n, h, x: (k := h.view(-1, 2, 2).mT, h.relu_(), k.flatten(1))[2],
+    "expanded view of what is changed later": lambda n, h, x: (k := h[:, :1].expand(-1, 4), h.add_(0.5), k - h)[2],
+    "all of it, step by step": lambda n, h, x: h.view(-1, 2, 2).transpose(1, 2).contiguous().mul_(3.0).flatten(1) + h,
+    "rows of images": lambda n, h, x: (k := h.view(-1, 2), torch.relu(k).mul_(2.0).view(-1, 4) - h)[1],
+    "rows in place": lambda n, h, x: (h.view(-1, 2).relu_(), h)[1],
+}
 READ |= {"copy_ to an alias": _copy, "out= over an operand": _out, "input": lambda n, h, x: n.first(x.mul_(2.0)) + h}
 REFUSED = {
     "tolist": lambda n, h, x: h if h.tolist()[0][0] > 1e9 else -h,
@@ -62,6 +70,12 @@ REFUSED = {
     "buffer": lambda n, h, x: h + n.memory.add_(0.0),
     "part": lambda n, h, x: (h[:, :1].relu_(), h)[1],
     "transposed": lambda n, h, x: n.last.weight.new_zeros(()) + h.t().reshape(-1, 4),
+    "sum over its own memory": lambda n, h, x: h.add_(h[:, :1].expand(-1, 4)),
+    "turned part": lambda n, h, x: (h.view(-1, 2, 2).mT.mul_(2.0), h)[1],
+    "rows of other images": lambda n, h, x: h.view(2, -1, 2).transpose(0, 1).reshape(-1, 4),
+    "images shifted": lambda n, h, x: h + h.roll(1, 0),
+    "images in a chain": lambda n, h, x: torch.cat([h.flatten()[1:], h.flatten()[:1]]).view(-1, 4),
+    "places that depend on values": lambda n, h, x: h.gather(1, h.argsort(1)),
     "negated memory": lambda n, h, x: torch._neg_view(h) + 0.0,
     "cast": lambda n, h, x: h.half().float(),
 }
