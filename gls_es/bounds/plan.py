@@ -10,7 +10,7 @@ from typing import Protocol
 from gls_es.basics.deadline import NEVER, Deadline
 from gls_es.bounds.box import Box
 from gls_es.bounds.patches import Patch
-from gls_es.network.graph import Add, Conv, Graph, Pool, ReLU, Scale, Shape
+from gls_es.network.graph import Add, Conv, Graph, Nonlinear, Pool, Scale, Shape
 
 CACHE_BYTES = 6 << 20
 """Default size of the largest coefficient tensor on a CPU: caches still hold it, and operations are not too short."""
@@ -155,7 +155,7 @@ def row_size(graph: Graph, start: int) -> int:
             seen = patch
             if patch is not None and isinstance(node, (Conv, Pool)):
                 seen = patch.before(node.window)
-            elif not isinstance(node, (ReLU, Add, Scale, Conv, Pool)):
+            elif not isinstance(node, (Nonlinear, Add, Scale, Conv, Pool)):
                 seen = None
             if seen is not None and seen.area >= before[1] * before[2]:
                 seen = None

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gls_es.network.graph import BatchNorm, Constant, Conv, Graph, Linear, Node, Pool, Scale, Slice, Window
+from gls_es.network.graph import BatchNorm, Constant, Conv, Factor, Graph, Linear, Node, Pool, Scale, Slice, Window
 from gls_es.network.steps import Norm, Steps, constant_steps, per_channel, pool_steps
 
 Buffers = Callable[[str], Tensor]
@@ -168,7 +168,12 @@ class _Reader:
             scale, shift = (self._buffer(f"{node.source.key}.{part}")[None, None] for part in ("scale", "shift"))
             known = (shift.abs(), constant_steps(scale)) if self._sizes else (None, None)
             return Elementwise(scale, shift, *known)
-        norm, spatial = self._norm(node.source), len(node.shape) - 1
+        spatial = len(node.shape) - 1
+        if isinstance(node.source, Factor):
+            factor = per_channel(self._slice(node.source.place), spatial)
+            factor = 1 - factor if node.source.complement else factor
+            return Elementwise(factor, None, None, constant_steps(factor) if self._sizes else None)
+        norm = self._norm(node.source)
         scale, shift = per_channel(norm.scale, spatial), per_channel(norm.shift, spatial)
         known = (per_channel(norm.size, spatial), norm.steps(spatial)) if self._sizes else (None, None)
         return Elementwise(scale, shift, *known)
@@ -206,7 +211,7 @@ class _Reader:
 
 
 def propagate(layer: Layer | None, node: Node, inputs: Sequence[Tensor]) -> Tensor:
-    """The linear part of a node that is not a ReLU: (G | 1, N, *in) each -> (G, N, *shape)."""
+    """The linear part of a node that is affine: (G | 1, N, *in) each -> (G, N, *shape)."""
     if layer is not None:
         return layer.linear(inputs[0])
     if len(inputs) == 2:

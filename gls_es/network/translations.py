@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gls_es.network import activation_translations
 from gls_es.network.graph import Add, BatchNorm, Conv, Linear, Pool, ReLU, Reshape, Window
 from gls_es.network.operators import Refused
 from gls_es.network.translation import Activation, Translation
@@ -272,4 +273,5 @@ for _name, _translate in _ARITHMETIC.items():
         OPERATORS |= dict.fromkeys(_with_variants(_name, _overload), _translate)
 for _name, _translate in _UNARY.items():
     OPERATORS |= dict.fromkeys(_with_variants(_name, ""), _translate)
+OPERATORS |= activation_translations.OPERATORS
 """Translations by an operator's name and overload. What PyTorch does not have does no harm here."""

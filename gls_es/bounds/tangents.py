@@ -1,0 +1,229 @@
+"""Two lines that enclose a curve on [l, u]: a slope for each side, and then the offset that makes it a bound.
+
+**Slopes.** The line above with the least area between is the one that touches the upper envelope (the least concave
+function above the curve) in the middle m of [l, u], since a line's area depends on its value at m alone. It is the
+tangent at m where the envelope meets the curve there, and else a chord: of points left and right of m that are ends,
+kinks or places where the chord is a tangent, too. (For S-shaped curves these are the tangents and secants of Zhang et
+al. 2018, arXiv 1811.00866, and Shi et al. 2025, arXiv 2405.21063.) Chords between a few points find it roughly, and
+Newton's method then moves their ends to where they touch. Below all is the same with the sign changed.
+
+**Offsets.** Whatever the slope s is, the line above needs the offset o = max f(z) - s z over [l, u]. On a straight or a
+convex piece the maximum is at the piece's ends. On a concave one f lies below its tangent at any point t, so that o is
+at most f(t) - s t, plus what the tangent exceeds the line by at the piece's ends. That holds for every t; the remainder
+vanishes at the t with f'(t) = s, which a search finds closely. So no search has to be trusted.
+
+Gradients are those of the lines themselves: touching points move without a first-order effect, so they are constants.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from gls_es.bounds.relaxation import Lines
+from gls_es.network.activations.curve import Bow, Curve, held
+
+_CELLS = 4
+"""Points on each side of the middle that chords are first drawn between."""
+_TOUCHES, _HALVINGS, _STEPS = 6, 8, 4
+"""Moves of a chord's ends; halvings of a bracket and Newton steps that look for a slope on a piece."""
+
+
+def enclosing_lines(curve: Curve, lower: Tensor, upper: Tensor, base: Tensor | None, place: float | None) -> Lines:
+    """The lines for inputs in [lower, upper], (G, B, *shape) each.
+
+    Args:
+        curve: what is enclosed.
+        lower: (G, B, *shape).
+        upper: the same shape.
+        base: the constant part of the input, broadcastable to (G, B, *shape); None is zero.
+        place: where the lower line touches the lower envelope, 0 at the lower end, 1/2 for the least area, 1 at the
+            upper end; None for two parallel lines with the slope of the chord.
+    """
+    if place is None:
+        above = below = _chord(curve, lower, upper)
+    else:
+        above, below = touching(curve, lower, upper, 0.5, 1.0), touching(curve, lower, upper, place, -1.0)
+    return lines_of_slopes(curve, lower, upper, base, (below, above))
+
+
+def lines_of_slopes(
+    curve: Curve, lower: Tensor, upper: Tensor, base: Tensor | None, slopes: tuple[Tensor, Tensor]
+) -> Lines:
+    """The tightest lines with the given slopes, that of the line below first; arguments as above."""
+    below, above = slopes
+    top, bottom = offset(curve, lower, upper, above, 1.0), offset(curve, lower, upper, below, -1.0)
+    mean, half = (above + below) * 0.5, (above - below) * 0.5
+    mean_offset, half_offset = (top + bottom) * 0.5, (top - bottom) * 0.5
+    if base is None:
+        return Lines(mean, half, mean_offset, half_offset)
+    return Lines(mean, half, mean_offset + mean * base, half_offset + half * base)
+
+
+def touching(curve: Curve, lower: Tensor, upper: Tensor, place: float, sign: float) -> Tensor:
+    """The slope of the line that touches an envelope at lower + place · (upper - lower).
+
+    Args:
+        curve: the curve.
+        lower: where it begins.
+        upper: where it ends.
+        place: in [0, 1]; at the ends it is moved inside a little, where there is one such line only.
+        sign: 1 for the upper envelope, -1 for the lower one.
+    """
+    middle = torch.lerp(lower, upper, min(max(place, 1 / 64), 63 / 64))
+    with torch.no_grad():
+        left, right, apart = _contacts(curve, lower, middle, upper, sign)
+    left, right = torch.where(left <= lower, lower, left), torch.where(right >= upper, upper, right)
+    gap = torch.where(apart, right - left, 1.0)
+    chord = (curve.value(right) - curve.value(left)) / gap
+    return torch.where(apart, chord, curve.slope(middle))
+
+
+def _chord(curve: Curve, lower: Tensor, upper: Tensor) -> Tensor:
+    wide = upper - lower > _narrow(lower, upper)
+    chord = (curve.value(upper) - curve.value(lower)) / torch.where(wide, upper - lower, 1.0)
+    return torch.where(wide, chord, curve.slope(torch.lerp(lower, upper, 0.5)))
+
+
+def _narrow(lower: Tensor, upper: Tensor) -> Tensor:
+    """Widths below which a chord is mostly rounding."""
+    return math.sqrt(torch.finfo(lower.dtype).eps) * (1 + torch.maximum(lower.abs(), upper.abs()).detach())
+
+
+def _contacts(curve: Curve, lower: Tensor, middle: Tensor, upper: Tensor, sign: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Where the line that touches an envelope at ``middle`` touches it on both sides, and whether these are two."""
+
+    def height(z: Tensor) -> Tensor:
+        found: Tensor = curve.value(z) * sign
+        return found
+
+    def at_middle(left: Tensor, right: Tensor, low: Tensor, high: Tensor) -> Tensor:
+        return low + (high - low) * ((middle - left) / _positive(right - left))
+
+    at_left, at_right = (
+        [(z, height(z)) for z in _candidates(curve, end, middle, pair)]
+        for end, pair in ((lower, (lower, middle)), (upper, (middle, upper)))
+    )
+    own = height(middle)
+    rounding = 8 * torch.finfo(own.dtype).eps * (own.abs() + curve.steepest * (upper - lower))
+    left, right, best = middle, middle, own + rounding
+    for first, low in at_left:
+        for second, high in at_right:
+            value = at_middle(first, second, low, high)
+            better = value > best
+            best = torch.where(better, value, best)
+            left, right = torch.where(better, first, left), torch.where(better, second, right)
+    if not curve.bows:
+        return left, right, right - left > _narrow(lower, upper)
+    left, right = _pivoted(sign * curve.slope(middle), (middle, own), (left, right), (at_left, at_right))
+    pace = torch.ones_like(own)
+    for _ in range(_TOUCHES):
+        slope = (height(right) - height(left)) / _positive(right - left)
+        first = _moved(curve, left, slope, sign, (lower, middle), pace)
+        second = _moved(curve, right, slope, sign, (middle, upper), pace)
+        value = at_middle(first, second, height(first), height(second))
+        better = value > best
+        best, pace = torch.where(better, value, best), torch.where(better, pace, pace / 4)
+        left, right = torch.where(better, first, left), torch.where(better, second, right)
+    return left, right, (best > own + rounding) & (right - left > _narrow(lower, upper))
+
+
+def _pivoted(
+    tangent: Tensor,
+    middle: tuple[Tensor, Tensor],
+    ends: tuple[Tensor, Tensor],
+    candidates: tuple[list[tuple[Tensor, Tensor]], list[tuple[Tensor, Tensor]]],
+) -> tuple[Tensor, Tensor]:
+    """Ends of a chord where none was found, and yet the tangent in the middle crosses the curve on one side.
+
+    The chord then begins in the middle, from where it is moved, and goes to the candidate that the tangent misses most.
+    """
+    z, own = middle
+    left, right = ends
+    alone = right == left
+    steepest, flattest = tangent, tangent
+    for point, height in candidates[1]:
+        slope = torch.where(point > z, (height - own) / _positive(point - z), tangent)
+        better = alone & (slope > steepest)
+        steepest, right = torch.where(better, slope, steepest), torch.where(better, point, right)
+    for point, height in candidates[0]:
+        slope = torch.where(point < z, (own - height) / _positive(z - point), tangent)
+        better = alone & (slope < flattest) & (right == z)
+        flattest, left = torch.where(better, slope, flattest), torch.where(better, point, left)
+    return left, right
+
+
+def _candidates(curve: Curve, end: Tensor, middle: Tensor, pair: tuple[Tensor, Tensor]) -> Iterator[Tensor]:
+    """Points from an end of the interval to its middle: the end, kinks, and some between if the curve is bent."""
+    yield end
+    for kink in curve.kinks:
+        yield held(kink, *pair)
+    for cell in range(1, _CELLS if curve.bows else 1):
+        yield torch.lerp(end, middle, cell / _CELLS)
+
+
+def _positive(width: Tensor) -> Tensor:
+    return width.clamp_min(torch.finfo(width.dtype).tiny)
+
+
+def _moved(
+    curve: Curve, point: Tensor, slope: Tensor, sign: float, ends: tuple[Tensor, Tensor], pace: Tensor
+) -> Tensor:
+    """A point moved by part of a Newton step towards where its piece of the curve has the slope, and not beyond it."""
+    moved, reach = point, (ends[1] - ends[0]) * (1 / _CELLS)
+    settled = torch.zeros_like(point, dtype=torch.bool)
+    for bow in curve.bows:
+        if bow.convex == (sign > 0):
+            continue
+        start, stop = held(bow.start, *ends), held(bow.stop, *ends)
+        nearest = torch.maximum(torch.minimum(point, stop), start)  # a point beside a piece moves there first
+        step = (sign * bow.slope(nearest) - slope) / (sign * bow.bend(nearest))
+        step = torch.where(step.isfinite(), torch.maximum(torch.minimum(step, reach), -reach), 0.0) * pace
+        target = torch.maximum(torch.minimum(nearest - step, stop), start)
+        inside = (point >= bow.start) & (point <= bow.stop)
+        beside = (stop > start) & ((nearest - point).abs() <= reach) & ~settled
+        moved = torch.where(inside | beside, target, moved)
+        settled = settled | inside
+    return moved
+
+
+def offset(curve: Curve, lower: Tensor, upper: Tensor, slope: Tensor, sign: float) -> Tensor:
+    """The least offset of a line with the given slope above the curve on [lower, upper] (sign = 1), or the greatest
+    one below it (sign = -1).
+    """
+    slope = sign * slope
+
+    def above(z: Tensor) -> Tensor:
+        return sign * curve.value(z) - slope * z
+
+    found = torch.maximum(above(lower), above(upper))
+    for kink in curve.kinks:
+        found = torch.maximum(found, above(held(kink, lower, upper)))
+    for bow in curve.bows:
+        if bow.convex == (sign > 0):
+            continue  # the line is farthest below such a piece at one of its ends
+        start, stop = held(bow.start, lower, upper), held(bow.stop, lower, upper)
+        with torch.no_grad():
+            point = _place_of_slope(bow, start, stop, slope, sign)
+            tangent = sign * bow.slope(point) - slope
+            remainder = torch.maximum(tangent * (stop - point), tangent * (start - point))
+        point = torch.where(point <= start, start, torch.where(point >= stop, stop, point))
+        found = torch.maximum(found, above(point) + remainder)
+    return sign * found
+
+
+def _place_of_slope(bow: Bow, start: Tensor, stop: Tensor, slope: Tensor, sign: float) -> Tensor:
+    """About where a piece has the slope, or the end that is nearest to it; its slope, times the sign, falls."""
+    point = torch.lerp(start, stop, 0.5)
+    for _ in range(_HALVINGS):
+        steep = sign * bow.slope(point) > slope
+        start, stop = torch.where(steep, point, start), torch.where(steep, stop, point)
+        point = torch.lerp(start, stop, 0.5)
+    for _ in range(_STEPS):
+        step = (sign * bow.slope(point) - slope) / (sign * bow.bend(point))
+        moved = torch.minimum(torch.maximum(point - step, start), stop)
+        point = torch.where(moved.isfinite(), moved, point)
+    return point
