@@ -26,10 +26,12 @@ from torch import Tensor
 from gls_es.bounds.relaxation import Lines
 from gls_es.network.activations.curve import Bow, Curve, held
 
-_CELLS = 4
-"""Points on each side of the middle that chords are first drawn between."""
+_SHARES = (0.06, 0.25, 0.6)
+"""Points of a piece, from the end towards which it is bent most, that chords are first drawn to."""
 _TOUCHES, _HALVINGS, _STEPS = 6, 8, 4
 """Moves of a chord's ends; halvings of a bracket and Newton steps that look for a slope on a piece."""
+Points = list[tuple[Tensor, Tensor]]
+"""Candidates for the ends of a chord, with the curve's heights there."""
 
 
 def enclosing_lines(curve: Curve, lower: Tensor, upper: Tensor, base: Tensor | None, place: float | None) -> Lines:
@@ -44,18 +46,34 @@ def enclosing_lines(curve: Curve, lower: Tensor, upper: Tensor, base: Tensor | N
             upper end; None for two parallel lines with the slope of the chord.
     """
     if place is None:
-        above = below = _chord(curve, lower, upper)
-    else:
-        above, below = touching(curve, lower, upper, 0.5, 1.0), touching(curve, lower, upper, place, -1.0)
-    return lines_of_slopes(curve, lower, upper, base, (below, above))
+        chord = _chord(curve, lower, upper)
+        return lines_of_slopes(curve, lower, upper, base, (chord, chord))
+    above, top = _touched(curve, lower, upper, 0.5, 1.0)
+    below, bottom = _touched(curve, lower, upper, place, -1.0)
+    return lines_of_slopes(curve, lower, upper, base, (below, above), (bottom, top))
 
 
 def lines_of_slopes(
-    curve: Curve, lower: Tensor, upper: Tensor, base: Tensor | None, slopes: tuple[Tensor, Tensor]
+    curve: Curve,
+    lower: Tensor,
+    upper: Tensor,
+    base: Tensor | None,
+    slopes: tuple[Tensor, Tensor],
+    touched: tuple[Tensor | None, Tensor | None] = (None, None),
 ) -> Lines:
-    """The tightest lines with the given slopes, that of the line below first; arguments as above."""
+    """The tightest lines with the given slopes, that of the line below first; arguments as above.
+
+    Args:
+        curve: as above.
+        lower: as above.
+        upper: as above.
+        base: as above.
+        slopes: (G, B, *shape) each.
+        touched: where the lines touch the curve's only piece that is bent their way, if that is known.
+    """
     below, above = slopes
-    top, bottom = offset(curve, lower, upper, above, 1.0), offset(curve, lower, upper, below, -1.0)
+    bottom = offset(curve, lower, upper, below, -1.0, touched[0])
+    top = offset(curve, lower, upper, above, 1.0, touched[1])
     mean, half = (above + below) * 0.5, (above - below) * 0.5
     mean_offset, half_offset = (top + bottom) * 0.5, (top - bottom) * 0.5
     if base is None:
@@ -73,13 +91,29 @@ def touching(curve: Curve, lower: Tensor, upper: Tensor, place: float, sign: flo
         place: in [0, 1]; at the ends it is moved inside a little, where there is one such line only.
         sign: 1 for the upper envelope, -1 for the lower one.
     """
+    return _touched(curve, lower, upper, place, sign)[0]
+
+
+def _touched(curve: Curve, lower: Tensor, upper: Tensor, place: float, sign: float) -> tuple[Tensor, Tensor | None]:
+    """That slope, and where the line touches the only piece that is bent its way; None if there are several."""
     middle = torch.lerp(lower, upper, min(max(place, 1 / 64), 63 / 64))
+    bows = _bent(curve, sign)
     with torch.no_grad():
         left, right, apart = _contacts(curve, lower, middle, upper, sign)
+        point = None
+        if len(bows) == 1:
+            (bow,) = bows
+            inside = (left >= bow.start) & (left <= bow.stop)
+            point = torch.where(apart, torch.where(inside, left, right), middle)
     left, right = torch.where(left <= lower, lower, left), torch.where(right >= upper, upper, right)
     gap = torch.where(apart, right - left, 1.0)
     chord = (curve.value(right) - curve.value(left)) / gap
-    return torch.where(apart, chord, curve.slope(middle))
+    return torch.where(apart, chord, curve.slope(middle)), point
+
+
+def _bent(curve: Curve, sign: float) -> list[Bow]:
+    """The pieces that a line above (sign = 1) or below (sign = -1) may touch between their ends."""
+    return [bow for bow in curve.bows if bow.convex != (sign > 0)]
 
 
 def _chord(curve: Curve, lower: Tensor, upper: Tensor) -> Tensor:
@@ -94,7 +128,10 @@ def _narrow(lower: Tensor, upper: Tensor) -> Tensor:
 
 
 def _contacts(curve: Curve, lower: Tensor, middle: Tensor, upper: Tensor, sign: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Where the line that touches an envelope at ``middle`` touches it on both sides, and whether these are two."""
+    """Where the line that touches an envelope at ``middle`` touches it on both sides, and whether these are two.
+
+    Both ends of a chord cannot touch one piece, so none is looked for on pieces without an end towards the middle.
+    """
 
     def height(z: Tensor) -> Tensor:
         found: Tensor = curve.value(z) * sign
@@ -103,10 +140,10 @@ def _contacts(curve: Curve, lower: Tensor, middle: Tensor, upper: Tensor, sign: 
     def at_middle(left: Tensor, right: Tensor, low: Tensor, high: Tensor) -> Tensor:
         return low + (high - low) * ((middle - left) / _positive(right - left))
 
-    at_left, at_right = (
-        [(z, height(z)) for z in _candidates(curve, end, middle, pair)]
-        for end, pair in ((lower, (lower, middle)), (upper, (middle, upper)))
-    )
+    bows = _bent(curve, sign)
+    lefts, rights = [b for b in bows if b.stop < math.inf], [b for b in bows if b.start > -math.inf]
+    at_left = [(z, height(z)) for z in _candidates(curve, lower, (lower, middle), lefts, outwards=False)]
+    at_right = [(z, height(z)) for z in _candidates(curve, upper, (middle, upper), rights, outwards=True)]
     own = height(middle)
     rounding = 8 * torch.finfo(own.dtype).eps * (own.abs() + curve.steepest * (upper - lower))
     left, right, best = middle, middle, own + rounding
@@ -116,18 +153,21 @@ def _contacts(curve: Curve, lower: Tensor, middle: Tensor, upper: Tensor, sign: 
             better = value > best
             best = torch.where(better, value, best)
             left, right = torch.where(better, first, left), torch.where(better, second, right)
-    if not curve.bows:
+    if not bows:
         return left, right, right - left > _narrow(lower, upper)
     left, right = _pivoted(sign * curve.slope(middle), (middle, own), (left, right), (at_left, at_right))
     pace = torch.ones_like(own)
+    low, high = height(left), height(right)
     for _ in range(_TOUCHES):
-        slope = (height(right) - height(left)) / _positive(right - left)
-        first = _moved(curve, left, slope, sign, (lower, middle), pace)
-        second = _moved(curve, right, slope, sign, (middle, upper), pace)
-        value = at_middle(first, second, height(first), height(second))
+        slope = (high - low) / _positive(right - left)
+        first = _moved(lefts, left, slope, sign, (lower, middle), pace)
+        second = _moved(rights, right, slope, sign, (middle, upper), pace)
+        reached = height(first) if lefts else low, height(second) if rights else high
+        value = at_middle(first, second, *reached)
         better = value > best
         best, pace = torch.where(better, value, best), torch.where(better, pace, pace / 4)
         left, right = torch.where(better, first, left), torch.where(better, second, right)
+        low, high = torch.where(better, reached[0], low), torch.where(better, reached[1], high)
     return left, right, (best > own + rounding) & (right - left > _narrow(lower, upper))
 
 
@@ -135,7 +175,7 @@ def _pivoted(
     tangent: Tensor,
     middle: tuple[Tensor, Tensor],
     ends: tuple[Tensor, Tensor],
-    candidates: tuple[list[tuple[Tensor, Tensor]], list[tuple[Tensor, Tensor]]],
+    candidates: tuple[Points, Points],
 ) -> tuple[Tensor, Tensor]:
     """Ends of a chord where none was found, and yet the tangent in the middle crosses the curve on one side.
 
@@ -156,13 +196,17 @@ def _pivoted(
     return left, right
 
 
-def _candidates(curve: Curve, end: Tensor, middle: Tensor, pair: tuple[Tensor, Tensor]) -> Iterator[Tensor]:
-    """Points from an end of the interval to its middle: the end, kinks, and some between if the curve is bent."""
+def _candidates(
+    curve: Curve, end: Tensor, pair: tuple[Tensor, Tensor], bows: list[Bow], *, outwards: bool
+) -> Iterator[Tensor]:
+    """Points from the middle of an interval to one of its ends: the end, kinks, and some of every piece."""
     yield end
     for kink in curve.kinks:
         yield held(kink, *pair)
-    for cell in range(1, _CELLS if curve.bows else 1):
-        yield torch.lerp(end, middle, cell / _CELLS)
+    for bow in bows:
+        start, stop = held(bow.start, *pair), held(bow.stop, *pair)
+        for share in _SHARES:
+            yield torch.lerp(start, stop, share) if outwards else torch.lerp(stop, start, share)
 
 
 def _positive(width: Tensor) -> Tensor:
@@ -170,14 +214,12 @@ def _positive(width: Tensor) -> Tensor:
 
 
 def _moved(
-    curve: Curve, point: Tensor, slope: Tensor, sign: float, ends: tuple[Tensor, Tensor], pace: Tensor
+    bows: list[Bow], point: Tensor, slope: Tensor, sign: float, ends: tuple[Tensor, Tensor], pace: Tensor
 ) -> Tensor:
     """A point moved by part of a Newton step towards where its piece of the curve has the slope, and not beyond it."""
-    moved, reach = point, (ends[1] - ends[0]) * (1 / _CELLS)
+    moved, reach = point, (ends[1] - ends[0]) * 0.25
     settled = torch.zeros_like(point, dtype=torch.bool)
-    for bow in curve.bows:
-        if bow.convex == (sign > 0):
-            continue
+    for bow in bows:
         start, stop = held(bow.start, *ends), held(bow.stop, *ends)
         nearest = torch.maximum(torch.minimum(point, stop), start)  # a point beside a piece moves there first
         step = (sign * bow.slope(nearest) - slope) / (sign * bow.bend(nearest))
@@ -190,9 +232,18 @@ def _moved(
     return moved
 
 
-def offset(curve: Curve, lower: Tensor, upper: Tensor, slope: Tensor, sign: float) -> Tensor:
-    """The least offset of a line with the given slope above the curve on [lower, upper] (sign = 1), or the greatest
-    one below it (sign = -1).
+def offset(
+    curve: Curve, lower: Tensor, upper: Tensor, slope: Tensor, sign: float, touched: Tensor | None = None
+) -> Tensor:
+    """The offset that makes a line of some slope a bound, as near to the curve as it can be.
+
+    Args:
+        curve: the curve.
+        lower: where it begins.
+        upper: where it ends.
+        slope: any numbers.
+        sign: 1 for a line above the curve, -1 for one below it.
+        touched: as in :func:`lines_of_slopes`.
     """
     slope = sign * slope
 
@@ -202,12 +253,13 @@ def offset(curve: Curve, lower: Tensor, upper: Tensor, slope: Tensor, sign: floa
     found = torch.maximum(above(lower), above(upper))
     for kink in curve.kinks:
         found = torch.maximum(found, above(held(kink, lower, upper)))
-    for bow in curve.bows:
-        if bow.convex == (sign > 0):
-            continue  # the line is farthest below such a piece at one of its ends
+    for bow in _bent(curve, sign):  # such a line is farthest below all other pieces at one of their ends
         start, stop = held(bow.start, lower, upper), held(bow.stop, lower, upper)
         with torch.no_grad():
-            point = _place_of_slope(bow, start, stop, slope, sign)
+            if touched is None:
+                point = _place_of_slope(bow, start, stop, slope, sign)
+            else:
+                point = torch.maximum(torch.minimum(touched, stop), start)
             tangent = sign * bow.slope(point) - slope
             remainder = torch.maximum(tangent * (stop - point), tangent * (start - point))
         point = torch.where(point <= start, start, torch.where(point >= stop, stop, point))
