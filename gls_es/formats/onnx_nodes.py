@@ -13,6 +13,7 @@ from gls_es.formats import onnx_arithmetic as arithmetic
 from gls_es.formats import onnx_layers as layers
 from gls_es.formats import onnx_pools as pools
 from gls_es.formats import onnx_shapes as shapes
+from gls_es.formats.onnx_activations import ACTIVATIONS
 from gls_es.formats.onnx_building import Building, Value
 from gls_es.formats.onnx_graph import OnnxNode
 
@@ -51,5 +52,6 @@ NODES: dict[str, Callable[[Building, OnnxNode], Value | tuple[Value, ...]]] = {
     "Sum": arithmetic.total,
     "Transpose": shapes.transpose,
     "Unsqueeze": shapes.unsqueeze,
+    **ACTIVATIONS,
 }
 """Operators by name."""

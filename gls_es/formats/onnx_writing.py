@@ -1,4 +1,4 @@
-"""A network's traced graph as an ONNX model: nine kinds of nodes, float32, operators of opset 13.
+"""A network's traced graph as an ONNX model: few kinds of nodes, float32, operators of opset 13.
 
 The module's own weights and BatchNorm statistics go into the file as they are, in float32. A division by constants
 becomes a multiplication by their reciprocals, rounded once, and every other step is written as it was traced. The
@@ -20,12 +20,29 @@ from torch import Tensor
 from gls_es.basics.version import __version__
 from gls_es.formats.extras import installed, library
 from gls_es.formats.files import write_file
+from gls_es.formats.onnx_curves import opset_of, write_activation
 from gls_es.formats.runtime import check_same_logits
 from gls_es.network import Network
-from gls_es.network.graph import Add, BatchNorm, Constant, Conv, Input, Linear, Node, Pool, ReLU, Reshape, Scale, Slice
+from gls_es.network.graph import (
+    Activation,
+    Add,
+    BatchNorm,
+    Constant,
+    Conv,
+    Factor,
+    Input,
+    Linear,
+    Node,
+    Pool,
+    ReLU,
+    Reshape,
+    Scale,
+    Slice,
+)
 
 OPSET = 13
-"""Operators that every tool of the last years reads; none of those used has changed since in what it computes."""
+"""Operators that every tool of the last years reads; none of those used has changed since in what it computes. GELU and
+HardSwish are newer, and take the opset that has them."""
 _IR_VERSION = 8
 INPUT, OUTPUT = "input", "logits"
 """Names of the exported model's input, (batch, *input_shape), and output, (batch, K)."""
@@ -79,7 +96,7 @@ def onnx_bytes(network: Network, *, metadata: Mapping[str, str] | None = None) -
         producer_name="gls-es",
         producer_version=__version__,
         ir_version=_IR_VERSION,
-        opset_imports=[helper.make_opsetid("", OPSET)],
+        opset_imports=[helper.make_opsetid("", opset_of(network.graph, OPSET))],
     )
     helper.set_model_props(model, dict(metadata or {}))
     onnx.checker.check_model(model)
@@ -118,6 +135,8 @@ class _Writer:
             self.names[index] = self._node("Add", name, sources)
         elif isinstance(node, ReLU):
             self.names[index] = self._node("Relu", name, sources)
+        elif isinstance(node, Activation):
+            self.names[index] = write_activation(self._node, self._tensor, name, node, sources[0])
         else:
             assert isinstance(node, Reshape)
             self.names[index] = self._reshape(name, node, sources[0])
@@ -154,6 +173,10 @@ class _Writer:
     def _scale(self, name: str, node: Scale, source: str) -> str:
         if isinstance(node.source, BatchNorm):
             return self._batch_norm(name, node.source, source)
+        if isinstance(node.source, Factor):
+            factor = self._slice(node.source.place).reshape(-1, *[1] * (len(node.shape) - 1))
+            factor = 1 - factor if node.source.complement else factor
+            return self._node("Mul", name, [source, self._tensor(f"{name}.factor", factor)])
         assert isinstance(node.source, Constant)
         scale, shift = self.network.constant(node.source, self.weights)
         if bool((scale != 1).any()):
@@ -199,7 +222,10 @@ class _Writer:
 
     def _parameter(self, place: Slice | None) -> str:
         assert place is not None
-        return self._tensor(self.titles[place.start], self.weights[place.start : place.stop].reshape(place.shape))
+        return self._tensor(self.titles[place.start], self._slice(place))
+
+    def _slice(self, place: Slice) -> Tensor:
+        return self.weights[place.start : place.stop].reshape(place.shape)
 
     def _tensor(self, name: str, value: Tensor) -> str:
         """Keep a tensor in the file once, however often it is used."""

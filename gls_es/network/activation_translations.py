@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from gls_es.network import graph
-from gls_es.network.graph import Add, Factor, ReLU, Scale
+from gls_es.network.graph import Add, Constant, Factor, ReLU, Scale
 from gls_es.network.operators import ParameterMisused, Refused
 from gls_es.network.translation import Activation, Translation, Weight
+from gls_es.network.wording import PRODUCT
 
 _LARGEST = 1e30
 """Constants are smaller than this, so that sums with them do not overflow."""
@@ -186,6 +187,63 @@ def _hard_sigmoid(t: Translation, where: str, out: Tensor, *, x: Any) -> int:
     return curved(t, where, t.activation(x), out, "hard-sigmoid", 1 / 6, 0.5)
 
 
+# -- products
+
+
+def product(t: Translation, where: str, out: Tensor, x: Activation, other: Activation) -> int:
+    """SiLU as z σ(z), and 2 GELU(k z) / k as z (1 + erf(c z)) with k = √2 c; z may be scaled by a number first.
+
+    Raises:
+        Refused: another product of activations.
+    """
+    for scaled, factor in ((x, other), (other, x)):
+        z, size = _unscaled(t, scaled)
+        node = t.nodes[factor.node]
+        if isinstance(node, graph.Activation) and node.kind == "sigmoid" and node.inputs == (z.node,):
+            found = curved(t, where, z, out, "silu")
+            return found if z == scaled else _times(t, where, out, found, size)
+        rate = _rate_of_gelu(t, z, node)
+        if rate is not None and 1e-6 < abs(rate) < 1e6:
+            inner = Activation(_times(t, where, out, z.node, rate))
+            return _times(t, where, out, curved(t, where, inner, out, "gelu"), 2 * size / rate)
+    raise Refused(PRODUCT)
+
+
+def _unscaled(t: Translation, x: Activation) -> tuple[Activation, float]:
+    """What an activation is a multiple of, and the factor."""
+    numbers = _numbers(t, t.nodes[x.node])
+    if numbers is None or numbers[1] != 0.0:
+        return x, 1.0
+    return Activation(t.nodes[x.node].inputs[0]), numbers[0]
+
+
+def _times(t: Translation, where: str, out: Tensor, node: int, factor: float) -> int:
+    """A multiple of a node. The factor is no number of the executor's, and 1 in one format may be less in another."""
+    return t.scale(where, Activation(node), out, t.constant(1.0) * factor)
+
+
+def _rate_of_gelu(t: Translation, z: Activation, factor: graph.Node) -> float | None:
+    """√2 c, if a node is 1 + erf(c z)."""
+    bell = t.nodes[factor.inputs[0]] if factor.inputs else factor
+    if not (isinstance(bell, graph.Activation) and bell.kind == "erf") or _numbers(t, factor) != (1.0, 1.0):
+        return None
+    if bell.inputs == (z.node,):
+        return math.sqrt(2.0)
+    inner = t.nodes[bell.inputs[0]]
+    numbers = _numbers(t, inner)
+    if inner.inputs != (z.node,) or numbers is None or numbers[1] != 0.0:
+        return None
+    return math.sqrt(2.0) * numbers[0]
+
+
+def _numbers(t: Translation, node: graph.Node) -> tuple[float, float] | None:
+    """Scale and shift of a constant scaling by single numbers."""
+    if not (isinstance(node, Scale) and isinstance(node.source, Constant)):
+        return None
+    scale, shift = (t.constants[f"{node.source.key}.{part}"] for part in ("scale", "shift"))
+    return (float(scale), float(shift)) if scale.numel() == shift.numel() == 1 else None
+
+
 _TRANSLATIONS: dict[str, Callable[..., int]] = {
     "abs": _plain("abs"),
     "celu": _celu,
@@ -193,6 +251,7 @@ _TRANSLATIONS: dict[str, Callable[..., int]] = {
     "clamp_max": _clamp_max,
     "clamp_min": _clamp_min,
     "elu": _elu,
+    "erf": _plain("erf"),
     "fmax": _maximum,
     "fmin": _minimum,
     "gelu": _gelu,

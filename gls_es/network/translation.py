@@ -140,4 +140,4 @@ class Translation:
             if value.dim() > rank + 1 or not torch.equal(value, value[:1].expand_as(value)):
                 raise Refused(f"its constant of shape {tuple(value.shape)} differs between the images of a batch")
             value = value[0]
-        return value.reshape(*[1] * (rank - value.dim()), *value.shape).clone()
+        return value.reshape(*[1] * (rank - value.dim()), *value.shape).clone(memory_format=torch.contiguous_format)

@@ -20,7 +20,6 @@ from gls_es.network import activation_translations
 from gls_es.network.graph import Add, BatchNorm, Conv, Linear, Pool, ReLU, Reshape, Window
 from gls_es.network.operators import Refused
 from gls_es.network.translation import Activation, Translation
-from gls_es.network.wording import PRODUCT
 
 Pair = tuple[int, int]
 
@@ -200,7 +199,7 @@ def _rsub(t: Translation, where: str, out: Tensor, *, x: Any, other: Any, alpha:
 
 def _mul(t: Translation, where: str, out: Tensor, *, x: Any, other: Any) -> int:
     if isinstance(x, Activation) and isinstance(other, Activation):
-        raise Refused(PRODUCT)
+        return activation_translations.product(t, where, out, x, other)
     source, factor = (x, other) if isinstance(x, Activation) else (other, x)
     factor = t.constant(factor)
     return t.scale(where, t.activation(source), out, factor)

@@ -23,6 +23,7 @@ EXECUTED: dict[str, tuple[tuple[float, ...], Callable[[Tensor], Tensor]]] = {
     "abs": ((), torch.abs),
     "clamp": ((-0.1, 0.7), lambda z: z.clamp(-0.1, 0.7)),
     "elu": ((1.6732632423543772, 1.0507009873554805, 1.0), F.selu),
+    "erf": ((), torch.erf),
     "gelu": ((), F.gelu),
     "gelu-tanh": ((), lambda z: F.gelu(z, approximate="tanh")),
     "hard-sigmoid": ((1 / 6, 0.5), F.hardsigmoid),
@@ -34,6 +35,7 @@ EXECUTED: dict[str, tuple[tuple[float, ...], Callable[[Tensor], Tensor]]] = {
 }
 ONNX = {
     "elu": ("Elu", 13, (1.0, 1.0, 1.0), {}),
+    "erf": ("Erf", 13, (), {}),
     "gelu": ("Gelu", 20, (), {}),
     "gelu-tanh": ("Gelu", 20, (), {"approximate": "tanh"}),
     "hard-sigmoid": ("HardSigmoid", 13, (0.2, 0.5), {}),
@@ -44,6 +46,7 @@ ONNX = {
     "tanh": ("Tanh", 13, (), {}),
 }
 EXACT: dict[str, Callable[..., object]] = {
+    "erf": lambda z: mpmath.erf(z),
     "gelu": lambda z: z * mpmath.erfc(-z / mpmath.sqrt(2)) / 2,
     "gelu-tanh": lambda z: z / (1 + mpmath.exp(-2 * mpmath.sqrt(2 / mpmath.pi) * (z + z**3 * 44715 / 10**6))),
     "sigmoid": lambda z: 1 / (1 + mpmath.exp(-z)),

@@ -58,10 +58,13 @@ SPELLINGS: dict[str, Callable[[], nn.Module]] = {
     "clamp from 0": lambda: Written(lambda x: x.clamp(min=0)),
     "clip without end": lambda: Written(lambda x: torch.clip(x, -0.1, float("inf"))),
     "leaky in place": lambda: nn.Sequential(nn.Identity(), nn.LeakyReLU(-0.3, inplace=True)),
+    "gelu by erf": lambda: Written(lambda x: 0.5 * x * (1 + torch.erf(x / 2**0.5))),
+    "gelu by erf of another slope": lambda: Written(lambda x: (torch.erf(x * -0.6) + 1.0) * x),
     "max of two": lambda: Written(lambda x: torch.maximum(x, 0.5 - x)),
     "min of two": lambda: Written(lambda x: torch.min(x, 0.3 * x.abs())),
     "prelu by channel": lambda: _prelu(0.1, -0.2, 0.3, 1.5, 0.0),
     "relu6 in place": lambda: nn.ReLU6(inplace=True),
+    "silu as a product": lambda: Written(lambda x: torch.sigmoid(x) * x),
     "sigmoid_": lambda: Written(lambda x: x.clone().sigmoid_()),
     "F": lambda: Written(lambda x: F.silu(F.hardtanh(F.leaky_relu(x, 0.2), 0.0, 6.0))),
 }

@@ -9,6 +9,7 @@ from gls_es.network.activations.absolute import absolute
 from gls_es.network.activations.clamp import clamp
 from gls_es.network.activations.curve import Curve
 from gls_es.network.activations.elu import elu
+from gls_es.network.activations.erf import erf
 from gls_es.network.activations.gelu import gelu
 from gls_es.network.activations.gelu_tanh import gelu_tanh
 from gls_es.network.activations.hard_sigmoid import hard_sigmoid
@@ -22,6 +23,7 @@ CURVES: dict[str, Callable[..., Curve]] = {
     "abs": absolute,
     "clamp": clamp,
     "elu": elu,
+    "erf": erf,
     "gelu": gelu,
     "gelu-tanh": gelu_tanh,
     "hard-sigmoid": hard_sigmoid,
