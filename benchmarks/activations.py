@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import logging
 import random
 import sys
 import tempfile
@@ -196,6 +197,7 @@ def main() -> int:
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
+    logging.getLogger("evotorch").setLevel(logging.WARNING)
     if options.what == "train":
         found: dict[str, Any] = {"trained": train(options.seconds, options.activations, options.methods)}
     else:

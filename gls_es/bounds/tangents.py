@@ -5,7 +5,7 @@ function above the curve) in the middle m of [l, u], since a line's area depends
 tangent at m where the envelope meets the curve there, and else a chord: of points left and right of m that are ends,
 kinks or places where the chord is a tangent, too. (For S-shaped curves these are the tangents and secants of Zhang et
 al. 2018, arXiv 1811.00866, and Shi et al. 2025, arXiv 2405.21063.) Chords between a few points find it roughly, and
-Newton's method then moves their ends to where they touch. Below all is the same with the sign changed.
+Newton's method then finds where they touch. Below all is the same with the sign changed.
 
 **Offsets.** Whatever the slope s is, the line above needs the offset o = max f(z) - s z over [l, u]. On a straight or a
 convex piece the maximum is at the piece's ends. On a concave one f lies below its tangent at any point t, so that o is
@@ -18,7 +18,8 @@ Gradients are those of the lines themselves: touching points move without a firs
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -26,10 +27,10 @@ from torch import Tensor
 from gls_es.bounds.relaxation import Lines
 from gls_es.network.activations.curve import Bow, Curve, held
 
-_SHARES = (0.06, 0.25, 0.6)
-"""Points of a piece, from the end towards which it is bent most, that chords are first drawn to."""
-_TOUCHES, _HALVINGS, _STEPS = 6, 8, 4
-"""Moves of a chord's ends; halvings of a bracket and Newton steps that look for a slope on a piece."""
+_SHARES = (0.1, 0.5)
+"""Points of a piece, from its end towards the middle, that chords are first drawn to."""
+_ROUNDS, _STEPS = 3, 10
+"""How often both ends of a chord are moved in turns, if both can be; steps of a search."""
 Points = list[tuple[Tensor, Tensor]]
 """Candidates for the ends of a chord, with the curve's heights there."""
 
@@ -156,19 +157,48 @@ def _contacts(curve: Curve, lower: Tensor, middle: Tensor, upper: Tensor, sign: 
     if not bows:
         return left, right, right - left > _narrow(lower, upper)
     left, right = _pivoted(sign * curve.slope(middle), (middle, own), (left, right), (at_left, at_right))
-    pace = torch.ones_like(own)
-    low, high = height(left), height(right)
-    for _ in range(_TOUCHES):
-        slope = (high - low) / _positive(right - left)
-        first = _moved(lefts, left, slope, sign, (lower, middle), pace)
-        second = _moved(rights, right, slope, sign, (middle, upper), pace)
-        reached = height(first) if lefts else low, height(second) if rights else high
-        value = at_middle(first, second, *reached)
-        better = value > best
-        best, pace = torch.where(better, value, best), torch.where(better, pace, pace / 4)
-        left, right = torch.where(better, first, left), torch.where(better, second, right)
-        low, high = torch.where(better, reached[0], low), torch.where(better, reached[1], high)
+    sides = [(side, pieces) for side, pieces in (("right", rights), ("left", lefts)) if pieces]
+    for side, pieces in sides * (_ROUNDS if len(sides) > 1 else 1):
+        for bow in pieces:
+            anchor, pair, way = (left, (middle, upper), sign) if side == "right" else (right, (lower, middle), -sign)
+            point = _tangency(curve, bow, way, anchor, pair)
+            first, second = (left, point) if side == "right" else (point, right)
+            value = at_middle(first, second, height(first), height(second))
+            better = value > best
+            best = torch.where(better, value, best)
+            left, right = torch.where(better, first, left), torch.where(better, second, right)
     return left, right, (best > own + rounding) & (right - left > _narrow(lower, upper))
+
+
+def _tangency(curve: Curve, bow: Bow, way: float, anchor: Tensor, pair: tuple[Tensor, Tensor]) -> Tensor:
+    """Where on a piece, within two ends, the tangent goes through the curve's point at ``anchor``.
+
+    ``way`` is the sign of what the tangent misses the point by, towards the left end.
+    """
+    height = curve.value(anchor)
+
+    def residual(z: Tensor) -> tuple[Tensor, Tensor]:
+        missed = bow.slope(z) * (z - anchor) - (curve.value(z) - height)
+        return way * missed, way * bow.bend(z) * (z - anchor)
+
+    return _root(residual, held(bow.start, *pair), held(bow.stop, *pair))
+
+
+def _root(residual: Callable[[Tensor], tuple[Tensor, Tensor]], start: Tensor, stop: Tensor) -> Tensor:
+    """About where a falling function is zero between two points: Newton's method, or halving where it leaves them.
+
+    Where it is zero nowhere, the end that is nearest to that.
+    """
+    first, last = start, stop
+    below, above = residual(first)[0] <= 0, residual(last)[0] >= 0
+    point = torch.lerp(start, stop, 0.5)
+    for _ in range(_STEPS):
+        value, rate = residual(point)
+        positive = value > 0
+        start, stop = torch.where(positive, point, start), torch.where(positive, stop, point)
+        moved = point - value / rate
+        point = torch.where((moved >= start) & (moved <= stop), moved, torch.lerp(start, stop, 0.5))
+    return torch.where(below, first, torch.where(above, last, point))
 
 
 def _pivoted(
@@ -213,25 +243,6 @@ def _positive(width: Tensor) -> Tensor:
     return width.clamp_min(torch.finfo(width.dtype).tiny)
 
 
-def _moved(
-    bows: list[Bow], point: Tensor, slope: Tensor, sign: float, ends: tuple[Tensor, Tensor], pace: Tensor
-) -> Tensor:
-    """A point moved by part of a Newton step towards where its piece of the curve has the slope, and not beyond it."""
-    moved, reach = point, (ends[1] - ends[0]) * 0.25
-    settled = torch.zeros_like(point, dtype=torch.bool)
-    for bow in bows:
-        start, stop = held(bow.start, *ends), held(bow.stop, *ends)
-        nearest = torch.maximum(torch.minimum(point, stop), start)  # a point beside a piece moves there first
-        step = (sign * bow.slope(nearest) - slope) / (sign * bow.bend(nearest))
-        step = torch.where(step.isfinite(), torch.maximum(torch.minimum(step, reach), -reach), 0.0) * pace
-        target = torch.maximum(torch.minimum(nearest - step, stop), start)
-        inside = (point >= bow.start) & (point <= bow.stop)
-        beside = (stop > start) & ((nearest - point).abs() <= reach) & ~settled
-        moved = torch.where(inside | beside, target, moved)
-        settled = settled | inside
-    return moved
-
-
 def offset(
     curve: Curve, lower: Tensor, upper: Tensor, slope: Tensor, sign: float, touched: Tensor | None = None
 ) -> Tensor:
@@ -257,7 +268,7 @@ def offset(
         start, stop = held(bow.start, lower, upper), held(bow.stop, lower, upper)
         with torch.no_grad():
             if touched is None:
-                point = _place_of_slope(bow, start, stop, slope, sign)
+                point = _root(partial(_steeper, bow=bow, slope=slope, sign=sign), start, stop)
             else:
                 point = torch.maximum(torch.minimum(touched, stop), start)
             tangent = sign * bow.slope(point) - slope
@@ -267,15 +278,6 @@ def offset(
     return sign * found
 
 
-def _place_of_slope(bow: Bow, start: Tensor, stop: Tensor, slope: Tensor, sign: float) -> Tensor:
-    """About where a piece has the slope, or the end that is nearest to it; its slope, times the sign, falls."""
-    point = torch.lerp(start, stop, 0.5)
-    for _ in range(_HALVINGS):
-        steep = sign * bow.slope(point) > slope
-        start, stop = torch.where(steep, point, start), torch.where(steep, stop, point)
-        point = torch.lerp(start, stop, 0.5)
-    for _ in range(_STEPS):
-        step = (sign * bow.slope(point) - slope) / (sign * bow.bend(point))
-        moved = torch.minimum(torch.maximum(point - step, start), stop)
-        point = torch.where(moved.isfinite(), moved, point)
-    return point
+def _steeper(z: Tensor, bow: Bow, slope: Tensor, sign: float) -> tuple[Tensor, Tensor]:
+    """By how much a piece rises faster than a line, and how that changes."""
+    return sign * bow.slope(z) - slope, sign * bow.bend(z)

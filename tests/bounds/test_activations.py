@@ -56,10 +56,9 @@ def test_no_sampled_value_escapes(name: str, kind: str) -> None:
         assert (found <= least + 1e-12 * (1 + least.abs())).all(), method
 
 
-@pytest.mark.parametrize("method", ["ibp", "hbox", "deepz", "crown-ibp", "crown-unstable", "best"])
+@pytest.mark.parametrize("method", ["ibp", "hbox", "deepz", "crown-ibp", "crown-unstable"])
 @pytest.mark.parametrize("name", FEW)
 def test_population_is_a_loop_over_members(name: str, method: str) -> None:
-    """Products round differently, and touching points are found to half the digits only."""
     _, net, lower, upper, labels, params = task(name, "conv" if name == "tanh" else "dense")
     with torch.no_grad():
         together = bounds.margins(net, lower, upper, labels, method=method, params=params)
@@ -67,12 +66,12 @@ def test_population_is_a_loop_over_members(name: str, method: str) -> None:
         for p in range(len(params)):
             own = params[p : p + 1]
             alone = bounds.margins(net, lower, upper, labels, method=method, params=own)
-            torch.testing.assert_close(together[p : p + 1], alone, rtol=1e-9, atol=1e-9)
+            torch.testing.assert_close(together[p : p + 1], alone, rtol=1e-11, atol=1e-11)
             for both, one in zip(
                 layers, bounds.preactivations(net, lower, upper, method=method, params=own), strict=True
             ):
                 for side, single in zip(both, one, strict=True):
-                    torch.testing.assert_close(side[p : p + 1], single, rtol=1e-9, atol=1e-9)
+                    torch.testing.assert_close(side[p : p + 1], single, rtol=1e-11, atol=1e-11)
 
 
 @pytest.mark.parametrize("method", ["ibp", "deepz", "crown-ibp", "crown"])

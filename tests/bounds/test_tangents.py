@@ -115,5 +115,5 @@ def test_gradients_of_lines_are_those_of_differences(
     expected = sum(g * s for g, s in zip(gradients, steps, strict=True))
     scale = 1 + torch.maximum(ends[0].abs(), ends[1].abs())
     off = (found - expected).abs() > 1e-5 * 1e-6 * scale * (1 + sum(g.abs() for g in gradients))
-    # steps across a kink, or to another piece; near an end the line hardly depends on where it touches the far side
-    assert int((off & wide).sum()) <= (5 if place in (0.5, None) else 8)
+    # steps across a kink, or to another piece
+    assert int((off & wide).sum()) <= 3
