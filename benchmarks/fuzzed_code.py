@@ -104,6 +104,28 @@ ARGUMENTS = (
     "{n} = F.linear({h}, self.a.weight, self.b.bias)",
     "{n} = torch.mul({h}, {c}, out=torch.empty_like({h}))",
 )
+ACTIVATIONS = (
+    "{n} = F.leaky_relu({h}, 0.1)",
+    "F.leaky_relu({h}, 0.2, inplace=True)",
+    "{n} = self.prelu({h})",
+    "{n} = {h}.clamp(-0.5, 0.75)",
+    "{n} = {h}.clamp(min={c})",
+    "{h}.clamp_(max={c})",
+    "{n} = F.relu6({h})",
+    "{n} = {h}.abs()",
+    "{n} = torch.maximum({h}, {g})",
+    "{n} = torch.minimum({h}, self.shift)",
+    "{n} = torch.sigmoid({h})",
+    "{h}.tanh_()",
+    "{n} = F.silu({h}, inplace=True)",
+    "{n} = F.gelu({h})",
+    "{n} = F.gelu({h}, approximate='tanh')",
+    "{n} = F.softplus({h}, beta=2.0)",
+    "{n} = F.elu({h}, 1.5)",
+    "{n} = F.selu({h})",
+    "{n} = F.hardswish({h})",
+    "{n} = F.hardsigmoid({h})",
+)
 ODD = (
     "{n} = {h} * {h}.sum().item()",
     "{n} = {h} if {h}.sum() > {c} else -{h}",
@@ -122,8 +144,8 @@ ODD = (
     "{h}.resize_(len({h}), 4).mul_({c})",
     "{h}.data = {g}.data",
     "{n} = F.dropout({h}, 0.0)",
-    "{n} = {h}.clamp(min={c})",
-    "{n} = {h}.abs()",
+    "{n} = F.mish({h})",
+    "{n} = {h}.sign()",
     "{n} = {h}.half().float()",
     "try:\n            {n} = {h} @ {g}\n        except RuntimeError:\n            {n} = {h} * {c}",
 )
@@ -137,6 +159,7 @@ class Fuzzed(nn.Module):
         self.pair, self.offset = nn.Linear(2, 2), nn.Parameter(torch.zeros(4))
         self.line, self.back = nn.Conv1d(1, 1, 3, padding=1), nn.ConvTranspose1d(2, 1, 2, stride=2)
         self.norm, self.relu, self.inplace = nn.BatchNorm1d(4), nn.ReLU(), nn.ReLU(inplace=True)
+        self.prelu = nn.PReLU(4)
         self.same, self.drop, self.flat = nn.Identity(), nn.Dropout(0.3), nn.Flatten()
         self.scale, self.count = {scale}, 0
         self.register_buffer("shift", torch.tensor({shift}), persistent={persistent})
@@ -159,7 +182,7 @@ def write_module(draw: random.Random) -> str:
     odd = draw.random() < 0.25
     names, lines = ["h0"], ["h0 = self.first(x)"]
     for number in range(draw.randint(3, 9)):
-        kinds = [PLAIN, PLAIN, MOVED, MOVED, ALIAS, ALIAS, IN_PLACE, ARGUMENTS, *([ODD] if odd else [])]
+        kinds = [PLAIN, PLAIN, MOVED, MOVED, ALIAS, ALIAS, IN_PLACE, ARGUMENTS, ACTIVATIONS, *([ODD] if odd else [])]
         template = draw.choice(draw.choice(kinds))
         new = f"h{number + 1}"
         h, g = draw.choice(names[-3:]), draw.choice(names)

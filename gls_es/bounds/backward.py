@@ -17,7 +17,7 @@ from torch import Tensor
 
 from gls_es.bounds.patches import Patch, to_maps, widened, windows, without_cells
 from gls_es.bounds.step import mirrored_step, relu_step, size_dot
-from gls_es.network.graph import Add, Conv, Linear, Pool, ReLU, Reshape, Scale, Shape
+from gls_es.network.graph import Add, Conv, Linear, Nonlinear, Pool, Reshape, Scale, Shape
 from gls_es.network.layers import Selection
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class _Pass:
                 merged = self._merged(self.waiting.pop(index), index)
                 if index == box:
                     self._at_box(merged)
-                elif isinstance(self.nodes[index], ReLU):
+                elif isinstance(self.nodes[index], Nonlinear):
                     self._through_relu(merged, index)
                 else:
                     self._through_affine(merged, index)

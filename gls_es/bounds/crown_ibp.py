@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gls_es.bounds.backward import Rows, upper_bounds
 from gls_es.bounds.compiled import usable
+from gls_es.bounds.curved import curve_of, enclosed
 from gls_es.bounds.method import Method, fill
 from gls_es.bounds.nodes import backward_margins, chunks, interval_bounds
 from gls_es.bounds.pairs import folded_margins, other_classes, worth_it
@@ -68,6 +69,11 @@ def _draw_lines(query: Query, work: Workspace) -> list[Tensor]:
         source = query.source(relu)
         if not query.regions.after_relu[source]:
             query.set_base(source, centre)
+        f = curve_of(query.node(relu))
+        if f is not None:
+            query.set_lines(relu, enclosed(f, lower, upper, query.base(source), adaptive))
+            lent += [lower, upper, centre]
+            continue
         buffers = work.take(lower.shape, lower), work.take(lower.shape, lower)
         query.set_lines(relu, enclose_over(lower, upper, query.base(source), buffers))
         lent += [lower, upper, centre, *buffers]

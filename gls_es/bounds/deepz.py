@@ -4,7 +4,8 @@ A node's values are h + Σ e_i x_i with a head h and error terms e_i times unkno
 (its radius) and every unstable neuron before the node. Affine maps act on head and terms, and sums of branches add
 terms that arose at the same place. A ReLU with bounds [l, u] = h ± Σ|e_i| keeps head and terms where l >= 0, makes
 them zero where u <= 0, and otherwise takes z to s z + μ ± μ with s = u / (u - l) and μ = -s l / 2: it scales head and
-terms by s, shifts the head by μ, and adds a new error term of size μ. The margin matrix is folded into the last layer.
+terms by s, shifts the head by μ, and adds a new error term of size μ; another activation does the same with the two
+parallel lines that have its chord's slope. The margin matrix is folded into the last layer.
 
 The same bounds as ``crown-same``, found from the other end: this is the forward twin, for checking one by the other
 and for networks with few inputs and few unstable neurons. On images ``crown-same`` is many times faster, because its
@@ -18,15 +19,22 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from gls_es.bounds.curved import curve_of, enclosed
 from gls_es.bounds.forward import Forward, Step
 from gls_es.bounds.method import Method
 from gls_es.bounds.nodes import folded, output_rows
 from gls_es.bounds.query import Query
+from gls_es.bounds.relaxation import same
 from gls_es.bounds.terms import spread
+from gls_es.network.graph import Node
 
 
-def _step(lower: Tensor, upper: Tensor, error: Tensor | None) -> Step:
+def _step(node: Node, lower: Tensor, upper: Tensor, error: Tensor | None) -> Step:
     """``error`` covers the roundings of s, μ and the scaled head and terms, which stable neurons do not have."""
+    f = curve_of(node)
+    if f is not None:
+        lines = enclosed(f, lower, upper, None, same)
+        return Step(lines.mean, lines.mean_offset, box=error, term=lines.half_offset.clamp_min(0))
     # relu() has gradient 0 at 0, so a neuron with l = u = 0 gets finite gradients from the guarded division
     above, below = torch.relu(upper), -torch.relu(-lower)
     slope = above / (above - below).clamp_min(torch.finfo(lower.dtype).tiny)

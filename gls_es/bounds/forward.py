@@ -19,13 +19,13 @@ import torch
 from torch import Tensor
 
 from gls_es.bounds.query import Query
-from gls_es.network.graph import ReLU
+from gls_es.network.graph import Node, Nonlinear
 from gls_es.network.layers import propagate, reached
 
 
 @dataclass(frozen=True)
 class Step:
-    """ReLUs as scaled copies of their inputs, (G, B, *shape) each: relu(z) is within scale z + shift ± (box + term).
+    """Activations as scaled copies of inputs, (G, B, *shape) each: f(z) is within scale z + shift ± (box + term).
 
     Attributes:
         scale: factor of the head, the box and the error terms.
@@ -40,8 +40,8 @@ class Step:
     term: Tensor | None = None
 
 
-Rule = Callable[[Tensor, Tensor, Tensor | None], Step]
-"""A method's step from the bounds (l, u) and, with a model of rounding, the error that the step may make."""
+Rule = Callable[[Node, Tensor, Tensor, Tensor | None], Step]
+"""A method's step from the node, the bounds (l, u) and, with a model of rounding, the error that the step may make."""
 
 
 class Forward:
@@ -61,7 +61,7 @@ class Forward:
                 query.interval(relu)  # fills in the rounding errors up to here
                 assert query.errors is not None
                 error = query.errors[relu]
-            self._steps[relu] = self._rule(*query.bounds[relu], error)
+            self._steps[relu] = self._rule(query.node(relu), *query.bounds[relu], error)
         return self._steps[relu]
 
     def state(self, index: int) -> tuple[Tensor, Tensor]:
@@ -77,7 +77,7 @@ class Forward:
     def _made(self, index: int) -> tuple[Tensor, Tensor | None]:
         query, node = self._query, self._query.node(index)
         before = [self._at(i) for i in node.inputs]
-        if isinstance(node, ReLU):
+        if isinstance(node, Nonlinear):
             return _scaled(*before[0], self.step(index))
         layer = query.layers[index]
         if query.regions.after_relu[index]:

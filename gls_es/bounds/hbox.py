@@ -17,15 +17,22 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from gls_es.bounds.curved import image
 from gls_es.bounds.forward import Forward, Step
 from gls_es.bounds.method import Method
 from gls_es.bounds.nodes import backward_rows, backward_spread, folded, output_rows
 from gls_es.bounds.query import Query
 from gls_es.bounds.relaxation import Lines
+from gls_es.network.graph import Activation, Node
 
 
-def _step(lower: Tensor, upper: Tensor, _error: Tensor | None) -> Step:
-    """Stable neurons are exact, and so is half of u: there is no rounding to cover."""
+def _step(node: Node, lower: Tensor, upper: Tensor, error: Tensor | None) -> Step:
+    """Stable ReLUs are exact, and so is half of u: there is no rounding to cover. Other activations forget all."""
+    if isinstance(node, Activation):
+        least, greatest = image(node, lower, upper)
+        middle = torch.lerp(least, greatest, 0.5)
+        radius = greatest - middle
+        return Step(torch.zeros_like(middle), middle, box=radius if error is None else radius + error)
     active = lower >= 0
     half = torch.where(active | (upper <= 0), 0.0, upper * 0.5)
     return Step(active.to(lower.dtype), half, box=half)

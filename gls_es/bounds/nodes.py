@@ -18,7 +18,7 @@ from gls_es.bounds.patches import Patch
 from gls_es.bounds.plan import channels
 from gls_es.bounds.query import Query
 from gls_es.bounds.step import row_dot
-from gls_es.network.graph import Add, Conv, Linear, Pool, ReLU, Reshape
+from gls_es.network.graph import Add, Conv, Linear, Nonlinear, Pool, Reshape
 from gls_es.network.layers import Selection
 
 State = Callable[[int], tuple[Tensor, Tensor]]
@@ -151,7 +151,7 @@ def folded(query: Query, index: int, rows: Tensor, state: State, *, mixed: bool 
         (G | 1, B, S).
     """
     node, layer = query.node(index), query.layers[index]
-    if mixed or isinstance(node, ReLU) or index <= query.regions.box:
+    if mixed or isinstance(node, Nonlinear) or index <= query.regions.box:
         centre, radius = (v.flatten(2) for v in state(index))
         return row_dot(rows, centre) + row_dot(rows.abs(), radius)
     total = query.box.centre.new_zeros(())

@@ -10,7 +10,7 @@ from typing import Protocol
 from gls_es.basics.deadline import NEVER, Deadline
 from gls_es.bounds.box import Box
 from gls_es.bounds.patches import Patch
-from gls_es.network.graph import Add, Conv, Graph, Pool, ReLU, Scale, Select, Shape
+from gls_es.network.graph import Add, Conv, Graph, Nonlinear, Pool, Scale, Select, Shape
 
 CACHE_BYTES = 6 << 20
 """Default size of the largest coefficient tensor on a CPU: caches still hold it, and operations are not too short."""
@@ -163,7 +163,7 @@ def row_size(graph: Graph, start: int) -> int:
             elif isinstance(node, Select):
                 channels = node.places.by_channels(node.shape, *(graph.nodes[i].shape for i in node.inputs))
                 seen = patch if channels is not None else None
-            elif not isinstance(node, (ReLU, Add, Scale, Conv, Pool)):
+            elif not isinstance(node, (Nonlinear, Add, Scale, Conv, Pool)):
                 seen = None
             if seen is not None and seen.area >= before[1] * before[2]:
                 seen = None

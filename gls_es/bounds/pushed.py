@@ -71,7 +71,7 @@ def pushed_crown_margins(query: Query, labels: Tensor, rule: str) -> Tensor | No
         rule: the lower slope, of ``gls_es.kernels.RULES``.
     """
     output, relus = query.graph.output, query.relus
-    places = layout(query.graph, tuple(query.source(relu) for relu in relus))
+    places = layout(query.graph, tuple(query.source(relu) for relu in relus)) if query.graph.only_relus else None
     if places is None or len(query.box) < LEAST or not usable(query.box):
         return None
     bases = {relu: query.base(query.source(relu)) for relu in relus if query.regions.after_relu[query.source(relu)]}

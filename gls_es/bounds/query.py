@@ -7,6 +7,7 @@ on demand and kept: intervals of every node, the lines of every ReLU, the consta
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from gls_es.basics.memory import reuse_freed_blocks
 from gls_es.bounds.box import Box
+from gls_es.bounds.curved import curve_of, enclosed, execution_error, image
 from gls_es.bounds.matrix import is_small
 from gls_es.bounds.patches import Patch, windows
 from gls_es.bounds.plan import Plan
@@ -21,7 +23,7 @@ from gls_es.bounds.regions import Regions, regions
 from gls_es.bounds.relaxation import Lines, LowerSlope, enclose
 from gls_es.bounds.transpose import Transposed
 from gls_es.network import Network
-from gls_es.network.graph import Constant, Graph, Node, ReLU, Reshape, Scale, Select
+from gls_es.network.graph import Constant, Graph, Node, Nonlinear, Reshape, Scale, Select
 from gls_es.network.layers import ConvLayer, Elementwise, Layer, Selection, propagate, reached
 from gls_es.network.steps import Steps, constant_steps
 
@@ -148,7 +150,7 @@ class Query:
 
     @property
     def relus(self) -> tuple[int, ...]:
-        """Indices of the ReLUs, in topological order."""
+        """Indices of the ReLUs and other activations, in topological order."""
         return self.graph.relus()
 
     def node(self, index: int) -> Node:
@@ -179,10 +181,10 @@ class Query:
         found = self._intervals.get(index)
         if found is None:
             node = self.node(index)
-            if isinstance(node, ReLU):
-                lower, upper = (torch.relu(v) for v in self.bounds[index])
+            if isinstance(node, Nonlinear):
+                lower, upper = image(node, *self.bounds[index])
                 centre = torch.lerp(lower, upper, 0.5)
-                found = self._rounded(index, centre, upper - centre, self.bounds[index])
+                found = self._rounded(index, centre, upper - centre)
             else:
                 found = self._affine_interval(index)
             self._intervals[index] = found
@@ -241,12 +243,15 @@ class Query:
             size = size + layer.bias_size
         return self.rounding(size, layer.terms, layer.steps, sizes[0])
 
-    def _rounded(
-        self, index: int, centre: Tensor, radius: Tensor, before: tuple[Tensor, Tensor]
-    ) -> tuple[Tensor, Tensor]:
+    def _rounded(self, index: int, centre: Tensor, radius: Tensor) -> tuple[Tensor, Tensor]:
+        """The interval of a nonlinear node's output, widened by what execution may err."""
         if self.rounding is not None:
             assert self.errors is not None
-            self.errors[index] = self.rounding(torch.maximum(before[0].abs(), before[1].abs()), 0)
+            f, (lower, upper) = curve_of(self.node(index)), self.bounds[index]
+            if f is None:
+                self.errors[index] = self.rounding(torch.maximum(lower.abs(), upper.abs()), 0)
+            else:
+                self.errors[index] = execution_error(f, lower, upper, self.rounding, self.guard)
             radius = radius + self.errors[index]
         return centre, radius
 
@@ -257,7 +262,7 @@ class Query:
         if index not in self._bases:
             if not self.regions.after_relu[index]:
                 self._bases[index] = self.interval(index)[0]
-            elif isinstance(self.node(index), ReLU):
+            elif isinstance(self.node(index), Nonlinear):
                 self._bases[index] = None
             else:
                 self._bases[index] = self._affine_base(index)
@@ -281,7 +286,9 @@ class Query:
 
     def relax(self, index: int, rule: LowerSlope) -> None:
         """Choose the lines of ReLU ``index`` for its bounds."""
-        self.set_lines(index, enclose(*self.bounds[index], self.base(self.source(index)), rule))
+        f, base = curve_of(self.node(index)), self.base(self.source(index))
+        make = enclose if f is None else partial(enclosed, f)
+        self.set_lines(index, make(*self.bounds[index], base, rule))
 
     def set_lines(self, index: int, lines: Lines) -> None:
         """Put ``lines`` in place of ReLU ``index`` in backward passes."""
@@ -294,7 +301,11 @@ class Query:
         size = torch.maximum(lower.abs(), upper.abs())
         size = size if base is None else size + base.abs()
         size = size * (lines.mean.abs() + lines.half.abs()) + lines.mean_offset.abs() + lines.half_offset.abs()
-        return replace(lines, half_offset=lines.half_offset + self.guard * size)
+        half_offset = lines.half_offset + self.guard * size
+        f = curve_of(self.node(index))
+        if f is not None and self.rounding is not None:
+            half_offset = half_offset + execution_error(f, lower, upper, self.rounding, self.guard)
+        return replace(lines, half_offset=half_offset)
 
     def seen_lines(
         self, index: int, images: slice, patch: Patch | None, sites: Tensor | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
-from gls_es.network.graph import Add, Constant, Graph, Input, ReLU, Reshape, Scale, Select
+from gls_es.network.graph import Add, Constant, Graph, Input, Nonlinear, Reshape, Scale, Select
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Regions:
             normalisation that follows it).
         exact: per node, whether its interval is exact on the box: at most one affine map that mixes values lies between
             the box and the node, so every method has the same bounds there and none needs a backward pass.
-        after_relu: per node, whether a ReLU lies between the box and the node.
+        after_relu: per node, whether a ReLU or another activation lies between the box and the node.
     """
 
     box: int
@@ -42,8 +42,8 @@ def regions(graph: Graph) -> Regions:
         if index <= box or isinstance(node, Input):
             continue
         before = [mixes[i] for i in node.inputs]
-        after[index] = isinstance(node, ReLU) or any(after[i] for i in node.inputs)
-        if isinstance(node, (ReLU, Add)) or -1 in before:
+        after[index] = isinstance(node, Nonlinear) or any(after[i] for i in node.inputs)
+        if isinstance(node, (Nonlinear, Add)) or -1 in before:
             mixes[index] = -1
         elif isinstance(node, (Scale, Reshape)):
             mixes[index] = before[0]

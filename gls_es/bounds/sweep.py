@@ -15,11 +15,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gls_es.bounds.box import Box
+from gls_es.bounds.curved import image
 from gls_es.bounds.nodes import chunks, folded, margin_rows
 from gls_es.bounds.pairs import folded_pairs, interval_pair_margins, worth_it
 from gls_es.bounds.query import Query
 from gls_es.bounds.workspace import Workspace, workspace
-from gls_es.network.graph import Node, ReLU, Reshape
+from gls_es.network.graph import Activation, Node, Nonlinear, Reshape
 from gls_es.network.layers import ConvLayer, Dense, Layer, Selection, propagate
 
 Interval = tuple[Tensor, Tensor]
@@ -51,9 +52,9 @@ class Sweep:
         """Push the box up to node ``stop``, which stays, as do nodes that later nodes read."""
         for index in range(self._query.regions.box + 1, stop + 1):
             node = self._query.node(index)
-            if isinstance(node, ReLU) and self._keep:
+            if isinstance(node, Nonlinear) and self._keep:
                 self._set_aside(index, node)
-            made = self._relu(node) if isinstance(node, ReLU) else self._affine(index, node)
+            made = self._nonlinear(node) if isinstance(node, Nonlinear) else self._affine(index, node)
             for source in node.inputs:
                 self._readers[source] -= 1
                 if self._readers[source] == 0:
@@ -81,9 +82,13 @@ class Sweep:
 
     # -- nodes --------------------------------------------------------------------------------------------------------
 
-    def _relu(self, node: Node) -> Interval:
+    def _nonlinear(self, node: Node) -> Interval:
         source = node.inputs[0]
         centre, radius = self._values[source]
+        if isinstance(node, Activation):
+            least, greatest = image(node, centre - radius, centre + radius)
+            middle = torch.lerp(least, greatest, 0.5)
+            return middle, greatest - middle
         lower = self._like(centre)
         torch.sub(centre, radius, out=lower)
         upper = centre.add_(radius) if self._mine(source) else torch.add(centre, radius, out=self._like(centre))

@@ -18,7 +18,7 @@ from torch import Tensor
 from gls_es.bounds.forward import Forward
 from gls_es.bounds.nodes import chunks
 from gls_es.bounds.query import Query
-from gls_es.network.graph import Graph, ReLU
+from gls_es.network.graph import Graph, Nonlinear
 from gls_es.network.layers import propagate
 
 
@@ -57,7 +57,7 @@ def spread(query: Query, forward: Forward, index: int, rows: Tensor | None = Non
 
 
 def _makes_terms(query: Query, index: int) -> bool:
-    return index == query.regions.box or isinstance(query.node(index), ReLU)
+    return index == query.regions.box or isinstance(query.node(index), Nonlinear)
 
 
 @lru_cache(maxsize=1024)
@@ -111,7 +111,7 @@ def _pushed(query: Query, forward: Forward, origin: int, terms: Tensor, images: 
         known = [values.get(source) for source in node.inputs]
         if i not in needed or all(value is None for value in known):
             continue
-        if isinstance(node, ReLU):
+        if isinstance(node, Nonlinear):
             scale, terms = forward.step(i).scale[:, images].unsqueeze(2), values[node.inputs[0]]
             values[i] = (terms.reshape(terms.shape[0], *count, *node.shape) * scale).flatten(1, 2)
         else:

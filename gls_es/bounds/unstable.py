@@ -32,24 +32,26 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gls_es.bounds.backward import Rows, upper_bounds
+from gls_es.bounds.curved import crooked
 from gls_es.bounds.intersect import Bounds, intersection, margins
 from gls_es.bounds.method import Method, fill
 from gls_es.bounds.nodes import chunks, interval_bounds
 from gls_es.bounds.patches import Patch
 from gls_es.bounds.query import Query
 from gls_es.bounds.relaxation import adaptive
+from gls_es.network.graph import Nonlinear
 
 EVEN = 8
 """The rows of an image are filled up to a multiple of this: both signs of 8 make 16, see ``product.IMAGES``."""
 
 
 def unstable_bounds(query: Query, index: int) -> Bounds:
-    """(l, u) of node ``index``: intervals, intersected with a backward pass where they enclose 0; (G, B, *shape)."""
+    """(l, u) of node ``index``: intervals, intersected with a backward pass where it is unstable; (G, B, *shape)."""
     lower, upper = interval_bounds(query, index)
     if query.regions.exact[index]:
         return lower, upper
     lower, upper = query.for_all(lower), query.for_all(upper)
-    unstable = ((lower < 0) & (upper > 0)).flatten(2)
+    unstable = _undecided(query, index, lower, upper).flatten(2)
     most = int(unstable.sum(2).max())
     if most == 0:
         return lower, upper
@@ -63,6 +65,15 @@ def unstable_bounds(query: Query, index: int) -> Bounds:
     tighter = intersection((lower, upper), refined)
     mask = unstable.reshape(lower.shape)
     return torch.where(mask, tighter[0], lower), torch.where(mask, tighter[1], upper)
+
+
+def _undecided(query: Query, index: int, lower: Tensor, upper: Tensor) -> Tensor:
+    """Where an activation that reads the node is no line on [lower, upper]: for ReLU, where they enclose 0."""
+    found = torch.zeros_like(lower, dtype=torch.bool)
+    for reader in query.graph.consumers[index]:
+        if isinstance(query.node(reader), Nonlinear):
+            found = found | crooked(query.node(reader), lower, upper)
+    return found
 
 
 def _refined(query: Query, index: int, unstable: Tensor, images: slice) -> Tensor:

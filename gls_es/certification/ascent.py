@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from gls_es.basics.deadline import NEVER, Deadline
-from gls_es.certification.dual import Balls, Goals, Layers
+from gls_es.certification.dual import Balls, Goals, Layers, adaptive_slopes
 
 _FIRST, _SECOND, _FLOOR = 0.9, 0.999, 1e-8  # Adam's two averages and its guard (Kingma & Ba, arXiv 1412.6980)
 
@@ -69,7 +69,7 @@ def with_best_start(balls: Balls, bound: Bound, goals: Goals) -> Goals:
     """The goals with the better of the adaptive and the zero slopes: neither is always above the other."""
     adaptive: Layers = {}
     for relu, (lower, upper) in balls.search.bounds.items():
-        adaptive[relu] = (upper + lower > 0).to(lower.dtype)[0, goals.image]
+        adaptive[relu] = adaptive_slopes(balls.search.node(relu), lower[0, goals.image], upper[0, goals.image])
     with torch.no_grad():
         other = replace(goals, slopes=adaptive)
         return _chosen(bound(other) > bound(goals), other, goals)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from gls_es.certification.dual import Balls, Goals, Layers, dual_bounds
+from gls_es.network.graph import ReLU
 
 CANDIDATES = 1
 """How many neurons each score nominates."""
@@ -63,6 +64,8 @@ def unsplit(balls: Balls, goals: Goals) -> Layers:
     found = {}
     for relu, (lower, upper) in balls.search.bounds.items():
         found[relu] = ((lower < 0) & (upper > 0))[0, goals.image] & (goals.signs[relu] == 0)
+        if not isinstance(balls.search.node(relu), ReLU):
+            found[relu] = torch.zeros_like(found[relu])
     return found
 
 

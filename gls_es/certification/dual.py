@@ -20,13 +20,16 @@ from torch import Tensor
 from gls_es.basics.deadline import NEVER
 from gls_es.bounds import Plan, entry_box, method_named
 from gls_es.bounds.box import Box
+from gls_es.bounds.curved import curve_of
 from gls_es.bounds.nodes import backward_rows, margin_rows
 from gls_es.bounds.plan import row_size
 from gls_es.bounds.query import Query
 from gls_es.bounds.relaxation import Lines, enclose
 from gls_es.bounds.step import row_dot
+from gls_es.bounds.tangents import lines_of_slopes, touching
 from gls_es.certification.rounding import sound_query
 from gls_es.network import Network
+from gls_es.network.graph import Node
 
 ROWS_AT_ONCE = 64
 """Goals that one backward pass takes at once: a row each, where a plan counts all rows of a node."""
@@ -206,7 +209,7 @@ def dual_bounds(
         low, up = torch.where(sign > 0, low.clamp(min=0), low), torch.where(sign < 0, up.clamp(max=0), up)
         query.bounds[relu] = low, up
         base = query.base(query.source(relu))
-        lines = _sloped(low, up, base, goals.slopes[relu].to(dtype)[None])
+        lines = _sloped(query.node(relu), low, up, base, goals.slopes[relu].to(dtype)[None])
         if offsets is not None:
             lines = replace(lines, mean_offset=lines.mean_offset + offsets[relu][None])
         query.set_lines(relu, lines)
@@ -228,8 +231,22 @@ def dual_bounds(
     return -(upper + constant)
 
 
-def _sloped(lower: Tensor, upper: Tensor, base: Tensor | None, slopes: Tensor) -> Lines:
+def adaptive_slopes(node: Node, lower: Tensor, upper: Tensor) -> Tensor:
+    """The slopes α of the lower lines with the least area: for other activations a share of their range of slopes."""
+    f = curve_of(node)
+    if f is None:
+        return (upper + lower > 0).to(lower.dtype)
+    least, greatest = f.steepness
+    return (touching(f, lower, upper, 0.5, -1.0) - least) / (greatest - least)
+
+
+def _sloped(node: Node, lower: Tensor, upper: Tensor, base: Tensor | None, slopes: Tensor) -> Lines:
     """The lines with the given lower slopes on unstable neurons."""
+    f = curve_of(node)
+    if f is not None:
+        least, greatest = f.steepness
+        below = least + (greatest - least) * slopes.clamp(0, 1)
+        return lines_of_slopes(f, lower, upper, base, (below, touching(f, lower, upper, 0.5, 1.0)))
 
     def rule(low: Tensor, up: Tensor, _slope: Tensor) -> Tensor:
         unstable = (low < 0) & (up > 0)

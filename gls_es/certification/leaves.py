@@ -62,6 +62,8 @@ class LeafSolver:
 
     def solve(self, goal: Goals, *, deadline: Deadline = NEVER) -> Solution:
         """Multipliers or a counterexample for one goal on a part without unstable neurons, if there is time for it."""
+        if not self.balls.proof.graph.only_relus:
+            return Solution(None, None, "activations")  # the network is not affine on any part
         if importlib.util.find_spec("scipy") is None:
             return Solution(None, None, "solver")
         try:

@@ -14,11 +14,12 @@ from torch import Tensor
 
 from gls_es.bounds import method_named
 from gls_es.bounds.box import Box
+from gls_es.bounds.curved import curve_of
 from gls_es.bounds.query import Query, entry_box
 from gls_es.certification.execution import other_classes
 from gls_es.certification.rounding import ExecutionModel, sound_query
 from gls_es.network import Network
-from gls_es.network.graph import ReLU
+from gls_es.network.graph import Nonlinear
 from gls_es.network.layers import reached
 
 Bounds = Mapping[int, tuple[Tensor, Tensor]]
@@ -80,8 +81,9 @@ def _moved(query: Query, entry: Tensor) -> Tensor:
     for index in range(query.regions.box + 1, query.graph.output + 1):
         node, layer = query.node(index), query.layers[index]
         before = [moved[i] for i in node.inputs]
-        if isinstance(node, ReLU):
-            moved[index] = before[0]
+        if isinstance(node, Nonlinear):
+            f = curve_of(node)
+            moved[index] = before[0] if f is None else before[0] * f.steepest + query.errors[index]
             continue
         value = reached(layer, node, before)
         moved[index] = value + query.errors[index] if index in query.errors else value

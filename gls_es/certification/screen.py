@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from gls_es.bounds import Box, Plan, box_margins, entry_box, method_named
+from gls_es.bounds.curved import curve_of
 from gls_es.bounds.query import Query
 from gls_es.certification.execution import direct_sums
 from gls_es.certification.rounding import ExecutionModel, sound_margins
@@ -129,8 +130,11 @@ def coefficient_bound(query: Query) -> float:
     Sums are over a layer's inputs and over its outputs, whichever is greater; a node that two others read doubles.
     """
     bound = 2.0
-    for layer, readers in zip(query.layers, query.graph.consumers, strict=True):
+    for node, layer, readers in zip(query.graph.nodes, query.layers, query.graph.consumers, strict=True):
         bound *= max(1, len(readers))
+        f = curve_of(node)
+        if f is not None:
+            bound *= max(1.0, f.steepest)
         if isinstance(layer, Elementwise):
             bound *= max(1.0, float(layer.scale.abs().max()))
         elif isinstance(layer, Selection):

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-import torch
 from torch import Tensor
 
 from gls_es.bounds import Box, Plan, box_preactivations
+from gls_es.bounds.curved import image
 from gls_es.bounds.regions import regions
 from gls_es.network import Network
-from gls_es.network.graph import Graph, ReLU
-from gls_es.network.layers import Layer, propagate
+from gls_es.network.evaluation import value_of
+from gls_es.network.graph import Graph, Nonlinear
+from gls_es.network.layers import Layer
 
 
 @lru_cache(maxsize=64)
@@ -42,10 +43,10 @@ def embeddings(net: Network, box: Box, params: Tensor, *, at: int, method: str, 
         method: whose bounds of the ReLU's input are used.
         plan: chunk sizes.
     """
-    if not isinstance(net.graph.nodes[at], ReLU):
+    if not isinstance(net.graph.nodes[at], Nonlinear):
         return box.centre - box.radius, box.centre + box.radius
     lower, upper = box_preactivations(net, box, params, method=method, plan=plan)[net.graph.relus().index(at)]
-    return torch.relu(lower), torch.relu(upper)
+    return image(net.graph.nodes[at], lower, upper)
 
 
 def logits_behind(graph: Graph, layers: list[Layer | None], at: int, values: Tensor) -> Tensor:
@@ -54,10 +55,5 @@ def logits_behind(graph: Graph, layers: list[Layer | None], at: int, values: Ten
     for index in range(at + 1, len(graph.nodes)):
         node = graph.nodes[index]
         inputs = [known[source] for source in node.inputs]
-        if isinstance(node, ReLU):
-            known[index] = torch.relu(inputs[0])
-        else:
-            layer = layers[index]
-            out = propagate(layer, node, inputs)
-            known[index] = out if layer is None or layer.bias is None else out + layer.bias
+        known[index] = value_of(node, layers[index], inputs)
     return known[graph.output]

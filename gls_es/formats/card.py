@@ -12,7 +12,7 @@ from gls_es.basics.version import versions
 from gls_es.errors import DataError
 from gls_es.formats.files import read_file, sha256, write_text
 from gls_es.network import Network
-from gls_es.network.graph import Add, Conv, Linear, Node, Pool, ReLU, Reshape, Scale
+from gls_es.network.graph import Activation, Add, Conv, Linear, Node, Pool, ReLU, Reshape, Scale
 
 
 @dataclass(frozen=True)
@@ -110,6 +110,8 @@ def _layer(node: Node) -> str:
         kind = "linear"
     elif isinstance(node, Pool):
         kind = f"average pooling {'x'.join(map(str, node.window.kernel))}"
+    elif isinstance(node, Activation):
+        kind = " ".join([node.kind, *(f"{number:.6g}" for number in node.constants)])
     else:
         names: dict[type[Node], str] = {ReLU: "ReLU", Add: "addition", Reshape: "reshape", Scale: "scaling by channel"}
         kind = names[type(node)]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from torch import nn
 
+from gls_es.formats.onnx_activations import product
 from gls_es.formats.onnx_building import Building, Refused, Value, float_tensor
 from gls_es.formats.onnx_graph import Array, OnnxNode, Shape
 from gls_es.formats.onnx_module import Difference, Sum
@@ -141,6 +142,10 @@ def _with_constant(b: Building, node: OnnxNode, source: Value, constant: Array, 
 
 def _of_two(b: Building, node: OnnxNode) -> Value:
     left, right = b.activation(node, 0), b.activation(node, 1)
+    if node.op == "Mul" and left.full == right.full:
+        found = product(b, left, right)
+        if found is not None:
+            return found
     if node.op not in ("Add", "Sub"):
         raise Refused("activations may be multiplied with and divided by constants only")
     full = _broadcast(left.full, right.full)

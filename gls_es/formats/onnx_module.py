@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -50,6 +50,36 @@ class Difference(nn.Module):
     def forward(self, left: Tensor, right: Tensor) -> Tensor:
         """Two tensors of one shape."""
         return left - right
+
+
+class Product(nn.Module):
+    """The product of two activations."""
+
+    def forward(self, left: Tensor, right: Tensor) -> Tensor:
+        """Two tensors of one shape."""
+        return left * right
+
+
+class Function(nn.Module):
+    """A function of single numbers that PyTorch has no module for.
+
+    Args:
+        name: what it is, with its constants.
+        function: elementwise.
+    """
+
+    def __init__(self, name: str, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.name = name
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The activation's shape is kept."""
+        return self.function(x)
+
+    def extra_repr(self) -> str:
+        """The function."""
+        return self.name
 
 
 class WithConstant(nn.Module):

@@ -16,6 +16,7 @@ from gls_es.formats import onnx_layers as layers
 from gls_es.formats import onnx_pools as pools
 from gls_es.formats import onnx_resizing as resizing
 from gls_es.formats import onnx_shapes as shapes
+from gls_es.formats.onnx_activations import ACTIVATIONS
 from gls_es.formats.onnx_building import Building, Value
 from gls_es.formats.onnx_graph import OnnxNode
 
@@ -61,5 +62,6 @@ NODES: dict[str, Callable[[Building, OnnxNode], Value | tuple[Value, ...]]] = {
     "Unsqueeze": shapes.unsqueeze,
     "Upsample": resizing.resize,
     "Where": filling.where,
+    **ACTIVATIONS,
 }
 """Operators by name."""

@@ -1,4 +1,4 @@
-"""A network's traced graph as an ONNX model: ten kinds of nodes, float32, operators of opset 13.
+"""A network's traced graph as an ONNX model: few kinds of nodes, float32, operators of opset 13.
 
 The module's own weights and BatchNorm statistics go into the file as they are, in float32. A division by constants
 becomes a multiplication by their reciprocals, rounded once, and every other step is written as it was traced. The
@@ -20,13 +20,16 @@ from torch import Tensor
 from gls_es.basics.version import __version__
 from gls_es.formats.extras import installed, library
 from gls_es.formats.files import write_file
+from gls_es.formats.onnx_curves import opset_of, write_activation
 from gls_es.formats.runtime import check_same_logits
 from gls_es.network import Network
 from gls_es.network.graph import (
+    Activation,
     Add,
     BatchNorm,
     Constant,
     Conv,
+    Factor,
     Input,
     Learned,
     Linear,
@@ -41,7 +44,8 @@ from gls_es.network.graph import (
 from gls_es.network.layers import multiplied
 
 OPSET = 13
-"""Operators that every tool of the last years reads; none of those used has changed since in what it computes."""
+"""Operators that every tool of the last years reads; none of those used has changed since in what it computes. GELU and
+HardSwish are newer, and take the opset that has them."""
 _IR_VERSION = 8
 INPUT, OUTPUT = "input", "logits"
 """Names of the exported model's input, (batch, *input_shape), and output, (batch, K)."""
@@ -95,7 +99,7 @@ def onnx_bytes(network: Network, *, metadata: Mapping[str, str] | None = None) -
         producer_name="gls-es",
         producer_version=__version__,
         ir_version=_IR_VERSION,
-        opset_imports=[helper.make_opsetid("", OPSET)],
+        opset_imports=[helper.make_opsetid("", opset_of(network.graph, OPSET))],
     )
     helper.set_model_props(model, dict(metadata or {}))
     onnx.checker.check_model(model)
@@ -137,6 +141,8 @@ class _Writer:
             self.names[index] = self._node("Relu", name, sources)
         elif isinstance(node, Select):
             self.names[index] = self._select(name, node, sources)
+        elif isinstance(node, Activation):
+            self.names[index] = write_activation(self._node, self._tensor, name, node, sources[0])
         else:
             assert isinstance(node, Reshape)
             self.names[index] = self._reshape(name, node, sources[0])
@@ -178,6 +184,10 @@ class _Writer:
                 if place is not None:
                     source = self._node(op, f"{name}.{op.lower()}", [source, self._parameter(place)])
             return source
+        if isinstance(node.source, Factor):
+            factor = self._slice(node.source.place).reshape(-1, *[1] * (len(node.shape) - 1))
+            factor = 1 - factor if node.source.complement else factor
+            return self._node("Mul", name, [source, self._tensor(f"{name}.factor", factor)])
         assert isinstance(node.source, Constant)
         scale, shift = self.network.constant(node.source, self.weights)
         if bool((scale != 1).any()):
@@ -247,7 +257,10 @@ class _Writer:
         assert place is not None
         name = self.titles[place.start]
         title = name if place.shape == self.shapes[name] else f"{name}.as{'x'.join(map(str, place.shape))}"
-        return self._tensor(title, self.weights[place.start : place.stop].reshape(place.shape))
+        return self._tensor(title, self._slice(place))
+
+    def _slice(self, place: Slice) -> Tensor:
+        return self.weights[place.start : place.stop].reshape(place.shape)
 
     def _tensor(self, name: str, value: Tensor) -> str:
         """Keep a tensor in the file once, however often it is used."""

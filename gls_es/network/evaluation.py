@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from gls_es.network.graph import BatchNorm, Graph, Input, Node, ReLU, Scale
+from gls_es.network.activations.table import curve
+from gls_es.network.graph import Activation, BatchNorm, Graph, Input, Node, ReLU, Scale
 from gls_es.network.layers import Layer, Selection, propagate
 
 Tolerance = Callable[[int], float]
@@ -40,6 +41,8 @@ def value_of(node: Node, layer: Layer | None, inputs: Sequence[Tensor]) -> Tenso
     """A node's value for the values that it reads, (G | 1, B, *shape) each."""
     if isinstance(node, ReLU):
         return torch.relu(inputs[0])
+    if isinstance(node, Activation):
+        return curve(node.kind, node.constants).run(inputs[0])
     out = propagate(layer, node, inputs)
     return out if layer is None or layer.bias is None else out + layer.bias
 
@@ -66,6 +69,10 @@ def error_of(
         return errors[0]
     if isinstance(layer, Selection):
         return layer.radius(*errors)
+    if isinstance(node, Activation):
+        f = curve(node.kind, node.constants)
+        size = f.largest(inputs[0], inputs[0]) + f.value(inputs[0]).abs()
+        return errors[0] * f.steepest + size * tolerance(f.roundings) + f.slack
     if layer is None:
         carried = propagate(None, node, errors)
         size = propagate(None, node, [value.abs() for value in inputs])

@@ -2,9 +2,9 @@
 
 A graph is a tuple of nodes in topological order; node 0 is the input, the last node gives the logits. Nodes hold
 shapes and places in the parameter vector, never weights: the same graph serves every member of a population.
-Only affine maps and ReLU exist, a node for every step that is executed. ``merging`` then joins some of them, which
-saves work and changes no bound; what execution errs in between is charged all the same (see
-:mod:`gls_es.network.steps`).
+Only affine maps, ReLU and other functions of single numbers exist, a node for every step that is executed. ``merging``
+then joins some of them, which saves work and changes no bound; what execution errs in between is charged all the same
+(see :mod:`gls_es.network.steps`).
 """
 
 from __future__ import annotations
@@ -51,6 +51,14 @@ class Learned:
 
     scale: Slice | None
     shift: Slice | None
+
+
+@dataclass(frozen=True)
+class Factor:
+    """A map ``a z`` with the parameter a, one number or one a channel, or ``(1 - a) z``."""
+
+    place: Slice
+    complement: bool = False
 
 
 @dataclass(frozen=True)
@@ -118,7 +126,7 @@ class Pool(Node):
 class Scale(Node):
     """An elementwise affine map that could not be fused: normalisation of the input, BatchNorm after an addition."""
 
-    source: BatchNorm | Constant | Learned
+    source: BatchNorm | Constant | Learned | Factor
 
 
 @dataclass(frozen=True)
@@ -144,8 +152,21 @@ class Select(Node):
 
 
 @dataclass(frozen=True)
-class ReLU(Node):
+class Nonlinear(Node):
+    """A function of single numbers that is no affine map."""
+
+
+@dataclass(frozen=True)
+class ReLU(Nonlinear):
     """max(z, 0)."""
+
+
+@dataclass(frozen=True)
+class Activation(Nonlinear):
+    """Another one: a name and constants of :mod:`gls_es.network.activations.table`."""
+
+    kind: str
+    constants: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,5 +190,10 @@ class Graph:
         return len(self.nodes) - 1
 
     def relus(self) -> tuple[int, ...]:
-        """Indices of the ReLU nodes, in topological order."""
-        return tuple(i for i, node in enumerate(self.nodes) if isinstance(node, ReLU))
+        """Indices of the nonlinear nodes, ReLUs and other activations, in topological order."""
+        return tuple(i for i, node in enumerate(self.nodes) if isinstance(node, Nonlinear))
+
+    @property
+    def only_relus(self) -> bool:
+        """Whether ReLU is the only activation."""
+        return not any(isinstance(node, Activation) for node in self.nodes)

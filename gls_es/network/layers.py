@@ -19,6 +19,7 @@ from gls_es.network.graph import (
     BatchNorm,
     Constant,
     Conv,
+    Factor,
     Graph,
     Learned,
     Linear,
@@ -228,7 +229,12 @@ class _Reader:
             factor, summand = (None if place is None else self._slice(place)[:, None] for place in places)
             factor = self._params.new_ones(1, 1, *[1] * len(node.shape)) if factor is None else factor
             return Elementwise(factor, summand, None if summand is None or not self._sizes else summand.abs())
-        norm, spatial = self._norm(node.source), len(node.shape) - 1
+        spatial = len(node.shape) - 1
+        if isinstance(node.source, Factor):
+            factor = per_channel(self._slice(node.source.place), spatial)
+            factor = 1 - factor if node.source.complement else factor
+            return Elementwise(factor, None, None, constant_steps(factor) if self._sizes else None)
+        norm = self._norm(node.source)
         scale, shift = per_channel(norm.scale, spatial), per_channel(norm.shift, spatial)
         known = (per_channel(norm.size, spatial), norm.steps(spatial)) if self._sizes else (None, None)
         return Elementwise(scale, shift, *known)
@@ -276,7 +282,7 @@ def multiplied(node: Linear | Conv, weight: Tensor) -> Tensor:
 
 
 def propagate(layer: Layer | None, node: Node, inputs: Sequence[Tensor | None]) -> Tensor:
-    """The linear part of a node that is not a ReLU: (G | 1, N, *in) each, None for zeros -> (G, N, *shape)."""
+    """The linear part of a node that is affine: (G | 1, N, *in) each, None for zeros -> (G, N, *shape)."""
     if isinstance(layer, Selection):
         return layer.linear(*inputs)
     known = [value for value in inputs if value is not None]

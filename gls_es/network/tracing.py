@@ -20,7 +20,7 @@ from torch.nn.utils import parameters_to_vector
 from gls_es.errors import UnsupportedNetworkError
 from gls_es.network.admission import refuse
 from gls_es.network.faithful import Pass, unfaithful
-from gls_es.network.graph import Constant, Graph, Input, ReLU, Scale, Shape
+from gls_es.network.graph import Constant, Graph, Input, Nonlinear, Scale, Shape
 from gls_es.network.merging import fused
 from gls_es.network.operators import Refused
 from gls_es.network.recording import Recorder
@@ -73,7 +73,7 @@ def trace(module: nn.Module, input_shape: Shape) -> Traced:
 def _finished(own: Pass, wide: dict[str, Tensor], device: torch.device) -> Traced:
     nodes, constants = own.nodes, own.constants
     last = nodes[-1]
-    if isinstance(last, Input | ReLU):  # logits need a last affine layer to fold the margins into
+    if isinstance(last, Input | Nonlinear):  # logits need a last affine layer to fold the margins into
         key = f"constant{len(nodes)}"
         for found in (constants, wide):
             found[f"{key}.scale"] = torch.ones((1,), dtype=torch.float64, device=device)

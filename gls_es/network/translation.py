@@ -201,4 +201,4 @@ class Translation:
         value = value.reshape(*[1] * (rank - value.dim()), *value.shape)
         if any(n not in (1, m) for n, m in zip(value.shape, shape, strict=True)):
             raise Refused(f"its constant of shape {tuple(value.shape)} differs between the images of a batch")
-        return value.clone()
+        return value.clone(memory_format=torch.contiguous_format)

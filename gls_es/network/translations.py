@@ -16,12 +16,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gls_es.network import activation_translations
 from gls_es.network.graph import Add, BatchNorm, Conv, Linear, Pool, ReLU, Slice, Window
 from gls_es.network.movements import MOVEMENTS
 from gls_es.network.operators import ParameterMisused, Refused
 from gls_es.network.rearranged import convolved_back, dense_rows, summed
 from gls_es.network.translation import Activation, Translation, Weight
-from gls_es.network.wording import PRODUCT
 
 Pair = tuple[int, int]
 
@@ -239,7 +239,7 @@ def _rsub(t: Translation, where: str, out: Tensor, *, x: Any, other: Any, alpha:
 
 def _mul(t: Translation, where: str, out: Tensor, *, x: Any, other: Any) -> int:
     if isinstance(x, Activation) and isinstance(other, Activation):
-        raise Refused(PRODUCT)
+        return activation_translations.product(t, where, out, x, other)
     source, factor = (x, other) if isinstance(x, Activation) else (other, x)
     if isinstance(factor, Weight):
         return t.learned(where, t.activation(source), out, scale=factor)
@@ -316,4 +316,5 @@ for _name, _translate in _ARITHMETIC.items():
         OPERATORS |= dict.fromkeys(_with_variants(_name, _overload), _translate)
 for _name, _translate in _UNARY.items():
     OPERATORS |= dict.fromkeys(_with_variants(_name, ""), _translate)
+OPERATORS |= activation_translations.OPERATORS
 """Translations by an operator's name and overload. What PyTorch does not have does no harm here."""

@@ -18,7 +18,7 @@ HINTS = {
     "InstanceNorm1d": "use nn.BatchNorm1d, whose statistics are frozen",
     "InstanceNorm2d": "use nn.BatchNorm2d, whose statistics are frozen",
 }
-_ACTIVATION_HINT = "nn.ReLU is the activation with bounds here"
+_ACTIVATION_HINT = "docs/custom_problem.md lists the activations with bounds"
 _KNOWN = (
     *(nn.Linear, nn.Conv2d, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.AvgPool2d, nn.AdaptiveAvgPool2d),
     *(nn.Flatten, nn.Unflatten, nn.ReLU, nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Sequential),
@@ -33,7 +33,9 @@ _KNOWN = (
     ),
     *(nn.Upsample, nn.UpsamplingNearest2d, nn.PixelShuffle, nn.PixelUnshuffle, nn.ChannelShuffle, nn.Unfold),
     *(nn.ZeroPad1d, nn.ZeroPad2d, nn.ConstantPad1d, nn.ConstantPad2d, nn.ReflectionPad1d, nn.ReflectionPad2d),
-    *(nn.ReplicationPad1d, nn.ReplicationPad2d, nn.AdaptiveAvgPool1d),
+    *(nn.ReplicationPad1d, nn.ReplicationPad2d),
+    *(nn.LeakyReLU, nn.PReLU, nn.Hardtanh, nn.ReLU6, nn.Threshold, nn.Hardsigmoid, nn.Hardswish),
+    *(nn.Sigmoid, nn.Tanh, nn.Softplus, nn.ELU, nn.SELU, nn.CELU, nn.SiLU, nn.GELU),
 )
 
 PRODUCT = "activations may be scaled by constants, not multiplied with each other"

@@ -23,7 +23,7 @@ class Wrong(nn.Module):
         self.features = nn.Sequential(
             nn.Conv2d(1, 2, 3, padding=1, padding_mode="circular"),
             nn.BatchNorm2d(2, track_running_stats=False),
-            nn.Sigmoid(),
+            nn.Mish(),
             nn.MaxPool2d(2),
         )
         self.head = nn.ModuleDict({"fc": nn.Linear(18, 4), "squash": nn.Softmax(dim=1)})
@@ -38,7 +38,7 @@ def test_one_error_lists_every_offending_module_by_path() -> None:
     message = refusal(Wrong(), (1, 6, 6))
     for path in ("features.0", "features.1", "features.2", "features.3", "head.squash"):
         assert path in message
-    for name in ("circular", "track_running_stats", "Sigmoid", "MaxPool2d", "Softmax"):
+    for name in ("circular", "track_running_stats", "Mish", "MaxPool2d", "Softmax"):
         assert name in message
     for innocent in ("head.fc", "good"):
         assert innocent not in message
@@ -46,12 +46,9 @@ def test_one_error_lists_every_offending_module_by_path() -> None:
 
 # name: layer, input shape, features after it, a word of the advice
 SINGLE = {
-    "Sigmoid": (nn.Sigmoid(), (3,), 3, "ReLU"),
-    "Tanh": (nn.Tanh(), (3,), 3, "ReLU"),
-    "GELU": (nn.GELU(), (3,), 3, "ReLU"),
-    "LeakyReLU": (nn.LeakyReLU(), (3,), 3, "nn.ReLU"),
-    "ReLU6": (nn.ReLU6(), (3,), 3, "nn.ReLU"),
-    "PReLU": (nn.PReLU(), (3,), 3, "nn.ReLU"),
+    "Mish": (nn.Mish(), (3,), 3, "activations with bounds"),
+    "Hardshrink": (nn.Hardshrink(), (3,), 3, "activations with bounds"),
+    "LogSigmoid": (nn.LogSigmoid(), (3,), 3, "activations with bounds"),
     "Softmax": (nn.Softmax(dim=1), (3,), 3, "logits"),
     "LayerNorm": (nn.LayerNorm(3), (3,), 3, "BatchNorm"),
     "GroupNorm": (nn.GroupNorm(1, 2), (2, 4, 4), 32, "BatchNorm"),
@@ -87,7 +84,7 @@ class Recurrent(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.rnn = nn.LSTM(3, 4, batch_first=True)
-        self.act = nn.Sigmoid()
+        self.act = nn.Mish()
         self.fc = nn.Linear(4, 2)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -122,15 +119,15 @@ class Functional(nn.Module):
 
 
 EXPRESSIONS = {
-    "sigmoid": torch.sigmoid,
+    "mish": F.mish,
     "max_pool1d": lambda h: F.max_pool1d(h, 1),
     "product of two activations": lambda h: h * h.relu(),
     "square": lambda h: h**2,
     "matrix product of activations": lambda h: h @ h.T @ h,
     "quotient of activations": lambda h: h / (h + 1.0),
-    "maximum": lambda h: torch.maximum(h, -h),
-    "abs": torch.abs,
-    "clamp": lambda h: h.clamp(0, 1),
+    "maximum with an input of its own": lambda h: torch.maximum(h, h[:, :1]),
+    "sign": torch.sign,
+    "clamp between activations": lambda h: torch.clamp(h, -h, h),
     "softmax": lambda h: h.softmax(1),
     "layer_norm": lambda h: F.layer_norm(h, (4,)),
     "batch mean": lambda h: h - h.mean(0),
@@ -156,15 +153,15 @@ def test_functional_and_modules_are_listed_together() -> None:
     class Net(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.a, self.b, self.act = nn.Linear(4, 4), nn.Linear(4, 3), nn.Tanh()
+            self.a, self.b, self.act = nn.Linear(4, 4), nn.Linear(4, 3), nn.Softsign()
 
         def forward(self, x: Tensor) -> Tensor:
-            return torch.sigmoid(self.b(self.act(self.a(x))))
+            return F.mish(self.b(self.act(self.a(x))))
 
     message = refusal(Net(), (4,))
     assert "act" in message
-    assert "Tanh" in message
-    assert "sigmoid" in message
+    assert "Softsign" in message
+    assert "mish" in message
 
 
 class TwoInputs(nn.Module):
