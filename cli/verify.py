@@ -7,11 +7,10 @@ from typing import Any
 
 import click
 
-from gls_es.errors import ConfigError, UnsupportedNetworkError
+from gls_es.errors import ConfigError
 
-from .deadline import Deadline
+from .deadline import Deadline, answer_in_time
 from .options import config_option
-from .results import leave_word, remove_stale
 from .selection import check_folders
 from .session import Session
 
@@ -66,82 +65,33 @@ def verify(ctx: click.Context, /, query: Path, networks: tuple[tuple[str, Path],
     the query. The exit code is 0 for each of them, and that of an error if there is no answer.
     """
     session = ctx.ensure_object(Session)
-    result: Path | None = options["result"]
     check_folders(options, "result")
-    remove_stale(result)
+
+    def work(deadline: Deadline) -> tuple[str, str]:
+        text = _decided(session, query, networks, deadline, options["seed"])
+        return text, text
 
     def late() -> None:
-        leave_word(result, "timed-out")
         click.echo("timed-out")
 
-    with Deadline(options["timeout"], late) as deadline:
-        try:
-            text = _decided(session, query, networks, deadline, options["seed"])
-        except Exception:
-            deadline.answered()
-            leave_word(result, "unknown")
-            raise
-        deadline.answered()
-    if result is not None:
-        from gls_es.formats import write_text
-
-        write_text(result, text)
-    click.echo(text, nl=False)
+    seconds, result = options["timeout"], options["result"]
+    click.echo(answer_in_time(work, late, seconds=seconds, result=result, word="timed-out"), nl=False)
 
 
 def _decided(
     session: Session, path: Path, networks: tuple[tuple[str, Path], ...], deadline: Deadline, seed: int
 ) -> str:
     """What is printed."""
-    from .output import note_reader, prepare_libraries
+    from .output import prepare_libraries
 
     prepare_libraries(session)
-    from gls_es import certification, formats
+    from gls_es.formats import read_query
 
-    query = formats.read_query(path)
-    file = _file(query, networks)
-    try:
-        model = formats.load_onnx(file)
-    except UnsupportedNetworkError as reason:
-        return _enclosed(session, query, file, deadline, seed, reason)
-    note_reader(session, model.compared)
-    if query.declared is not None:
-        formats.check_declared(model, query.declared)
-    decision = certification.decide(
-        model.module,
-        model.input_shape,
-        query.property,
-        execution="real" if query.declared is not None and query.declared.real else "float32",
-        timeout=deadline.left(),
-        replay=formats.replaying(model),
-        seed=seed,
-    )
-    return _text(decision, query)
+    from .answer import answer
 
-
-def _enclosed(session: Session, query: Any, file: Path, deadline: Deadline, seed: int, reason: Exception) -> str:
-    """The same for networks that only intervals bound; ``reason`` says what relaxations lack."""
-    from gls_es import certification, formats
-
-    from .output import note_reader
-
-    try:
-        model = formats.load_enclosed(file)
-    except UnsupportedNetworkError:
-        raise reason from None
-    note_reader(session, model.compared)
-    if query.declared is not None:
-        formats.check_declared(model.graph, query.declared)
-    decision = certification.decide_enclosed(
-        model.enclosure, model.reader.logits, query.property, timeout=deadline.left(), seed=seed
-    )
-    return _text(decision, query)
-
-
-def _text(decision: Any, query: Any) -> str:
-    from gls_es.formats import result_text
-
-    word, _, rest = result_text(decision, query.declared).partition("\n")
+    query = read_query(path)
+    text = answer(session, query, _file(query, networks), deadline=deadline, seed=seed).text
+    word, _, rest = text.partition("\n")
     return f"{_WORDS.get(word, word)}\n{rest}"
 
 
