@@ -43,6 +43,11 @@ def open_cases(
     plan = replace(Plan.default("cpu"), deadline=deadline)
     labels = torch.zeros(len(lower), dtype=torch.int64)
     rows = sound_margins(group.network, lower, upper, labels, method, execution=execution, plan=plan)
+    return cases_left(group, rows)
+
+
+def cases_left(group: Group, rows: Tensor) -> Tensor:
+    """Which cases no row rules out, (B, cases) bool, given proven lower bounds of all rows, (B, R)."""
     strict = torch.tensor([row.strict for case in group.rows for row in case])
     ruled_out = rows.isfinite() & ((rows > 0) | ((rows == 0) & strict))
     return ~torch.stack([part.any(dim=1) for part in group.per_case(ruled_out)], dim=1)
