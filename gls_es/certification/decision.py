@@ -161,15 +161,16 @@ class _Search:
                 return "timeout", None, None
             if not self.open:
                 return "unsat", method, None
-        stage = None
+        stage, undecided = None, False
         for violations in self.open:
             for box in violations.group.boxes:
                 done, witness, stage = self._search(violations, box)
                 if witness is not None:
                     return "sat", stage, witness
-                if not done:
-                    return ("timeout" if self._late() else "unknown"), None, None
-        return "unsat", stage, None
+                if self._late() and not done:
+                    return "timeout", None, None
+                undecided |= not done  # another box may hold a violation all the same
+        return ("unknown", None, None) if undecided else ("unsat", stage, None)
 
     def _late(self) -> bool:
         return self.deadline.late()
