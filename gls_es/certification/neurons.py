@@ -2,7 +2,8 @@
 
 An unstable neuron, l < 0 < u, is split: z >= 0 on one part, z <= 0 on the other. On each part that neuron is stable, so
 what its lines enclosed too much is gone from the bounds of all neurons behind it, which are computed anew by backward
-passes from the earliest split on (as in nnenum, Bak et al. 2020, and VeriNet, Henriksen and Lomuscio 2020). In deep
+passes from the earliest split on (as in nnenum, Bak et al. 2020, and VeriNet, Henriksen and Lomuscio 2020). The rows that
+are open then are raised by slopes and by multipliers of the signs (β-CROWN, with the part's own bounds). In deep
 networks that is worth far more than what ``bab`` gains, which holds the whole ball's bounds fixed; a part costs far
 more, too. So the search gives up early where it does not get on.
 
@@ -26,7 +27,8 @@ from gls_es.basics.property import Boundary
 from gls_es.bounds.nodes import backward_bounds, backward_margins, backward_rows
 from gls_es.bounds.query import Query
 from gls_es.bounds.relaxation import adaptive
-from gls_es.certification.dual import Balls
+from gls_es.certification.ascent import Ascent, ascend, with_best_start
+from gls_es.certification.dual import Balls, Layers
 from gls_es.certification.halving import cases_left
 from gls_es.certification.leaves import LeafSolver
 from gls_es.certification.violation import Violations, Witness
@@ -39,6 +41,8 @@ MOST_BYTES = 2**29
 """What the bounds of open parts may take."""
 MOST_PARTS = 20_000
 """Parts after which the search gives up, where nothing else ends it."""
+ASCENT = Ascent(steps=6, slope_rate=0.2, multiplier_rate=0.2)
+"""The ascent of every part's open rows."""
 LEVELS = (3, 6)
 """Depths at which the search gives up if what lacks falls too slowly, and where it is believed to be right."""
 TRIAL = 0.25
@@ -174,10 +178,7 @@ class NeuronSplits:
 
     def _row_solved(self, part: Parts, row: int) -> bool:
         goals = self._balls.goals(torch.zeros(1, dtype=torch.int64), torch.tensor([row]))
-        for relu, (low, up) in part.bounds.items():
-            below, above = (side[0] for side in self._root.bounds[relu])
-            split = (below < 0) & (above > 0)
-            goals.signs[relu] = ((low >= 0).to(torch.int8) - (up <= 0).to(torch.int8)) * split
+        goals.signs.update(self._signs(part.bounds))
         with torch.enable_grad():
             solution = self._solver.solve(goals, deadline=self._deadline)
         if solution.goals is None or self._witness is not None:
@@ -209,10 +210,42 @@ class NeuronSplits:
             query.bounds[relu] = low[None], found[relu][1][None]
             query.relax(relu, adaptive)
         rows = backward_margins(query, torch.zeros(count, dtype=torch.int64))[0]
-        left = cases_left(self._group, rows)
+        left = cases_left(self._group, rows) & ~empty[:, None]
+        if behind >= 0 and bool(left.any()):
+            rows = self._climbed(query, found, rows, left)
+            left &= cases_left(self._group, rows)
         best = torch.stack([case.amax(dim=1) for case in self._group.per_case(rows)], dim=1)
         lacking = torch.nan_to_num(best.neg().clamp(min=0), nan=math.inf).masked_fill(~left, 0.0)
-        return Parts(found, lacking, share).at((left.any(dim=1) & ~empty).nonzero()[:, 0])
+        return Parts(found, lacking, share).at(left.any(dim=1).nonzero()[:, 0])
+
+    def _climbed(self, query: Query, bounds: Bounds, rows: Tensor, left: Tensor) -> Tensor:
+        """The rows' bounds, raised by slopes and by multipliers of the signs that hold on the parts."""
+        each = [case[:, None].expand(-1, len(own)) for case, own in zip(left.T, self._group.rows, strict=True)]
+        image, column = (torch.cat(each, dim=1) & ~(rows > 0)).nonzero(as_tuple=True)
+        if not len(image):
+            return rows
+        search = self._balls.search.selected(torch.zeros(len(rows), dtype=torch.int64))
+        search.bounds = {relu: (low[None].float(), up[None].float()) for relu, (low, up) in bounds.items()}
+        balls = Balls(query, search, self._balls.rows.expand(len(rows), -1, -1))
+        goals = balls.goals(image, column)
+        for relu, signs in self._signs(bounds).items():
+            goals.signs[relu] = signs[image]
+        with torch.enable_grad():
+            found, _ = ascend(
+                balls.lower_bounds, with_best_start(balls, balls.lower_bounds, goals), ASCENT, self._deadline
+            )
+        proven = balls.proven_bounds(found)
+        known = rows[image, column]
+        better = torch.where(proven.isfinite(), torch.maximum(known, proven), known)
+        return rows.index_put((image, column), better)
+
+    def _signs(self, bounds: Bounds) -> Layers:
+        """The signs of neurons that are stable on the parts and not on the whole box, int8."""
+        found: Layers = {}
+        for relu, (low, up) in bounds.items():
+            below, above = (side[0] for side in self._root.bounds[relu])
+            found[relu] = ((low >= 0).to(torch.int8) - (up <= 0).to(torch.int8)) * ((below < 0) & (above > 0))
+        return found
 
 
 def _joined(one: Bounds, other: Bounds) -> Bounds:
