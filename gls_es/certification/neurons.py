@@ -2,8 +2,8 @@
 
 An unstable neuron, l < 0 < u, is split: z >= 0 on one part, z <= 0 on the other. On each part that neuron is stable, so
 what its lines enclosed too much is gone from the bounds of all neurons behind it, which are computed anew by backward
-passes from the earliest split on (as in nnenum, Bak et al. 2020, and VeriNet, Henriksen and Lomuscio 2020). The rows that
-are open then are raised by slopes and by multipliers of the signs (β-CROWN, with the part's own bounds). In deep
+passes from the earliest split on (as in nnenum, Bak et al. 2020, and VeriNet, Henriksen and Lomuscio 2020). The rows
+that are open then are raised by slopes and by multipliers of the signs (β-CROWN, with the part's own bounds). In deep
 networks that is worth far more than what ``bab`` gains, which holds the whole ball's bounds fixed; a part costs far
 more, too. So the search gives up early where it does not get on.
 
