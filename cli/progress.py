@@ -15,13 +15,14 @@ Report = Callable[[int, int, dict[str, int]], None]
 
 
 @contextmanager
-def image_progress(console: Any, session: Session, label: str = "") -> Iterator[Report | None]:
+def image_progress(console: Any, session: Session, label: str = "", *, unit: str = "images") -> Iterator[Report | None]:
     """What to call with images done, images in all, and images per verdict; None if quiet.
 
     Args:
         console: where to show it.
         session: whether to.
         label: what is being done, if it is not the only thing.
+        unit: what is counted.
     """
     if session.quiet:
         yield None
@@ -41,17 +42,17 @@ def image_progress(console: Any, session: Session, label: str = "") -> Iterator[
                 task, completed=done, total=total, counts=_counts(counts).removeprefix(": ")
             )
     else:
-        yield _lines(console, f"{label}: " if label else "", 0.0 if session.verbose else INTERVAL)
+        yield _lines(console, f"{label}: " if label else "", 0.0 if session.verbose else INTERVAL, unit)
 
 
-def _lines(console: Any, label: str, interval: float) -> Report:
+def _lines(console: Any, label: str, interval: float, unit: str) -> Report:
     last = time.monotonic()
 
     def report(done: int, total: int, counts: dict[str, int]) -> None:
         nonlocal last
         if time.monotonic() - last >= interval:
             last = time.monotonic()
-            console.print(f"{label}{done}/{total} images{_counts(counts)}", soft_wrap=True)
+            console.print(f"{label}{done}/{total} {unit}{_counts(counts)}", soft_wrap=True)
 
     return report
 

@@ -7,11 +7,10 @@ from typing import Any
 
 import click
 
-from gls_es.errors import ConfigError, UnsupportedNetworkError
+from gls_es.errors import ConfigError
 
-from .deadline import Deadline
-from .options import config_option
-from .results import leave_word, remove_stale
+from .deadline import Deadline, answer_in_time
+from .options import config_option, output_options
 from .selection import check_folders
 from .session import Session
 
@@ -35,7 +34,7 @@ class NetworkType(click.ParamType):  # type: ignore[type-arg]  # generic in newe
 
 
 @click.command()
-@click.argument("query", type=_FILE)
+@click.argument("query", type=_FILE, required=False)
 @click.option(
     "--network",
     "networks",
@@ -48,7 +47,7 @@ class NetworkType(click.ParamType):  # type: ignore[type-arg]  # generic in newe
     "--timeout",
     type=click.FloatRange(min=0, min_open=True),
     metavar="SECONDS",
-    help="When to say timed-out at the latest; by default never.",
+    help="When to say timed-out at the latest; by default never, or as the table of --instances says.",
 )
 @click.option(
     "--result",
@@ -56,92 +55,80 @@ class NetworkType(click.ParamType):  # type: ignore[type-arg]  # generic in newe
     metavar="FILE",
     help="Write what is printed there, too.",
 )
+@click.option(
+    "--instances",
+    type=_FILE,
+    metavar="FILE.csv",
+    help="Decide a whole benchmark instead: rows of a network, a property and seconds.",
+)
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="FOLDER",
+    help="Of --instances: a result for each row, and results.json; a run that was stopped goes on.",
+)
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Of the attack's starts.")
 @config_option()
+@output_options
 @click.pass_context
-def verify(ctx: click.Context, /, query: Path, networks: tuple[tuple[str, Path], ...], **options: Any) -> None:
+def verify(ctx: click.Context, /, query: Path | None, networks: tuple[tuple[str, Path], ...], **options: Any) -> None:
     """Decide QUERY, a VNN-LIB file of version 1 or 2, about a network.
 
     The first line of standard output is sat, unsat, unknown or timed-out; after sat follows the assignment that fulfils
     the query. The exit code is 0 for each of them, and that of an error if there is no answer.
+
+    With --instances the queries and networks are a table's, and what is printed is a summary.
     """
     session = ctx.ensure_object(Session)
-    result: Path | None = options["result"]
     check_folders(options, "result")
-    remove_stale(result)
+    if query is None or options["instances"] is not None:
+        _check_instances(query, networks, options)
+        from .instances import verify_instances
+
+        verify_instances(
+            session, options["instances"], options["out"], timeout=options["timeout"], seed=options["seed"]
+        )
+        return
+    if session.json or options["out"] is not None:
+        raise ConfigError(
+            "--json and --out belong to --instances; a single answer has the form that the standard says."
+        )
+
+    def work(deadline: Deadline) -> tuple[str, str]:
+        text = _decided(session, query, networks, deadline, options["seed"])
+        return text, text
 
     def late() -> None:
-        leave_word(result, "timed-out")
         click.echo("timed-out")
 
-    with Deadline(options["timeout"], late) as deadline:
-        try:
-            text = _decided(session, query, networks, deadline, options["seed"])
-        except Exception:
-            deadline.answered()
-            leave_word(result, "unknown")
-            raise
-        deadline.answered()
-    if result is not None:
-        from gls_es.formats import write_text
+    seconds, result = options["timeout"], options["result"]
+    click.echo(answer_in_time(work, late, seconds=seconds, result=result, word="timed-out"), nl=False)
 
-        write_text(result, text)
-    click.echo(text, nl=False)
+
+def _check_instances(query: Path | None, networks: tuple[tuple[str, Path], ...], options: dict[str, Any]) -> None:
+    """Refuse what does not go together."""
+    if options["instances"] is None:
+        raise ConfigError("there is nothing to verify; give QUERY, or --instances FILE.csv --out FOLDER.")
+    if query is not None or networks or options["result"] is not None:
+        raise ConfigError("--instances names queries, networks and results; leave QUERY, --network and --result out.")
+    if options["out"] is None:
+        raise ConfigError("--instances needs --out, the folder for results.")
 
 
 def _decided(
     session: Session, path: Path, networks: tuple[tuple[str, Path], ...], deadline: Deadline, seed: int
 ) -> str:
     """What is printed."""
-    from .output import note_reader, prepare_libraries
+    from .output import prepare_libraries
 
     prepare_libraries(session)
-    from gls_es import certification, formats
+    from gls_es.formats import read_query
 
-    query = formats.read_query(path)
-    file = _file(query, networks)
-    try:
-        model = formats.load_onnx(file)
-    except UnsupportedNetworkError as reason:
-        return _enclosed(session, query, file, deadline, seed, reason)
-    note_reader(session, model.compared)
-    if query.declared is not None:
-        formats.check_declared(model, query.declared)
-    decision = certification.decide(
-        model.module,
-        model.input_shape,
-        query.property,
-        execution="real" if query.declared is not None and query.declared.real else model.execution,
-        timeout=deadline.left(),
-        replay=formats.replaying(model),
-        seed=seed,
-    )
-    return _text(decision, query)
+    from .answer import answer
 
-
-def _enclosed(session: Session, query: Any, file: Path, deadline: Deadline, seed: int, reason: Exception) -> str:
-    """The same for networks that only intervals bound; ``reason`` says what relaxations lack."""
-    from gls_es import certification, formats
-
-    from .output import note_reader
-
-    try:
-        model = formats.load_enclosed(file)
-    except UnsupportedNetworkError:
-        raise reason from None
-    note_reader(session, model.compared)
-    if query.declared is not None:
-        formats.check_declared(model.graph, query.declared)
-    decision = certification.decide_enclosed(
-        model.enclosure, model.reader.logits, query.property, timeout=deadline.left(), seed=seed
-    )
-    return _text(decision, query)
-
-
-def _text(decision: Any, query: Any) -> str:
-    from gls_es.formats import result_text
-
-    word, _, rest = result_text(decision, query.declared).partition("\n")
+    query = read_query(path)
+    text = answer(session, query, _file(query, networks), deadline=deadline, seed=seed).text
+    word, _, rest = text.partition("\n")
     return f"{_WORDS.get(word, word)}\n{rest}"
 
 

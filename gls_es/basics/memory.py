@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 from functools import cache
 
@@ -41,3 +42,11 @@ def reuse_freed_blocks() -> None:
     how much free memory it keeps. So one such block is freed here, whose pages nobody has touched.
     """
     torch.empty(_LEARNT, dtype=torch.uint8)
+
+
+def physical_memory() -> int | None:
+    """The machine's memory in bytes; None where the system does not say."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return None

@@ -1,8 +1,8 @@
 """Whether a property of a network's outputs can be violated: an attack, bounds, and a search where they leave it open.
 
 Cases of one box are bounded together: their rows become one network (:mod:`gls_es.certification.rows`). A case is ruled
-out on a box if one of its rows has a positive lower bound there. What stays open is halved if there are few inputs, and
-else handed to ``certify`` if every case is one row.
+out on a box if one of its rows has a positive lower bound there. What stays open is halved if there are few inputs.
+Else neurons are split, and what that leaves is handed to ``certify`` if every case is one row.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from gls_es.certification import inputs
 from gls_es.certification.equality import LastLook
 from gls_es.certification.execution import DTYPES, direct_sums, refuse_autocast
 from gls_es.certification.halving import Halving, open_cases
+from gls_es.certification.neurons import NeuronSplits
 from gls_es.certification.rows import settled, with_rows
 from gls_es.certification.splitting import certify_box
 from gls_es.certification.violation import Group, Replay, Violations, Witness
@@ -48,8 +49,8 @@ class Decision:
 
     Attributes:
         result: "sat" (it can be violated), "unsat" (it cannot), "unknown", or "timeout".
-        stage: what decided: "attack", the last relaxation that was needed, "halving", a stage of ``certify``; None if
-            nothing did.
+        stage: what decided: "attack", the last relaxation that was needed, "halving", "splits", a stage of ``certify``;
+            None if nothing did.
         inputs: for "sat", exact numbers in the box of a case, which float32 rounds to the input that was executed.
         outputs: for "sat", what the executor computed.
         seconds: how long it took.
@@ -160,15 +161,16 @@ class _Search:
                 return "timeout", None, None
             if not self.open:
                 return "unsat", method, None
-        stage = None
+        stage, undecided = None, False
         for violations in self.open:
             for box in violations.group.boxes:
                 done, witness, stage = self._search(violations, box)
                 if witness is not None:
                     return "sat", stage, witness
-                if not done:
-                    return ("timeout" if self._late() else "unknown"), None, None
-        return "unsat", stage, None
+                if self._late() and not done:
+                    return "timeout", None, None
+                undecided |= not done  # another box may hold a violation all the same
+        return ("unknown", None, None) if undecided else ("unsat", stage, None)
 
     def _late(self) -> bool:
         return self.deadline.late()
@@ -191,8 +193,13 @@ class _Search:
     def _search(self, violations: Violations, box: Boundary) -> tuple[bool, Witness | None, str | None]:
         if self._late():
             return False, None, None
+        few = math.prod(self.shape) <= FEW_INPUTS
+        if not few:
+            done, witness = NeuronSplits(violations, self.execution, box).run()
+            if done or witness is not None or self._late():
+                return done, witness, "splits"
         single = all(len(rows) == 1 for rows in violations.group.rows)
-        if math.prod(self.shape) <= FEW_INPUTS or (not single and self.deadline != NEVER):
+        if few or (not single and self.deadline != NEVER):
             done, witness = Halving(violations, self.execution).run(box)
             return done, witness, "halving"
         if single:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
+from gls_es.basics.memory import physical_memory
 from gls_es.basics.property import Property
 from gls_es.errors import FormatError
 from gls_es.formats import vnnlib1, vnnlib2
@@ -14,8 +15,10 @@ from gls_es.formats.files import read_file, unpacked
 from gls_es.formats.vnnlib2 import Declarations
 from gls_es.formats.vnnlib_text import Expression, Wrong, commands
 
-LARGEST = 2**26
-"""Bytes of the largest specification that is read."""
+SHARE = 64
+"""What share of a machine's memory a specification may have bytes: what is read takes some dozens of times as much."""
+LEAST = 2**26
+"""Bytes of specifications that are read in any case."""
 VERSIONS = ("1.0", "2.0")
 """The versions of the language that are read."""
 
@@ -38,6 +41,11 @@ def read_vnnlib(path: str | Path) -> Property:
     return read_query(path).property
 
 
+def largest_specification() -> int:
+    """Bytes of the largest specification that is read here, unpacked."""
+    return max(LEAST, (physical_memory() or 0) // SHARE)
+
+
 def read_query(path: str | Path) -> Query:
     """Read a specification, which may be compressed by gzip.
 
@@ -45,7 +53,8 @@ def read_query(path: str | Path) -> Query:
         FormatError: the file is missing or damaged, or says something that is not supported; the message says what.
     """
     path = Path(path)
-    data = unpacked(path, read_file(path, largest=LARGEST), largest=LARGEST)
+    largest = largest_specification()
+    data = unpacked(path, read_file(path, largest=largest), largest=largest)
     try:
         return parse_query(data.decode("utf-8"))
     except UnicodeDecodeError as error:

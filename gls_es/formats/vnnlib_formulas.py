@@ -10,7 +10,7 @@ from itertools import product
 from gls_es.formats.vnnlib_text import Expression, Wrong, number_of
 
 MOST_CASES = 10_000
-"""Conjunctions that assertions may multiply to."""
+"""Conjunctions that alternatives may multiply to, where they are not written out one by one."""
 
 Variable = tuple[str, int]
 """("X", i) for input i and ("Y", k) for output k, in row-major order."""
@@ -55,12 +55,12 @@ def conjoined(parts: Sequence[Cases]) -> Cases:
     """The alternatives of a conjunction of formulas.
 
     Raises:
-        Wrong: there are more than ``MOST_CASES``.
+        Wrong: there are more than ``MOST_CASES``, and more than are written out in one of the formulas.
     """
-    count = 1
+    count, written = 1, max(map(len, parts), default=0)
     for part in parts:
         count *= len(part)
-        if count > MOST_CASES:
+        if count > max(MOST_CASES, written):
             raise Wrong(f"its alternatives multiply to more than {MOST_CASES:,} cases")
     return [[atom for case in choice for atom in case] for choice in product(*parts)]
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from gls_es.basics.property import Boundary, Case, Property, Row
 from gls_es.certification import certify, decide
 from gls_es.certification.splitting import FromUnitCube
+from gls_es.certification.violation import Violations
 from gls_es.errors import ConfigError, DataError
 
 
@@ -201,3 +202,38 @@ def test_a_deadline_ends_the_search() -> None:
     net = relu_net(3, (12, 60, 60, 60, 3))
     case = Case(_box([-3] * 12, [3] * 12), _rows(([1, -1, 0], -60.0), ([1, 0, -1], -60.0)))
     assert decide(net, (12,), Property(12, 3, (case,)), timeout=0.5).result in ("timeout", "unsat")
+
+
+def test_a_violation_in_a_corner_is_met_by_halving(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Y = X_0 + X_1 on a square, asked for its largest value: only a corner has it, and centres never do."""
+    monkeypatch.setattr(Violations, "search", lambda _self: None)
+    layer = nn.Linear(2, 1)
+    with torch.no_grad():
+        layer.weight.fill_(1.0)
+        layer.bias.fill_(0.0)
+    prop = Property(2, 1, (Case(_box([-1, -1], [1, 1]), _rows(([-1.0], -2.0))),))
+    decision = decide(layer, (2,), prop, timeout=20)
+    assert (decision.result, decision.stage, decision.outputs) == ("sat", "halving", (2.0,))
+
+
+def test_a_part_that_cannot_be_divided_is_set_aside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Near a tie that no executor confirms bounds never decide; a violation elsewhere is found all the same."""
+    monkeypatch.setattr(Violations, "search", lambda _self: None)
+    net = nn.Sequential(nn.Linear(1, 2), nn.ReLU(), nn.Linear(2, 1))
+    with torch.no_grad():  # |x| - 1/2, with kinks that bounds meet at once
+        net[0].weight.copy_(torch.tensor([[1.0], [-1.0]]))
+        net[0].bias.fill_(0.0)
+        net[2].weight.fill_(1.0)
+        net[2].bias.fill_(-0.5)
+
+    def replay(x: Tensor) -> Tensor:
+        """The network, but where it is least it says a little more."""
+        with torch.no_grad():
+            y: Tensor = net(x)
+        return torch.where(x < 0.5, y.clamp(min=-0.4), y)
+
+    least = Row((Fraction(1),), Fraction(-1, 2))
+    flat = Property(1, 1, (Case(_box([-1.0], [0.5]), (least,)),))
+    assert decide(net, (1,), flat, timeout=60, replay=replay).result == "unknown"
+    both = Property(1, 1, (*flat.cases, Case(_box([0.5], [2.0]), _rows(([-1.0], -1.5)))))
+    assert decide(net, (1,), both, timeout=60, replay=replay).result == "sat"

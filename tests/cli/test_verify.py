@@ -116,6 +116,23 @@ def test_a_result_is_there_in_time(command: str, network: Path, tmp_path: Path) 
     assert done.stdout.startswith(word)
 
 
+def test_who_kills_the_process_finds_a_result(network: Path, tmp_path: Path) -> None:
+    """No limit of its own: somebody else's watch ends it while it reads, and no older answer is left."""
+    (tmp_path / "r").write_text("unsat\n")
+    code = (
+        "import time, gls_es.formats\n"
+        "gls_es.formats.read_query = lambda path: (print('reading', flush=True), time.sleep(600))\n"
+        "from gls_es.cli.app import main\n"
+        "main()"
+    )
+    files = [network, "--vnnlib", _query(tmp_path, "(assert (<= Y[0,0] 9.0))"), "--result", tmp_path / "r"]
+    with subprocess.Popen([sys.executable, "-c", code, "certify", *map(str, files)], stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"reading\n"
+        child.kill()
+    assert (tmp_path / "r").read_text() == "timeout\n"
+
+
 @pytest.mark.parametrize("name", CAPABILITIES)
 def test_supports_prints_the_readers_tables(run: Run, name: str) -> None:
     result = run("supports", f"--{name}")

@@ -103,6 +103,16 @@ def test_what_is_refused(text: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_alternatives_that_are_written_out_may_be_many() -> None:
+    """10,001 thresholds, each a case of its own on the one box, and not twice as many by a second choice."""
+    many = "(assert (or " + " ".join(f"(<= Y_0 {index})" for index in range(10_001)) + "))"
+    prop = parse_vnnlib(f"{DECLARED}{BOX}{many}")
+    assert [case.rows[0].offset for case in prop.cases] == list(range(10_001))
+    assert len({case.box for case in prop.cases}) == 1
+    with pytest.raises(FormatError, match="more than 10,000 cases"):
+        parse_vnnlib(f"{DECLARED}{BOX}{many}(assert (or (<= Y_1 0) (>= Y_1 1)))")
+
+
 @pytest.mark.parametrize("zero", ["(* 0 X_0)", "(- X_1 X_1)", "(* 0.0 Y_1)", "(+ X_0 (* -1 X_0))"])
 def test_terms_that_cancel_leave_no_trace(zero: str) -> None:
     """Input 0 has the number of output 0: what is left of it must not take that one's place."""

@@ -134,7 +134,8 @@ def test_what_is_refused(text: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_compressed_files(tmp_path: Path) -> None:
+def test_compressed_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gls_es.formats.vnnlib.physical_memory", lambda: None)
     text = f"{NET}{BOX}(assert (<= Y[0,0] 0.5))"
     (tmp_path / "q.vnnlib.gz").write_bytes(gzip.compress(text.encode()))
     assert read_query(tmp_path / "q.vnnlib.gz") == parse_query(text)

@@ -1,0 +1,305 @@
+"""Rule out cases on parts of a box that the signs of neurons cut out, with every bound computed anew on each part.
+
+An unstable neuron, l < 0 < u, is split: z >= 0 on one part, z <= 0 on the other. On each part that neuron is stable, so
+what its lines enclosed too much is gone from the bounds of all neurons behind it, which are computed anew by backward
+passes from the earliest split on (as in nnenum, Bak et al. 2020, and VeriNet, Henriksen and Lomuscio 2020). The rows
+that are open then are raised by slopes and by multipliers of the signs (β-CROWN, with the part's own bounds). In deep
+networks that is worth far more than what ``bab`` gains, which holds the whole ball's bounds fixed; a part costs far
+more, too. So the search gives up early where it does not get on.
+
+Which neuron: the one whose lines are farthest apart, h = -u l / (u - l); as what lies in front widens all that follows,
+h counts ``DECAY`` times as much from layer to layer. A part is empty if bounds contradict each other on it, for they
+hold for every executed number. A part without unstable neurons is a linear program (``leaves``). The signs are those of
+the executed z, and every bound is guarded, so what this proves holds as what ``halving`` proves does.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from gls_es.basics.deadline import Deadline, OutOfTime
+from gls_es.basics.property import Boundary
+from gls_es.bounds.nodes import backward_bounds, backward_margins, backward_rows
+from gls_es.bounds.query import Query
+from gls_es.bounds.relaxation import adaptive
+from gls_es.certification.ascent import Ascent, ascend, with_best_start
+from gls_es.certification.dual import Balls, Layers
+from gls_es.certification.halving import cases_left
+from gls_es.certification.leaves import LeafSolver
+from gls_es.certification.violation import Violations, Witness
+
+DECAY = 0.3
+"""What a neuron counts against one of the layer before it whose lines are as far apart."""
+AT_ONCE = 32
+"""Parts that are split together."""
+MOST_BYTES = 2**29
+"""What the bounds of open parts may take."""
+MOST_PARTS = 20_000
+"""Parts after which the search gives up, where nothing else ends it."""
+ASCENT = Ascent(steps=6, slope_rate=0.2, multiplier_rate=0.2)
+"""The ascent of every part's open rows."""
+LEVELS = (3, 6)
+"""Depths at which the search gives up if what lacks falls too slowly, and where it is believed to be right."""
+TRIAL = 0.25
+"""The share of the time after which the closed share of the tree decides, and how much less than that may be closed."""
+
+Bounds = dict[int, tuple[Tensor, Tensor]]
+"""Pre-activation bounds by ReLU, (N, *shape) each, float64."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Parts of a box that are not ruled out.
+
+    Attributes:
+        bounds: what holds on them.
+        lacking: what the best row of each case lacks to rule it out, (N, cases), 0 where it is ruled out.
+        share: of the tree, 2^-depth, (N,).
+    """
+
+    bounds: Bounds
+    lacking: Tensor
+    share: Tensor
+
+    def __len__(self) -> int:
+        return len(self.share)
+
+    def at(self, index: Tensor | slice) -> Parts:
+        """The parts at the given places."""
+        bounds = {relu: (low[index], up[index]) for relu, (low, up) in self.bounds.items()}
+        return Parts(bounds, self.lacking[index], self.share[index])
+
+    def joined(self, other: Parts) -> Parts:
+        """These parts, then the others."""
+        return Parts(
+            _joined(self.bounds, other.bounds),
+            torch.cat([self.lacking, other.lacking]),
+            torch.cat([self.share, other.share]),
+        )
+
+    def mean_lack(self) -> float:
+        """What the worst case lacks, on the average over the whole box; what is ruled out lacks nothing."""
+        return float((self.lacking.amax(dim=1) * self.share).sum())
+
+
+class NeuronSplits:
+    """The search on one box.
+
+    Args:
+        violations: the group's search for violations, which also knows the deadline.
+        execution: the arithmetic that the bounds cover.
+        box: the box.
+    """
+
+    def __init__(self, violations: Violations, execution: str, box: Boundary) -> None:
+        self._group, self._deadline = violations.group, violations.deadline
+        self._violations, self._execution, self._box = violations, execution, box
+        self._begun = Deadline.after(0.0)
+        self._closed = 0.0  # the share of the tree
+        self._witness: Witness | None = None
+        self.seen = 0
+
+    def run(self) -> tuple[bool, Witness | None]:
+        """Whether every case is ruled out on the box, and a violation if one was met; neither if the search gave up."""
+        try:
+            self._deadline.check()
+            lower, upper = self._group.shaped([self._box.outward()])
+            label = torch.zeros(1, dtype=torch.int64)
+            network, kind = self._group.network, self._execution
+            self._balls = Balls.around(network, lower, upper, label, execution=kind, method="crown-intersect")
+            self._root = self._balls.proof
+            self._solver = LeafSolver(self._balls, lower, upper, self._tried)
+            return self._run(), self._witness
+        except OutOfTime:
+            return False, None
+
+    @torch.no_grad()
+    def _run(self) -> bool:
+        root = self._root
+        if not root.relus or not all(bool(error.isfinite().all()) for error in (root.errors or {}).values()):
+            return False
+        first = {relu: (low[0], up[0]) for relu, (low, up) in root.bounds.items()}
+        parts = self._bounded(first, torch.ones(1, dtype=torch.float64), behind=-1)
+        whole = parts.mean_lack()
+        size = sum(16 * low.numel() for low, _ in first.values())
+        while len(parts):
+            self._deadline.check()
+            if self.seen > MOST_PARTS or len(parts) * size > MOST_BYTES or self._hopeless(parts, whole):
+                return False
+            taken, parts = parts.at(slice(-AT_ONCE, None)), parts.at(slice(0, -AT_ONCE))
+            fresh = self._split(taken)
+            if fresh is None:
+                return False
+            self._closed += float(taken.share.sum() - fresh.share.sum())
+            parts = parts.joined(fresh)
+        return True
+
+    def _hopeless(self, parts: Parts, whole: float) -> bool:
+        """Whether the search, as far as it has come, would need far more time than there is."""
+        spent, left = max(-self._begun.left, 1e-6), self._deadline.left
+        depth = -math.log2(float(parts.share.max()))
+        affordable = math.log2(max(1.0, min(left / spent * self.seen, MOST_PARTS)))
+        if depth < LEVELS[0]:  # so many parts are bounded before anything can be said
+            return 2.0 ** (LEVELS[0] + 1) * spent / self.seen > TRIAL * left
+        if depth <= LEVELS[1] and self.seen < 2.0 ** (LEVELS[1] + 2):
+            fallen = whole - parts.mean_lack()
+            return fallen <= 0 or depth * whole / fallen > 2 * affordable
+        return left < math.inf and spent > TRIAL * (spent + left) and self._closed < TRIAL * spent / (spent + left)
+
+    def _split(self, parts: Parts) -> Parts | None:
+        """What is left open of both sides of every part; None if one without unstable neurons is."""
+        heights, factor = [], 1.0
+        for low, up in parts.bounds.values():
+            gap = torch.where((low < 0) & (up > 0), -low * up / (up - low), 0.0)
+            heights.append(factor * gap.flatten(1))
+            factor *= DECAY
+        most, neuron = torch.cat(heights, dim=1).max(dim=1)
+        if not all(self._solved(parts.at(slice(i, i + 1))) for i in (most <= 0).nonzero()[:, 0].tolist()):
+            return None
+        parts, neuron = parts.at(most > 0), neuron[most > 0]
+        if not len(parts):
+            return parts
+        positive, negative = (_sides(parts.bounds, neuron, sign) for sign in (1, -1))
+        first = _relu_of(parts.bounds, int(neuron.min()))
+        return self._bounded(_joined(positive, negative), parts.share.repeat(2) / 2, behind=first)
+
+    def _solved(self, part: Parts) -> bool:
+        """Whether linear programs rule out what is open on a part without unstable neurons."""
+        for case in part.lacking[0].nonzero()[:, 0].tolist():
+            before = sum(len(rows) for rows in self._group.rows[:case])
+            if not any(self._row_solved(part, before + row) for row in range(len(self._group.rows[case]))):
+                return False
+        return True
+
+    def _row_solved(self, part: Parts, row: int) -> bool:
+        goals = self._balls.goals(torch.zeros(1, dtype=torch.int64), torch.tensor([row]))
+        goals.signs.update(self._signs(part.bounds))
+        with torch.enable_grad():
+            solution = self._solver.solve(goals, deadline=self._deadline)
+        if solution.goals is None or self._witness is not None:
+            return False
+        bound = float(self._balls.proven_bounds(solution.goals))
+        return math.isfinite(bound) and bound > 0
+
+    def _tried(self, _image: int, point: Tensor) -> Tensor | None:
+        """A program's minimiser, if executing it violates a case."""
+        ends = self._group.shaped([self._box.points()])
+        inside = torch.clamp(point.float(), ends[0][0], ends[1][0])
+        self._witness = self._violations.confirmed(inside, self._box)
+        return None if self._witness is None else inside
+
+    def _bounded(self, bounds: Bounds, share: Tensor, *, behind: int) -> Parts:
+        """The parts that are left open once every ReLU behind one is bounded anew."""
+        count = len(share)
+        self.seen += count
+        query = self._root.selected(torch.zeros(count, dtype=torch.int64))
+        query.plan = replace(query.plan, deadline=self._deadline)
+        empty = torch.zeros(count, dtype=torch.bool)
+        found: Bounds = {}
+        for relu, (low, up) in bounds.items():
+            source = query.source(relu)
+            if relu > behind and not query.regions.exact[source]:
+                low, up = _tighter(query, source, low, up)
+            empty |= (low > up).flatten(1).any(dim=1)
+            found[relu] = low, torch.maximum(low, up)
+            query.bounds[relu] = low[None], found[relu][1][None]
+            query.relax(relu, adaptive)
+        rows = backward_margins(query, torch.zeros(count, dtype=torch.int64))[0]
+        left = cases_left(self._group, rows) & ~empty[:, None]
+        if behind >= 0 and bool(left.any()):
+            rows = self._climbed(query, found, rows, left)
+            left &= cases_left(self._group, rows)
+        best = torch.stack([case.amax(dim=1) for case in self._group.per_case(rows)], dim=1)
+        lacking = torch.nan_to_num(best.neg().clamp(min=0), nan=math.inf).masked_fill(~left, 0.0)
+        return Parts(found, lacking, share).at(left.any(dim=1).nonzero()[:, 0])
+
+    def _climbed(self, query: Query, bounds: Bounds, rows: Tensor, left: Tensor) -> Tensor:
+        """The rows' bounds, raised by slopes and by multipliers of the signs that hold on the parts."""
+        each = [case[:, None].expand(-1, len(own)) for case, own in zip(left.T, self._group.rows, strict=True)]
+        image, column = (torch.cat(each, dim=1) & ~(rows > 0)).nonzero(as_tuple=True)
+        if not len(image):
+            return rows
+        search = self._balls.search.selected(torch.zeros(len(rows), dtype=torch.int64))
+        search.bounds = {relu: (low[None].float(), up[None].float()) for relu, (low, up) in bounds.items()}
+        balls = Balls(query, search, self._balls.rows.expand(len(rows), -1, -1))
+        goals = balls.goals(image, column)
+        for relu, signs in self._signs(bounds).items():
+            goals.signs[relu] = signs[image]
+        with torch.enable_grad():
+            found, _ = ascend(
+                balls.lower_bounds, with_best_start(balls, balls.lower_bounds, goals), ASCENT, self._deadline
+            )
+        proven = balls.proven_bounds(found)
+        known = rows[image, column]
+        better = torch.where(proven.isfinite(), torch.maximum(known, proven), known)
+        return rows.index_put((image, column), better)
+
+    def _signs(self, bounds: Bounds) -> Layers:
+        """The signs of neurons that are stable on the parts and not on the whole box, int8."""
+        found: Layers = {}
+        for relu, (low, up) in bounds.items():
+            below, above = (side[0] for side in self._root.bounds[relu])
+            found[relu] = ((low >= 0).to(torch.int8) - (up <= 0).to(torch.int8)) * ((below < 0) & (above > 0))
+        return found
+
+
+def _joined(one: Bounds, other: Bounds) -> Bounds:
+    pairs = {relu: (side, other[relu]) for relu, side in one.items()}
+    return {relu: (torch.cat([a[0], b[0]]), torch.cat([a[1], b[1]])) for relu, (a, b) in pairs.items()}
+
+
+def _relu_of(bounds: Bounds, neuron: int) -> int:
+    """The ReLU that a place among all neurons lies in."""
+    for relu, (low, _) in bounds.items():
+        neuron -= low[0].numel()
+        if neuron < 0:
+            return relu
+    raise AssertionError
+
+
+def _sides(bounds: Bounds, neuron: Tensor, sign: int) -> Bounds:
+    """The bounds with the sign of one neuron of each part fixed."""
+    found: Bounds = {}
+    start = 0
+    for relu, (low, up) in bounds.items():
+        value = (low if sign > 0 else up).flatten(1).clone()
+        rows = ((neuron >= start) & (neuron < start + value.shape[1])).nonzero()[:, 0]
+        value[rows, neuron[rows] - start] = 0.0
+        side = value.reshape(low.shape)
+        found[relu] = (side, up) if sign > 0 else (low, side)
+        start += value.shape[1]
+    return found
+
+
+def _tighter(query: Query, index: int, low: Tensor, up: Tensor) -> tuple[Tensor, Tensor]:
+    """The bounds of a node, (N, *shape), met with those of backward passes; on flat values, of unstable ones only."""
+    if low.dim() == 2:
+        return _of_unstable(query, index, low, up)
+    below, above = backward_bounds(query, index)
+    return _met(low, below[0], torch.maximum), _met(up, above[0], torch.minimum)
+
+
+def _of_unstable(query: Query, index: int, low: Tensor, up: Tensor) -> tuple[Tensor, Tensor]:
+    unstable = (low < 0) & (up > 0)
+    most = int(unstable.sum(dim=1).max())
+    if most == 0:
+        return low, up
+    query.interval(index)  # fills in the rounding errors up to here
+    chosen = unstable.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :most]
+    units = low.new_zeros(*chosen.shape, low.shape[1]).scatter_(2, chosen[..., None], 1.0)
+    upper = backward_rows(query, index, torch.cat([units, -units], dim=1)[None])[0]
+    base = query.base(index)
+    known = torch.zeros_like(chosen, dtype=low.dtype) if base is None else base[0].expand_as(low).gather(1, chosen)
+    below = _met(low.gather(1, chosen), known - upper[:, most:], torch.maximum)
+    above = _met(up.gather(1, chosen), known + upper[:, :most], torch.minimum)
+    return low.scatter(1, chosen, below), up.scatter(1, chosen, above)
+
+
+def _met(known: Tensor, found: Tensor, tighter: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """The tighter of two bounds where the second is a number."""
+    return torch.where(found.isfinite(), tighter(known, found), known)
