@@ -32,7 +32,7 @@ _WITH_VNNLIB = frozenset({"path", "problem", "data", "execution", "timeout", "se
 @click.option(
     "--radius",
     is_flag=True,
-    help="Find each image's largest certified radius; a dozen radii, see --timeout.",
+    help="Find each image's largest certified radius, without branch and bound unless --stages names bab.",
 )
 @click.option("--tolerance", type=EPS, help="Of --radius: the step of the radii tried; by default 1/1024.")
 @click.option("--largest", type=EPS, help="Of --radius: where to end; by default 0.5.")

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from gls_es.searchers import RGS as RGS
     from gls_es.training import Recipe as Recipe
     from gls_es.training.handed import train as train
+    from gls_es.training.trained import load as load
 
 _LAZY = {
     "CertificationReport": "gls_es.certification",
@@ -42,6 +43,7 @@ _LAZY = {
     "RGS": "gls_es.searchers",
     "Recipe": "gls_es.training",
     "certify": "gls_es.certification",
+    "load": "gls_es.training.trained",
     "train": "gls_es.training.handed",
 }
 _MODULES = frozenset({"bounds", "certification", "data", "errors", "formats", "losses", "searchers", "training"})
@@ -59,6 +61,7 @@ __all__ = [
     "certify",
     "errors",
     "formats",
+    "load",
     "losses",
     "train",
 ]

@@ -51,7 +51,7 @@ def certify(
     budget: int | None = None,
     attack: AttackOptions | None = None,
     records: str | Path | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> CertificationReport:
     """Decide for every image whether all of its L∞ ball is classified as labelled.
 
@@ -60,8 +60,8 @@ def certify(
         images: (n, *input_shape), floating, in [0, 1] if ``clip``; normalisation belongs into the network. Or arrays;
             or, without ``labels``, what :func:`gls_es.data.intake.as_split` takes: ``certify(module, loader, 0.1)``.
         labels: (n,), whole numbers.
-        eps: radius of the ball in pixel units, in [0, 1]: the attack stays within exactly this float, the bounds cover
-            one step of float64 more, so that ``8 / 255`` stands for the fraction.
+        eps: radius of the ball in pixel units, a number in [0, 1] or a text as "8/255": the attack stays within
+            exactly this float, the bounds cover one step of float64 more, so that ``8 / 255`` stands for the fraction.
         stages: what to run after the clean check, in this order: names of ``stages.KNOWN_STAGES``.
         execution: what is certified: "float32" or "float64", the network executed in that format with direct sums in
             any order, or "real", the network in exact arithmetic.
@@ -75,7 +75,7 @@ def certify(
         budget: bytes that optimised slopes and branch and bound may use, at least 2**20; by default 2**30.
         attack: the attack's options.
         records: a JSON Lines file that receives each verdict as it is reached; a file of the same run is resumed.
-        progress: called after each batch with images done, images in all, and images per verdict.
+        progress: called after each batch with images done, images in all, and images per verdict; True writes lines.
 
     Raises:
         ConfigError, DataError: an option makes no sense; images or labels do not, or the records are of another run.
@@ -91,9 +91,9 @@ def certify(
     x = inputs.check_images(images, network, clip=clip)
     y = inputs.check_labels(labels, n=len(x), num_classes=network.num_classes)
     chosen = default_batch_size(spec) if batch_size is None else whole_number("batch_size", batch_size, least=1)
-    inputs.check_records(records, progress)
+    told = inputs.check_records(records, progress)
     identity = run_identity(spec, x, y, batch_size=chosen, checkpoint=checkpoint)
-    return _report(spec, _run(spec, x, y, identity, records, progress), identity)
+    return _report(spec, _run(spec, x, y, identity, records, told), identity)
 
 
 def _run(

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from gls_es.basics.intervals import wilson_interval
+from gls_es.certification import telling
 
 VerdictName = Literal["misclassified", "falsified", "certified", "unknown"]
 VERDICTS: tuple[VerdictName, ...] = get_args(VerdictName)
@@ -119,6 +120,15 @@ class CertificationReport:
     checkpoint: str | None
     network: str
     versions: Mapping[str, str]
+
+    def __str__(self) -> str:
+        """The table that ``gls-es certify`` shows."""
+        return telling.table_of(self.to_json())
+
+    def to_dataframe(self) -> Any:
+        """A pandas table with a row an image: index, label, predicted, verdict, stage, margin, reason, seconds."""
+        names = ("index", "label", "predicted", "verdict", "stage", "margin", "reason", "seconds")
+        return telling.frame_of([{name: getattr(verdict, name) for name in names} for verdict in self.verdicts])
 
     @property
     def n(self) -> int:

@@ -12,6 +12,8 @@ from gls_es.data.dataset import Split as Split
 from gls_es.data.digits import load_digits as load_digits
 from gls_es.data.idx import load_fashion_mnist as load_fashion_mnist
 from gls_es.data.idx import load_mnist as load_mnist
+from gls_es.data.intake import as_dataset as as_dataset
+from gls_es.data.intake import as_split as as_split
 from gls_es.data.places import find_cifar10 as find_cifar10
 from gls_es.data.places import find_fashion_mnist as find_fashion_mnist
 from gls_es.data.places import find_mnist as find_mnist
@@ -22,6 +24,8 @@ from gls_es.data.tinyimagenet import load_tinyimagenet as load_tinyimagenet
 __all__ = [
     "Dataset",
     "Split",
+    "as_dataset",
+    "as_split",
     "default_root",
     "find_cifar10",
     "find_fashion_mnist",

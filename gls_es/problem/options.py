@@ -15,6 +15,15 @@ from gls_es.errors import ConfigError
 from gls_es.problem import CertifiedTrainingProblem
 from gls_es.problem.recipe import Recipe
 
+_ELSEWHERE = {
+    "lr": "center_learning_rate",
+    "learning_rate": "center_learning_rate",
+    "sigma": "stdev_init",
+    "std": "stdev_init",
+    "stdev": "stdev_init",
+    "population": "popsize",
+}
+"""Names that other libraries have for a recipe's keys."""
 _COMMON = ("validation",)  # arguments of every problem that no flag and no recipe sets
 
 
@@ -51,6 +60,8 @@ def split_overrides(
     for name in overrides:
         if name not in fields and name not in options:
             otherwise = f"; this problem's options are {', '.join(options)}."
+            if name in _ELSEWHERE:
+                raise ConfigError(f"recipe: unknown key {name!r}; here it is {_ELSEWHERE[name]!r}.")
             raise ConfigError(f"recipe: unknown key {name!r}{ending(name, [*fields, *options], otherwise)}")
     return (
         {name: value for name, value in overrides.items() if name in fields},

@@ -10,9 +10,8 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Callable, Iterator
-from numbers import Integral, Real
 from pathlib import PurePath
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import torch
 from evotorch import SolutionBatch
@@ -29,10 +28,10 @@ from gls_es.fitness import Minibatch, Stage, active_loss, loss_named, mean_gradi
 from gls_es.network import Network
 from gls_es.network.batchnorm import has_statistics, precise_statistics, updated_statistics
 from gls_es.network.initialisation import INITIALISATIONS, initialise
+from gls_es.problem.arguments import held, plain_argument
 from gls_es.problem.population import PopulationProblem
 from gls_es.problem.recipe import Recipe
 
-_T = TypeVar("_T")
 _STATISTICS_BATCH = 256  # images whose activations are in memory at a time
 
 
@@ -87,7 +86,7 @@ class CertifiedTrainingProblem(PopulationProblem):
         self: CertifiedTrainingProblem = super().__new__(cls)
         names = list(inspect.signature(cls.__init__).parameters)[1:]
         given = dict(zip(names, args, strict=False)) | kwargs
-        self.arguments = {name: _plain(value) for name, value in given.items()}
+        self.arguments = {name: plain_argument(value) for name, value in given.items()}
         return self
 
     @classmethod
@@ -139,11 +138,11 @@ class CertifiedTrainingProblem(PopulationProblem):
         self.l1 = real_number("l1", l1, "at least 0", least=0)
         known = isinstance(initial_weights, str) and initial_weights in INITIALISATIONS
         wanted = f"one of {', '.join(INITIALISATIONS)}"
-        self.initial_weights = _checked("initial_weights", initial_weights, known, wanted)
+        self.initial_weights = held("initial_weights", initial_weights, known, wanted)
         self.memory_budget = whole_number("memory_budget", memory_budget, least=1 << 20)
         self.validation = whole_number("validation", validation, least=0)
         rooted = data_root is None or isinstance(data_root, str | PurePath)
-        _checked("data_root", data_root, rooted, "the path of a folder")
+        held("data_root", data_root, rooted, "the path of a folder")
         self.data_root = None if data_root is None else str(data_root)
         existing_device(device)
         self._check_actors(num_actors, num_gpus_per_actor, actor_config)
@@ -176,7 +175,7 @@ class CertifiedTrainingProblem(PopulationProblem):
             whole_number("num_actors", count, least=0)
         if not (gpus is None or isinstance(gpus, str)):
             real_number("num_gpus_per_actor", gpus, "at least 0", least=0)
-        _checked("actor_config", config, config is None or isinstance(config, dict), "a dict of Ray's options")
+        held("actor_config", config, config is None or isinstance(config, dict), "a dict of Ray's options")
 
     # -- what a subclass writes ---------------------------------------------------------------------------------------
 
@@ -225,6 +224,14 @@ class CertifiedTrainingProblem(PopulationProblem):
         """
         values = values.as_subclass(Tensor)  # a searcher's status holds evotorch's read-only kind
         return member_losses(self.network, self.minibatch, values, l1=self.l1, plan=self._plan())
+
+    def parameterize_net(self, parameters: Tensor) -> nn.Module:
+        """A module with these weights, as EvoTorch's ``NEProblem`` has it: ``network.module(parameters)``.
+
+        Args:
+            parameters: (L,), ``searcher.status["center"]`` say, or a ``Solution``.
+        """
+        return self.network.module(parameters)
 
     # -- generations --------------------------------------------------------------------------------------------------
 
@@ -376,18 +383,3 @@ class CertifiedTrainingProblem(PopulationProblem):
         self._enter(received["generation"], received["stage"])
         self.manual_seed(derived_seed(self.run_seed, "actor", self.generation, str(self.actor_index)) % 2**31)
         self.network.load_buffers(received["buffers"])
-
-
-def _plain(value: Any) -> Any:
-    """An argument as checkpoints hold it: Python's own numbers, and texts for devices and paths."""
-    if isinstance(value, torch.device | PurePath):
-        return str(value)
-    if isinstance(value, bool) or not isinstance(value, Real):
-        return value
-    return int(value) if isinstance(value, Integral) else float(value)
-
-
-def _checked(name: str, value: _T, holds: bool, wanted: str) -> _T:
-    if not holds:
-        raise ConfigError(f"{name} must be {wanted}, not {value!r}.")
-    return value

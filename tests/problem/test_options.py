@@ -41,6 +41,7 @@ def test_overrides_are_told_apart() -> None:
         (WideBlobs, "widht", "unknown key 'widht'; did you mean 'width'"),
         (Blobs, "popsiez", "unknown key 'popsiez'; did you mean 'popsize'"),
         (Blobs, "xyz", "unknown key 'xyz'; this problem's options are validation"),
+        (Blobs, "lr", "unknown key 'lr'; here it is 'center_learning_rate'"),
         (Blobs, "num_actors", "unknown key 'num_actors'"),
     ],
 )
