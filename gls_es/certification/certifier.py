@@ -38,8 +38,9 @@ def certify(
     network_or_checkpoint: Network | nn.Module | Trained | str | Path,
     images: Any,
     labels: Tensor | Sequence[int] | float | None = None,
-    eps: float | None = None,
+    eps: Any = None,
     *,
+    norm: str = "linf",
     stages: Sequence[str] = STAGES,
     execution: str = "float32",
     batch_size: int | None = None,
@@ -60,8 +61,9 @@ def certify(
         images: (n, *input_shape), floating, in [0, 1] if ``clip``; normalisation belongs into the network. Or arrays;
             or, without ``labels``, what :func:`gls_es.data.intake.as_split` takes: ``certify(module, loader, 0.1)``.
         labels: (n,), whole numbers.
-        eps: radius of the ball in pixel units, a number in [0, 1] or a text as "8/255": the attack stays within
-            exactly this float, the bounds cover one step of float64 more, so that ``8 / 255`` stands for the fraction.
+        eps: radius of the ball in pixel units, a number in [0, 1], a text as "8/255", or radii per channel or pixel
+            (``bounds.perturbation``): the attack stays within exactly this, bounds cover one step of float64 more.
+        norm: "linf", or "l2" for Euclidean balls, with fewer stages.
         stages: what to run after the clean check, in this order: names of ``stages.KNOWN_STAGES``.
         execution: what is certified: "float32" or "float64", the network executed in that format with direct sums in
             any order, or "real", the network in exact arithmetic.
@@ -86,8 +88,9 @@ def certify(
     network, checkpoint = inputs.resolve_network(network_or_checkpoint, images)
     lim = inputs.check_limits(timeout, max_domains, budget)
     spec = inputs.specify(
-        network, eps, clip=clip, execution=execution, stages=stages, seed=seed, attack=attack, device=device, limits=lim
-    )
+        network, eps, norm=norm, clip=clip, execution=execution, stages=stages, seed=seed, attack=attack,
+        device=device, limits=lim,
+    )  # fmt: skip
     x = inputs.check_images(images, network, clip=clip)
     y = inputs.check_labels(labels, n=len(x), num_classes=network.num_classes)
     chosen = default_batch_size(spec) if batch_size is None else whole_number("batch_size", batch_size, least=1)
@@ -148,4 +151,6 @@ def _report(spec: Specification, verdicts: tuple[Verdict, ...], identity: dict[s
         checkpoint=identity["checkpoint"],
         network=identity["network"],
         versions=identity["versions"],
+        norm=spec.norm,
+        radii=identity.get("radii"),
     )

@@ -14,12 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gls_es.basics.checks import as_real, class_labels, dense_numbers, existing_device, radius, whole_number
+from gls_es.basics.checks import as_real, class_labels, dense_numbers, existing_device, whole_number
 from gls_es.basics.suggestions import unknown
+from gls_es.bounds import perturbation_of
+from gls_es.bounds.perturbation import split_radii
 from gls_es.certification.attack import AttackOptions
 from gls_es.certification.bab import BUDGET, TIMEOUT, Limits
 from gls_es.certification.execution import DTYPES, in_precision
-from gls_es.certification.stages import KNOWN_STAGES, Specification
+from gls_es.certification.stages import KNOWN_STAGES, ROUND_STAGES, STAGES, Specification
 from gls_es.certification.telling import line_teller
 from gls_es.data.intake import labelled
 from gls_es.errors import ConfigError, DataError
@@ -104,6 +106,7 @@ def specify(
     network: Network,
     eps: Any,
     *,
+    norm: Any,
     clip: Any,
     execution: Any,
     stages: Any,
@@ -119,17 +122,35 @@ def specify(
         raise ConfigError(f"attack must be an AttackOptions, not {type(attack).__name__}")
     if not isinstance(execution, str) or execution not in DTYPES:
         raise ConfigError(f"execution must be one of {', '.join(DTYPES)}, not {execution!r}")
+    largest, pixels = split_radii(eps, network.input_shape)
+    perturbation_of(eps, norm, network.input_shape)  # refuses what does not go together
+    where = check_device(device, network)
     return Specification(
         network=in_precision(network, DTYPES[execution]),
-        eps=radius(eps),
+        eps=largest,
+        norm=norm,
+        pixels=None if pixels is None else pixels.to(where),
         clip=clip,
         execution=execution,
-        stages=check_stages(stages),
+        stages=_stages(stages, norm),
         seed=whole_number("seed", seed, least=0),
         attack=attack or AttackOptions(),
-        device=check_device(device, network),
+        device=where,
         limits=limits,
     )
+
+
+def _stages(stages: Any, norm: str) -> tuple[str, ...]:
+    """The names of the cascade; L2 balls have fewer, which are the default there."""
+    names = check_stages(stages)
+    if norm == "linf":
+        return names
+    if names == STAGES:
+        return ROUND_STAGES
+    wrong = [name for name in names if name not in ROUND_STAGES]
+    if wrong:
+        raise ConfigError(f"stages: {wrong[0]!r} knows no L2 balls; choose among {', '.join(ROUND_STAGES)}.")
+    return names
 
 
 def check_images(images: Any, network: Network, *, clip: bool) -> Tensor:

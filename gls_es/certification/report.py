@@ -110,6 +110,8 @@ class CertificationReport:
         checkpoint: digest of the checkpoint, None if a network was given.
         network: SHA-256 of the network's structure and weights.
         versions: versions of what computed the verdicts.
+        norm: of the ball, "linf" or "l2".
+        radii: SHA-256 of the pixels' radii, of which ``eps`` is the largest; None if it is that of all.
     """
 
     verdicts: tuple[Verdict, ...]
@@ -120,6 +122,8 @@ class CertificationReport:
     checkpoint: str | None
     network: str
     versions: Mapping[str, str]
+    norm: str = "linf"
+    radii: str | None = None
 
     def __str__(self) -> str:
         """The table that ``gls-es certify`` shows."""
@@ -191,6 +195,8 @@ class CertificationReport:
             "seconds": self.seconds,
             "execution": self.execution,
             "clip": self.clip,
+            "norm": self.norm,
+            "radii": self.radii,
             "checkpoint": self.checkpoint,
             "network": self.network,
             "versions": dict(self.versions),

@@ -33,7 +33,8 @@ def table_of(summary: Mapping[str, Any]) -> str:
         f"  {name:<12} {stage['seen']:>7} seen {stage['decided']:>8} decided {stage['seconds']:>9.2f} s"
         for name, stage in summary["stages"].items()
     ]
-    head = f"{n} {'image' if n == 1 else 'images'}, eps {summary['eps']:.6g}, {summary['execution']}"
+    ball = {"linf": "", "l2": " in L2"}[summary["norm"]] + ("" if summary["radii"] is None else " at most")
+    head = f"{n} {'image' if n == 1 else 'images'}, eps {summary['eps']:.6g}{ball}, {summary['execution']}"
     return "\n".join([head, *shown, "stages", *stages])
 
 
