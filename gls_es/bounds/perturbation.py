@@ -49,9 +49,13 @@ class Perturbation:
         """The radius for all pixels, or each pixel's in float64."""
         return eps if self.weights is None else self.weights.double() * eps
 
+    def reach(self, images: Tensor, eps: float) -> float | Tensor:
+        """The same with the images' dtype, on their device."""
+        return eps if self.weights is None else self.weights.to(images) * eps
+
     def ends(self, images: Tensor, eps: float) -> tuple[Tensor, Tensor]:
         """Lower and upper ends of the smallest boxes in [0, 1] that hold the regions, (B, *input_shape) each."""
-        reach = eps if self.weights is None else (self.weights.to(images) * eps)
+        reach = self.reach(images, eps)
         return (images - reach).clamp(min=0.0), (images + reach).clamp(max=1.0)
 
     def around(self, images: Tensor, eps: float) -> Box:

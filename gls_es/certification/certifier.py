@@ -61,18 +61,16 @@ def certify(
         images: (n, *input_shape), floating, in [0, 1] if ``clip``; normalisation belongs into the network. Or arrays;
             or, without ``labels``, what :func:`gls_es.data.intake.as_split` takes: ``certify(module, loader, 0.1)``.
         labels: (n,), whole numbers.
-        eps: radius of the ball in pixel units, a number in [0, 1], a text as "8/255", or radii per channel or pixel
-            (``bounds.perturbation``): the attack stays within exactly this, bounds cover one step of float64 more.
+        eps: radius in pixel units, in [0, 1]; also a text as "8/255", or radii per channel or pixel. The attack stays
+            within exactly this, the bounds cover one step of float64 more.
         norm: "linf", or "l2" for Euclidean balls, with fewer stages.
         stages: what to run after the clean check, in this order: names of ``stages.KNOWN_STAGES``.
-        execution: what is certified: "float32" or "float64", the network executed in that format with direct sums in
-            any order, or "real", the network in exact arithmetic.
+        execution: "float32" or "float64", executed in that format with direct sums in any order, or "real" arithmetic.
         batch_size: images worked on at once; by default what ``batching.default_batch_size`` finds.
         seed: of the attack's random starts.
         clip: whether the ball is cut off at 0 and 1.
         device: where to compute; by default where the network is.
-        timeout: seconds that the stages may spend on an image, its share of every batch counted; by default 20, or no
-            limit if ``max_domains`` is given. A stage that is short is never cut off.
+        timeout: seconds that the stages may spend on an image; by default 20, or no limit if ``max_domains`` is given.
         max_domains: parts that branch and bound may split an image's ball into.
         budget: bytes that optimised slopes and branch and bound may use, at least 2**20; by default 2**30.
         attack: the attack's options.
@@ -87,10 +85,8 @@ def certify(
     images, labels, eps = inputs.taken(network_or_checkpoint, images, labels, eps)
     network, checkpoint = inputs.resolve_network(network_or_checkpoint, images)
     lim = inputs.check_limits(timeout, max_domains, budget)
-    spec = inputs.specify(
-        network, eps, norm=norm, clip=clip, execution=execution, stages=stages, seed=seed, attack=attack,
-        device=device, limits=lim,
-    )  # fmt: skip
+    given: dict[str, Any] = {"execution": execution, "stages": stages, "seed": seed, "attack": attack, "device": device}
+    spec = inputs.specify(network, eps, norm=norm, clip=clip, limits=lim, **given)
     x = inputs.check_images(images, network, clip=clip)
     y = inputs.check_labels(labels, n=len(x), num_classes=network.num_classes)
     chosen = default_batch_size(spec) if batch_size is None else whole_number("batch_size", batch_size, least=1)

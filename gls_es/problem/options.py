@@ -24,7 +24,7 @@ _ELSEWHERE = {
     "population": "popsize",
 }
 """Names that other libraries have for a recipe's keys."""
-_COMMON = ("validation",)  # arguments of every problem that no flag and no recipe sets
+_COMMON = ("validation", "norm")  # arguments of every problem that no flag and no recipe sets
 
 
 def problem_options(cls: type[CertifiedTrainingProblem]) -> dict[str, Any]:
@@ -36,7 +36,8 @@ def problem_options(cls: type[CertifiedTrainingProblem]) -> dict[str, Any]:
     """
     common = inspect.signature(CertifiedTrainingProblem.__init__).parameters
     taken = {field.name for field in dataclasses.fields(Recipe)} | common.keys()
-    found = {name: common[name].default for name in _COMMON}
+    defaults = {name: common[name].default for name in _COMMON}
+    found = {name: getattr(cls, name) if default is None else default for name, default in defaults.items()}
     for ancestor in reversed(cls.__mro__[: cls.__mro__.index(CertifiedTrainingProblem)]):
         init = vars(ancestor).get("__init__")
         parameters = inspect.signature(init).parameters if init is not None else {}

@@ -45,6 +45,15 @@ class Trained:
     digest: str
     content: dict[str, Any]
 
+    def region(self, eps: float | None = None) -> dict[str, Any]:
+        """What ``gls_es.certify`` takes as ``eps`` and ``norm`` for the regions of the training.
+
+        Args:
+            eps: the largest radius; None: that of the training.
+        """
+        shape = self.problem.perturbation
+        return {"eps": shape.radii(self.eps if eps is None else eps), "norm": shape.norm}
+
     def dataset(self, data_root: str | Path | None = None) -> Dataset:
         """The dataset the network was trained on, from ``data_root`` or where it was then."""
         if data_root is not None:
