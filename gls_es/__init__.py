@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from gls_es.certification import certify as certify
     from gls_es.data import Dataset as Dataset
     from gls_es.errors import GlsEsError as GlsEsError
+    from gls_es.network import Lighting as Lighting
     from gls_es.network import Network as Network
     from gls_es.network import Normalize as Normalize
     from gls_es.problem import CertifiedTrainingProblem as CertifiedTrainingProblem
@@ -38,6 +39,7 @@ _LAZY = {
     "CertifiedTrainingProblem": "gls_es.problem",
     "Dataset": "gls_es.data",
     "GlsEsError": "gls_es.errors",
+    "Lighting": "gls_es.network",
     "Network": "gls_es.network",
     "Normalize": "gls_es.network",
     "RGS": "gls_es.searchers",
@@ -54,6 +56,7 @@ __all__ = [
     "CertifiedTrainingProblem",
     "Dataset",
     "GlsEsError",
+    "Lighting",
     "Network",
     "Normalize",
     "Recipe",

@@ -7,6 +7,8 @@ layer of the network. Nothing here touches a network or shuffles: row ``i`` of a
 from gls_es.data.augmentation import random_crop_replicate as random_crop_replicate
 from gls_es.data.augmentation import random_flip as random_flip
 from gls_es.data.cifar10 import load_cifar10 as load_cifar10
+from gls_es.data.columns import Columns as Columns
+from gls_es.data.columns import read_csv as read_csv
 from gls_es.data.dataset import Dataset as Dataset
 from gls_es.data.dataset import Split as Split
 from gls_es.data.digits import load_digits as load_digits
@@ -22,6 +24,7 @@ from gls_es.data.roots import default_root as default_root
 from gls_es.data.tinyimagenet import load_tinyimagenet as load_tinyimagenet
 
 __all__ = [
+    "Columns",
     "Dataset",
     "Split",
     "as_dataset",
@@ -38,4 +41,5 @@ __all__ = [
     "load_tinyimagenet",
     "random_crop_replicate",
     "random_flip",
+    "read_csv",
 ]
