@@ -2,7 +2,7 @@
 
     python examples/l2_balls.py
 
-An L∞ ball changes every pixel a little; an L2 ball may change one pixel a lot, or all of them a little less. The default
+An L∞ ball changes every pixel a little; an L2 ball may change one pixel a lot, or all of them a little less. The usual
 relaxation, crown-ibp, knows both. Takes about twenty seconds.
 """
 
