@@ -25,7 +25,7 @@ OPTIONAL = {
     "onnx": "ONNX files: pip install 'gls-es[onnx]'",
     "onnxruntime": "replaying ONNX files: pip install 'gls-es[onnx]'",
     "safetensors": "safetensors files: pip install 'gls-es[safetensors]'",
-    "tensorboard": "gls-es train --log tensorboard: pip install 'gls-es[track]'",
+    "tensorboard": "gls-es train --log tensorboard: pip install 'gls-es[tensorboard]'",
 }
 """Libraries that some commands want, and what for."""
 
