@@ -225,7 +225,10 @@ def _import(name: str, module_name: str) -> ModuleType:
         raise
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ConfigError(f"problem {name!r}: cannot import {module_name!r} ({reason}).") from error
+        beside = Path(f"{module_name}.py")
+        file = f"{beside}:{name.rpartition(':')[2]}"
+        hint = f"; the file {beside} is here, so name it: {file}" if beside.is_file() else ""
+        raise ConfigError(f"problem {name!r}: cannot import {module_name!r} ({reason}){hint}.") from error
 
 
 def _import_file(path: Path) -> ModuleType:
