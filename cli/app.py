@@ -22,6 +22,7 @@ COMMANDS = {
     "bench": ("gls_es.cli.bench:bench", "Time a problem's fitness evaluation on this machine."),
     "certify": ("gls_es.cli.certify:certify", "Certify a network on held-out images."),
     "completion": ("gls_es.cli.completion:completion", "Print a shell's completion script."),
+    "data": ("gls_es.cli.data:data", "Fetch a dataset from where it is published."),
     "doctor": ("gls_es.cli.doctor:doctor", "Check this installation."),
     "export": ("gls_es.cli.export:export", "Write a network as ONNX or safetensors, and specifications."),
     "landscape": ("gls_es.cli.landscape:landscape", "Show how rough the loss is around trained weights."),

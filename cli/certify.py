@@ -32,7 +32,7 @@ _WITH_VNNLIB = frozenset({"path", "problem", "data", "execution", "timeout", "se
 @click.option(
     "--radius",
     is_flag=True,
-    help="Find each image's largest certified radius; a dozen radii, see --timeout.",
+    help="Find each image's largest certified radius, without branch and bound unless --stages names bab.",
 )
 @click.option("--tolerance", type=EPS, help="Of --radius: the step of the radii tried; by default 1/1024.")
 @click.option("--largest", type=EPS, help="Of --radius: where to end; by default 0.5.")
@@ -138,8 +138,8 @@ def _balls(session: Session, subject: Any, images: Any, labels: Any, about: dict
         label = f"eps {eps:.4g}" if len(radii) > 1 else ""
         out = options["out"] if len(radii) == 1 else _records(options["out"], eps)
         with image_progress(messages(session), session, label) as progress:
-            arguments = {"records": out, "progress": progress, **_arguments(options)}
-            reports.append(certification.certify(subject.source, images, labels, eps, **arguments))
+            arguments = {"records": out, "progress": progress, **_arguments(options), **_region(subject, eps)}
+            reports.append(certification.certify(subject.source, images, labels, **arguments))
     summaries = [{**report.to_json(), **about} for report in reports]
     if options["plot"] is not None:
         _plot(session, Curve.of_reports(reports), options["plot"], about)
@@ -159,6 +159,7 @@ def _radii(session: Session, subject: Any, images: Any, labels: Any, about: dict
     from .output import messages, print_json, show
     from .summaries import radii_tables
 
+    subject.needs_plain("--radius")
     grid = _given({"tolerance": options["tolerance"], "largest": options["largest"]})
     with image_progress(messages(session), session) as progress:
         report = certification.certified_radii(
@@ -177,6 +178,12 @@ def _radii(session: Session, subject: Any, images: Any, labels: Any, about: dict
         print_json(summary)
         return
     show(*radii_tables(summary, _where(about)))
+
+
+def _region(subject: Any, eps: float) -> dict[str, Any]:
+    """The regions that the problem is about, with ``eps`` for their largest radius."""
+    shape = subject.problem.perturbation
+    return {"eps": eps} if shape.plain else {"eps": shape.radii(eps), "norm": shape.norm}
 
 
 def _arguments(options: Mapping[str, Any]) -> dict[str, Any]:

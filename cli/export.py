@@ -97,6 +97,8 @@ def _write(subject: Any, path: Path, options: dict[str, Any]) -> dict[str, Any]:
     from gls_es import certification, formats
     from gls_es.certification.report import count_verdicts
 
+    if options["vnnlib"] is not None:
+        subject.needs_plain("--vnnlib")
     network, digest = subject.source.network, subject.source.digest
     metadata = {"problem": subject.problem_name, "eps": repr(subject.eps), "digest": digest}
     records = None

@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from gls_es.errors import ConfigError
+
 from .options import CHECKPOINT, EPS, config_option, output_options, problem_option
 from .selection import check_folders
 from .session import Session
@@ -77,6 +79,8 @@ def landscape(session: Session, /, checkpoint: Path, **options: Any) -> None:
     if options["plot"] is not None:
         check_format(options["plot"])
     trained = training.load_trained(checkpoint, problem=options["problem"])
+    if not trained.problem.perturbation.plain:
+        raise ConfigError("landscape knows L∞ balls with one radius for all pixels, and this problem has others.")
     images, labels = trained.dataset(options["data"]).test.batch(slice(0, options["images"]))
     console = messages(session)
     given = {name: options[name] for name in ("methods", "directions", "sigmas") if options[name]}

@@ -157,7 +157,7 @@ class NamesType(click.ParamType):  # type: ignore[type-arg]  # as above
 
 
 class CheckpointType(click.Path):
-    """An existing file, or a network of the zoo: zoo:NAME."""
+    """An existing file, a run folder with a checkpoint in it, or a network of the zoo: zoo:NAME."""
 
     name = "checkpoint"
 
@@ -168,8 +168,13 @@ class CheckpointType(click.Path):
 
             value = located(value)
         if Path(value).is_dir():
-            hint = Path(value) / "checkpoint.pt"
-            self.fail(f"{str(value)!r} is a folder, not a checkpoint; name the file, {hint} say.", param, ctx)
+            from gls_es.training.names import in_run
+
+            inside = in_run(Path(value))
+            if inside is None:
+                hint = "a folder without checkpoint.pt, so no run; name a checkpoint"
+                self.fail(f"{str(value)!r} is {hint}.", param, ctx)
+            value = inside
         return super().convert(value, param, ctx)
 
 
@@ -181,7 +186,8 @@ class StartType(CheckpointType):
         text = str(value)
         digest = _DIGEST.search(text)
         found = super().convert(_DIGEST.sub("", text), param, ctx)
-        return f"{found}{digest[0] if digest else ''}" if text.startswith("zoo:") else text
+        elsewhere = text.startswith("zoo:") or Path(text).is_dir()
+        return f"{found}{digest[0] if digest else ''}" if elsewhere else text
 
 
 CHECKPOINT = CheckpointType(exists=True, dir_okay=False, path_type=Path)

@@ -38,23 +38,36 @@ def image_progress(console: Any, session: Session, label: str = "", *, unit: str
         )
         with Progress(*columns, console=console, transient=True) as bar:
             task = bar.add_task("", total=None, counts="")
-            yield lambda done, total, counts: bar.update(
-                task, completed=done, total=total, counts=_counts(counts).removeprefix(": ")
-            )
+
+            def update(done: int, total: int, counts: dict[str, int]) -> None:
+                finished, whole = _parts(done, total, counts)
+                bar.update(task, completed=finished, total=whole, counts=_counts(counts).removeprefix(": "))
+
+            yield update
     else:
         yield _lines(console, f"{label}: " if label else "", 0.0 if session.verbose else INTERVAL, unit)
 
 
 def _lines(console: Any, label: str, interval: float, unit: str) -> Report:
-    last = time.monotonic()
+    begun = last = time.monotonic()
 
     def report(done: int, total: int, counts: dict[str, int]) -> None:
         nonlocal last
-        if time.monotonic() - last >= interval:
-            last = time.monotonic()
-            console.print(f"{label}{done}/{total} {unit}{_counts(counts)}", soft_wrap=True)
+        now = time.monotonic()
+        if now - last >= interval:
+            last = now
+            finished, whole = _parts(done, total, counts)
+            left = (now - begun) * (whole - finished) / max(finished, 1)
+            rest = f"; about {left:.0f} s left" if 0 < finished < whole else ""
+            console.print(f"{label}{done}/{total} {unit}{_counts(counts)}{rest}", soft_wrap=True)
 
     return report
+
+
+def _parts(done: int, total: int, counts: Mapping[str, int]) -> tuple[int, int]:
+    """What is done, and the whole: radii where they are counted, since images are all done at the very end."""
+    tried, left = counts.get("radii tried", 0), counts.get("radii left", 0)
+    return (tried, tried + left) if tried else (done, total)
 
 
 def _counts(counts: Mapping[str, int]) -> str:

@@ -31,6 +31,13 @@ class Subject:
     dataset: Callable[[Path | None], Any]
     about: dict[str, Any]
 
+    def needs_plain(self, what: str) -> None:
+        """Refuse a problem with radii of pixels or L2 balls for what knows L∞ balls with one radius only."""
+        if not self.problem.perturbation.plain:
+            raise ConfigError(
+                f"{what} knows L∞ balls with one radius for all pixels, and problem {self.problem_name!r} has others."
+            )
+
     def shaped(self, images: Any, labels: Any) -> tuple[Any, Any]:
         """Images in the network's input shape, and their labels."""
         wanted = tuple(self.source.network.input_shape)
@@ -61,6 +68,9 @@ def load_subject(path: Path, *, problem: str | None, data: Path | None, output: 
 
         trained = training.load_trained(path, problem=problem)
         about = {"trained with the relaxation": trained.method}
+        shape = trained.problem.perturbation
+        if not shape.plain:
+            about["region"] = "L2 balls" if shape.norm == "l2" else "a radius for each pixel; ε is the largest"
         return Subject(trained, trained.problem_name, trained.eps, trained.problem, trained.dataset, about)
     if problem is None:
         hint = ", or --vnnlib FILE a specification" if kind == ".onnx" else ""

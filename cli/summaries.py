@@ -66,7 +66,7 @@ def radii_tables(summary: Mapping[str, Any], where: str) -> list[Any]:
 
     n = summary["n"]
     table = plain_table()
-    for column in ("eps", "certified", "", "without counterexample", ""):
+    for column in ("eps", "certified", "", "adversarial", ""):
         table.add_column(column, justify="right")
     for tenth in range(11):
         steps = round(tenth * summary["largest"] / summary["tolerance"] / 10)

@@ -25,23 +25,27 @@ if TYPE_CHECKING:
     from gls_es.certification import certify as certify
     from gls_es.data import Dataset as Dataset
     from gls_es.errors import GlsEsError as GlsEsError
+    from gls_es.network import Lighting as Lighting
     from gls_es.network import Network as Network
     from gls_es.network import Normalize as Normalize
     from gls_es.problem import CertifiedTrainingProblem as CertifiedTrainingProblem
     from gls_es.searchers import RGS as RGS
     from gls_es.training import Recipe as Recipe
     from gls_es.training.handed import train as train
+    from gls_es.training.trained import load as load
 
 _LAZY = {
     "CertificationReport": "gls_es.certification",
     "CertifiedTrainingProblem": "gls_es.problem",
     "Dataset": "gls_es.data",
     "GlsEsError": "gls_es.errors",
+    "Lighting": "gls_es.network",
     "Network": "gls_es.network",
     "Normalize": "gls_es.network",
     "RGS": "gls_es.searchers",
     "Recipe": "gls_es.training",
     "certify": "gls_es.certification",
+    "load": "gls_es.training.trained",
     "train": "gls_es.training.handed",
 }
 _MODULES = frozenset({"bounds", "certification", "data", "errors", "formats", "losses", "searchers", "training"})
@@ -52,6 +56,7 @@ __all__ = [
     "CertifiedTrainingProblem",
     "Dataset",
     "GlsEsError",
+    "Lighting",
     "Network",
     "Normalize",
     "Recipe",
@@ -59,6 +64,7 @@ __all__ = [
     "certify",
     "errors",
     "formats",
+    "load",
     "losses",
     "train",
 ]

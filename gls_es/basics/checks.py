@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import operator
+import re
+from fractions import Fraction
 from numbers import Real
 from typing import Any
 
@@ -12,6 +14,7 @@ from torch import Tensor
 
 from gls_es.errors import ConfigError, GlsEsError
 
+_WRITTEN = re.compile(r"(\d{1,30}/\d{1,30}|(\d{1,30}\.?\d{0,30}|\.\d{1,30})(e[+-]?\d{1,3})?)", re.IGNORECASE | re.ASCII)
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 """The formats in which numbers are taken."""
 
@@ -54,18 +57,25 @@ def real_number(name: str, value: Any, wanted: str, *, least: float, most: float
 
 
 def radius(value: Any) -> float:
-    """A radius eps as a float in [0, 1].
+    """A radius eps as a float in [0, 1]; "8/255" and "0.1" are read as on the command line.
 
     Raises:
-        ConfigError: it is none; fractions are numbers, not texts.
+        ConfigError: it is none.
     """
-    number = as_real(value)
+    number = _written(value) if isinstance(value, str) else as_real(value)
     if number is None:
-        hint = "; a fraction is written without quotes" if isinstance(value, str) else ""
-        raise ConfigError(f"eps must be one number between 0 and 1, in pixel units, not {_shown(value)}{hint}.")
+        raise ConfigError(f"eps must be one number between 0 and 1, in pixel units, not {_shown(value)}.")
     if not 0 <= number <= 1:
         raise ConfigError(f"eps must be between 0 and 1, in pixel units before normalisation, not {_shown(value)}.")
     return number
+
+
+def _written(text: str) -> float | None:
+    """The float nearest to a number or a fraction in a text; None if it is neither."""
+    try:
+        return float(Fraction(text.strip())) if _WRITTEN.fullmatch(text.strip()) else None
+    except (ZeroDivisionError, OverflowError):
+        return None
 
 
 def as_real(value: Any) -> float | None:

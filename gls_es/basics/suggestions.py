@@ -12,8 +12,10 @@ _Entry = TypeVar("_Entry")
 
 
 def nearest(name: object, known: Iterable[str]) -> str | None:
-    """The known name that is spelled most alike, if one is alike at all."""
-    return next(iter(difflib.get_close_matches(str(name), list(known), 1)), None)
+    """The first known name that ``name`` begins, or the one that is spelled most alike, if one is alike at all."""
+    names, start = list(known), str(name)
+    begun = [one for one in names if len(start) > 2 and one.startswith(start)]
+    return next(iter([*begun, *difflib.get_close_matches(start, names, 1)]), None)
 
 
 def question(name: object, known: Iterable[str]) -> str:

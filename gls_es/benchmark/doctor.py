@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import importlib.util
 import platform
@@ -25,7 +26,7 @@ OPTIONAL = {
     "onnx": "ONNX files: pip install 'gls-es[onnx]'",
     "onnxruntime": "replaying ONNX files: pip install 'gls-es[onnx]'",
     "safetensors": "safetensors files: pip install 'gls-es[safetensors]'",
-    "tensorboard": "gls-es train --log tensorboard: pip install 'gls-es[track]'",
+    "tensorboard": "gls-es train --log tensorboard: pip install 'gls-es[tensorboard]'",
 }
 """Libraries that some commands want, and what for."""
 
@@ -71,7 +72,31 @@ def _versions() -> list[Finding]:
             found.append(Finding(name, importlib.metadata.version(name)))
         except importlib.metadata.PackageNotFoundError:
             found.append(Finding(name, "not installed", "broken", "pip install gls-es"))
-    return found
+    return [*found, _torchvision(), _evotorch()]
+
+
+def _torchvision() -> Finding:
+    """Whether torchvision can be imported: beside a torch that it was not made for it cannot."""
+    try:
+        version = importlib.metadata.version("torchvision")
+        importlib.import_module("torchvision")
+    except importlib.metadata.PackageNotFoundError:
+        return Finding("torchvision", "not installed", "note", "only to hand its datasets to gls_es.train")
+    except Exception as error:  # a compiled part that does not fit raises whatever it likes
+        why = " ".join(str(error).split())[:200]
+        advice = f"it was made for another torch than {torch.__version__}: install both from one place, a CPU build say"
+        return Finding("torchvision", f"{version}, cannot be imported ({type(error).__name__}: {why})", "note", advice)
+    return Finding("torchvision", version)
+
+
+def _evotorch() -> Finding:
+    """Whether EvoTorch still has the internals that gls-es uses."""
+    from gls_es.searchers.internals import missing
+
+    gone = missing()
+    if gone:
+        return Finding("EvoTorch's internals", f"lack {', '.join(gone)}", "broken", "pip install evotorch==0.6.1")
+    return Finding("EvoTorch's internals", "as gls-es needs them")
 
 
 def _machine() -> list[Finding]:

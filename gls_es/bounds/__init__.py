@@ -23,6 +23,7 @@ from gls_es.bounds.ibp import IBP
 from gls_es.bounds.intersect import CROWN_INTERSECT
 from gls_es.bounds.method import Method
 from gls_es.bounds.mixed import mixed_crown_ibp
+from gls_es.bounds.perturbation import NORMS, Perturbation, perturbation_of
 from gls_es.bounds.plan import Plan
 from gls_es.bounds.precision import full_precision
 from gls_es.bounds.pushed import pushable
@@ -33,8 +34,10 @@ from gls_es.network import Network
 
 __all__ = [
     "METHODS",
+    "NORMS",
     "Box",
     "Method",
+    "Perturbation",
     "Plan",
     "box_margins",
     "box_preactivations",
@@ -42,6 +45,7 @@ __all__ = [
     "margins",
     "method_named",
     "mixed_crown_ibp",
+    "perturbation_of",
     "preactivations",
 ]
 
@@ -114,9 +118,10 @@ def box_margins(
     """
     chosen = method if isinstance(method, Method) else method_named(method)
     plan = Plan.default(params.device.type) if plan is None else plan
+    _check_round(box, chosen)
     parts = []
     with full_precision(params.device, tf32=plan.tf32):
-        direct = chosen.direct if plan.direct and _untracked_on_cpu(params, box) else None
+        direct = chosen.direct if plan.direct and not box.round and _untracked_on_cpu(params, box) else None
         passes = chosen.passes if direct is None else "push" if pushable(net.graph, box) else "sweep"
         for query in _queries(net, box, params, passes, plan):
             if direct is not None:
@@ -154,6 +159,7 @@ def box_preactivations(
     Arguments are those of :func:`box_margins`.
     """
     chosen = method_named(method)
+    _check_round(box, chosen)
     plan = Plan.default(params.device.type) if plan is None else plan
     parts: list[list[tuple[Tensor, Tensor]]] = []
     with full_precision(params.device, tf32=plan.tf32):
@@ -161,6 +167,17 @@ def box_preactivations(
             chosen.preactivations(query)
             parts.append([query.bounds[relu] for relu in query.relus])
     return [(torch.cat([p[i][0] for p in parts]), torch.cat([p[i][1] for p in parts])) for i in range(len(parts[0]))]
+
+
+def _check_round(box: Box, method: Method) -> None:
+    """Refuse an L2 ball where the relaxation would bound the box around it, or not even that.
+
+    Raises:
+        ConfigError: it would.
+    """
+    if box.round and not method.balls:
+        known = ", ".join(name for name, one in METHODS.items() if one.balls)
+        raise ConfigError(f"method {method.name!r} has no bounds on L2 balls; choose one of {known}.")
 
 
 def _queries(net: Network, box: Box, params: Tensor, passes: str, plan: Plan) -> Iterator[Query]:

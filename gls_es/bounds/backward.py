@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from gls_es.bounds.patches import Patch, to_maps, widened, windows, without_cells
+from gls_es.bounds.roundness import ball_norm
 from gls_es.bounds.step import mirrored_step, relu_step, size_dot
 from gls_es.network.graph import Add, Conv, Linear, Nonlinear, Pool, Reshape, Scale, Shape
 from gls_es.network.layers import Selection
@@ -167,8 +168,19 @@ class _Pass:
             self._pass_on(index, position, part)
 
     def _at_box(self, rows: Rows) -> None:
-        radius = self.query.box.radius[:, self.images]
-        self._weighted(rows, radius)
+        box = self.query.box
+        if not box.round:
+            self._weighted(rows, box.radius[:, self.images])
+            return
+        if box.slack is not None:
+            self._weighted(replace(rows, fresh=False), box.slack[:, self.images])
+        self._at_ball(rows, box.radius[:, self.images])
+
+    def _at_ball(self, rows: Rows, radius: Tensor) -> None:
+        """Add the rows' maximum over the ellipsoid, ||A r||_2: the dual norm of L2 is L2."""
+        seen = radius.flatten(2) if rows.patch is None else self._windows(radius, rows.patch)
+        found = ball_norm((rows.a * seen.unsqueeze(2)).square().sum(3), self.query.guard)
+        self._constant(torch.cat([found, found], 2) if rows.mirrored else found)
 
     # -- pieces -------------------------------------------------------------------------------------------------------
 

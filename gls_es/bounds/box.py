@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch.nn.functional as F
@@ -12,13 +13,21 @@ from gls_es.network.graph import Window
 
 @dataclass
 class Box:
-    """All x with |x - centre| <= radius, elementwise.
+    """All x with |x - centre| <= radius, elementwise; or if ``round`` an ellipsoid in that box, see below.
 
     Both are (1, B, *input_shape), shared by all members, or (P, B, *input_shape), each member's own.
+
+    Attributes:
+        centre: of the box.
+        radius: of the box, elementwise.
+        round: only centre + radius * u with ||u||_2 <= 1 belong to it: an L2 ball, or what scaling makes of one.
+        slack: of a round one, what is added elementwise to each such point in either direction; None: nothing.
     """
 
     centre: Tensor
     radius: Tensor
+    round: bool = False
+    slack: Tensor | None = None
     _columns: dict[Window, tuple[Tensor, Tensor]] = field(default_factory=dict)
     _pixels: dict[Window, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
@@ -37,18 +46,27 @@ class Box:
 
     def images(self, start: int, stop: int) -> Box:
         """The boxes of the images start:stop (views)."""
-        part = Box(self.centre[:, start:stop], self.radius[:, start:stop])
+        part = self._with(lambda v: v[:, start:stop])
         part._columns = {w: (c[start:stop], r[start:stop]) for w, (c, r) in self._columns.items()}
         part._pixels = {w: (c[:, start:stop], r[:, start:stop]) for w, (c, r) in self._pixels.items()}
         return part
 
     def selected(self, images: Tensor) -> Box:
         """The boxes of ``images`` (D,), int64; one may be named several times."""
-        return Box(self.centre[:, images], self.radius[:, images])
+        return self._with(lambda v: v[:, images])
 
     def members(self, start: int, stop: int) -> Box:
         """The boxes of the members start:stop (views), or these, if all members share them."""
-        return Box(self.centre[start:stop], self.radius[start:stop]) if len(self.centre) > 1 else self
+        return self._with(lambda v: v[start:stop]) if len(self.centre) > 1 else self
+
+    @property
+    def reach(self) -> Tensor:
+        """How far its points may lie from the centre, elementwise."""
+        return self.radius if self.slack is None else self.radius + self.slack
+
+    def _with(self, part: Callable[[Tensor], Tensor]) -> Box:
+        slack = None if self.slack is None else part(self.slack)
+        return Box(part(self.centre), part(self.radius), self.round, slack)
 
     def columns(self, window: Window) -> tuple[Tensor, Tensor]:
         """Centre and radius of shared boxes as a convolution's columns, (B, C kh kw, positions); made once.
@@ -65,7 +83,10 @@ class Box:
     def worth_columns(self, window: Window, members: int) -> bool:
         """Whether products with the columns pay: for one member only if they are there already."""
         return (
-            len(self.centre) == 1 and window.groups == 1 and (members > 1 or window in (*self._columns, *self._pixels))
+            not self.round
+            and len(self.centre) == 1
+            and window.groups == 1
+            and (members > 1 or window in (*self._columns, *self._pixels))
         )
 
     def pixels(self, window: Window) -> tuple[Tensor, Tensor]:

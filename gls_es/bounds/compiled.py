@@ -53,7 +53,12 @@ def rows_on(query: Query, index: int, rows: Tensor) -> Tensor | None:
 def usable(box: Box) -> bool:
     """Whether kernels are built for what bounds over this box are computed with."""
     like = box.radius
-    return kernels.available() and like.device.type == "cpu" and like.dtype in (torch.float32, torch.float64)
+    return (
+        not box.round
+        and kernels.available()
+        and like.device.type == "cpu"
+        and like.dtype in (torch.float32, torch.float64)
+    )
 
 
 def _bounds(

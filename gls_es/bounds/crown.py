@@ -28,7 +28,7 @@ def _crown(name: str, summary: str, rule: LowerSlope) -> Method:
     def preactivations(query: Query) -> None:
         fill(query, backward_bounds, rule)
 
-    return Method(name, summary, preactivations, backward_margins)
+    return Method(name, summary, preactivations, backward_margins, balls=True)
 
 
 CROWN = _crown("crown", "a backward pass for every layer, adaptive lower slopes (= DeepPoly)", adaptive)

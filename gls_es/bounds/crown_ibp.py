@@ -100,5 +100,11 @@ def _folded_margins(query: Query, labels: Tensor) -> Tensor:
 
 
 CROWN_IBP = Method(
-    "crown-ibp", "intervals, then one backward pass", preactivations, backward_margins, passes="last", direct=direct
+    "crown-ibp",
+    "intervals, then one backward pass",
+    preactivations,
+    backward_margins,
+    passes="last",
+    direct=direct,
+    balls=True,
 )

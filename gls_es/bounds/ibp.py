@@ -32,4 +32,4 @@ def direct(query: Query, labels: Tensor) -> Tensor:
     return interval_margins(query, labels)
 
 
-IBP = Method("ibp", "interval arithmetic", preactivations, interval_margins, passes="none", direct=direct)
+IBP = Method("ibp", "interval arithmetic", preactivations, interval_margins, passes="none", direct=direct, balls=True)

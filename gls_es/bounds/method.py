@@ -27,6 +27,7 @@ class Method:
         gradient: whether the margins have a gradient that follows them almost everywhere.
         direct: the same margins in a quicker way that leaves no pre-activations behind and has no gradient, if any;
             used where no gradient is asked for, with an exact executor, unless the plan says otherwise.
+        balls: whether it bounds L2 balls, too (``Box.round``).
     """
 
     name: str
@@ -36,6 +37,7 @@ class Method:
     passes: str = "all"
     gradient: bool = True
     direct: Callable[[Query, Tensor], Tensor] | None = None
+    balls: bool = False
 
 
 def fill(query: Query, bound: NodeBounds, rule: LowerSlope | None) -> None:

@@ -25,4 +25,4 @@ def mixed_crown_ibp(weight: float) -> Method:
         return weight * CROWN_IBP.margins(query, labels) + (1.0 - weight) * IBP.margins(query, labels)
 
     summary = f"{weight:g} crown-ibp + {1.0 - weight:g} ibp"
-    return Method("mixed-crown-ibp", summary, CROWN_IBP.preactivations, margins, CROWN_IBP.passes)
+    return Method("mixed-crown-ibp", summary, CROWN_IBP.preactivations, margins, CROWN_IBP.passes, balls=True)

@@ -36,7 +36,7 @@ def backward_bounds(query: Query, index: int) -> tuple[Tensor, Tensor]:
 
     Where the interval is exact (the first affine layer) it is used instead.
     """
-    if query.regions.exact[index]:
+    if query.regions.exact[index] and not query.box.round:
         return interval_bounds(query, index)
     if query.rounding is not None:
         query.interval(index)  # fills in the rounding errors up to here
@@ -59,7 +59,7 @@ def backward_spread(query: Query, index: int) -> Tensor:
 
 def _every_value(query: Query, index: int, *, mirrored: bool) -> Tensor:
     """Upper bounds of the node, and of its negative if ``mirrored``: (1 or 2, G, B, *shape), constants left out."""
-    found = compiled.every_value(query, index, mirrored=mirrored)
+    found = None if query.box.round else compiled.every_value(query, index, mirrored=mirrored)
     if found is not None:
         return found
     chunk = query.plan.image_chunk(query, index)
@@ -115,7 +115,7 @@ def backward_margins(query: Query, labels: Tensor) -> Tensor:
 
 def backward_rows(query: Query, index: int, rows: Tensor) -> Tensor:
     """Upper bounds of the rows (1, B, S, F) on node ``index`` without its constant part, (G, B, S)."""
-    found = compiled.rows_on(query, index, rows)
+    found = None if query.box.round else compiled.rows_on(query, index, rows)
     if found is not None:
         return found
     images = chunks(len(query.box), query.plan.image_chunk(query, index))

@@ -21,10 +21,11 @@ from gls_es.bounds.patches import Patch, windows
 from gls_es.bounds.plan import Plan
 from gls_es.bounds.regions import Regions, regions
 from gls_es.bounds.relaxation import Lines, LowerSlope, enclose
+from gls_es.bounds.roundness import ball_radius
 from gls_es.bounds.transpose import Transposed
 from gls_es.network import Network
 from gls_es.network.graph import Constant, Graph, Node, Nonlinear, Reshape, Scale, Select
-from gls_es.network.layers import ConvLayer, Elementwise, Layer, Selection, propagate, reached
+from gls_es.network.layers import ConvLayer, Dense, Elementwise, Layer, Selection, propagate, reached
 from gls_es.network.steps import Steps, constant_steps
 
 
@@ -82,7 +83,7 @@ class Query:
         self._seen: dict[tuple[int, int, int, Patch | None], tuple[Tensor, ...]] = {}
         if self.rounding is not None:
             self.errors = {}
-        self._intervals[self.regions.box] = (self.box.centre, self.box.radius)
+        self._intervals[self.regions.box] = (self.box.centre, self.box.reach)
 
     @classmethod
     def ask(
@@ -198,6 +199,8 @@ class Query:
             centre, radius = self._first_convolution(layer, node)
         else:
             centre, radius = self._pushed(index, layer, node, before)
+        if self.box.round and isinstance(layer, Dense | ConvLayer) and self._reads_ball(node.inputs[0]):
+            radius = ball_radius(layer, self.box, self.node(node.inputs[0]).shape, self.guard)
         if layer is not None and layer.bias is not None:
             centre = centre + layer.bias
         if self.rounding is not None and not isinstance(node, (Reshape, Select)):
@@ -206,6 +209,12 @@ class Query:
             self.errors[index] = error.expand(-1, len(self.box), *[-1] * len(node.shape))
             radius = radius + error
         return centre, radius
+
+    def _reads_ball(self, index: int) -> bool:
+        """Whether a node is the box in another shape."""
+        while isinstance(self.node(index), Reshape):
+            index = self.source(index)
+        return index == self.regions.box
 
     def _pushed(
         self, index: int, layer: Layer | None, node: Node, before: list[tuple[Tensor, Tensor]]
@@ -352,7 +361,7 @@ def _layer_of_member(layer: Layer | None, one: slice) -> Layer | None:
 def entry_box(net: Network, box: Box, rounding: RoundingError | None = None) -> Box:
     """Push the input's box through the constant scalings in front of the first layer, once for all members."""
     entry = regions(net.graph).box
-    centre, radius = box.centre, box.radius
+    centre, radius, slack = box.centre, box.radius, box.slack
     index = 0
     while index != entry:
         index = net.graph.consumers[index][0]
@@ -360,8 +369,13 @@ def entry_box(net: Network, box: Box, rounding: RoundingError | None = None) -> 
         assert isinstance(node, Scale)
         assert isinstance(node.source, Constant)
         scale, shift = net.constant(node.source, centre)
-        inputs = centre.abs() + radius
+        inputs = centre.abs() + (radius if slack is None else radius + slack)
         centre, radius = centre * scale + shift, radius * scale.abs()
+        slack = None if slack is None else slack * scale.abs()
         if rounding is not None:
-            radius = radius + rounding(inputs * scale.abs() + shift.abs(), 1, constant_steps(scale), inputs)
-    return box if entry == 0 else Box(centre, radius)
+            error = rounding(inputs * scale.abs() + shift.abs(), 1, constant_steps(scale), inputs)
+            if box.round:  # of every pixel for itself, whatever the others do
+                slack = error if slack is None else slack + error
+            else:
+                radius = radius + error
+    return box if entry == 0 else Box(centre, radius, box.round, slack)

@@ -99,7 +99,7 @@ def find_counterexamples(
     network: Network,
     images: Tensor,
     labels: Tensor,
-    eps: float,
+    eps: float | Tensor,
     *,
     indices: list[int] | None = None,
     options: AttackOptions | None = None,
@@ -114,7 +114,7 @@ def find_counterexamples(
         network: what is attacked.
         images: (B, *input_shape), float32, in [0, 1] if ``clip``; the attack runs on their device.
         labels: (B,), int64, the classes that should be kept.
-        eps: radius in pixel units, >= 0.
+        eps: radius in pixel units, >= 0; or each pixel's, float64, broadcasting to an image.
         indices: names of the images for the random starts, (B,); by default 0 .. B-1. An image's starts depend on its
             name and the seed only, not on who else is in the batch.
         options: how hard to try.
@@ -151,7 +151,7 @@ class _Search:
         network: Network,
         images: Tensor,
         labels: Tensor,
-        eps: float,
+        eps: float | Tensor,
         *,
         dtype: torch.dtype,
         clip: bool,
@@ -174,7 +174,8 @@ class _Search:
         starts = torch.cat([self.images[None], uniform[1:]])
         points = starts[[restart for restart, _ in objectives]]
         targets = self._ranked_targets(options.targets) if "targeted" in options.losses else None
-        last = options.steps if self.eps > 0 else 0
+        reach = self.eps.to(points) if isinstance(self.eps, Tensor) else self.eps
+        last = options.steps if bool((self.upper > self.lower).any()) else 0
         for step in range(last + 1):
             points = points.detach().requires_grad_(step < last)
             margins = self._margins(points)
@@ -183,7 +184,7 @@ class _Search:
                 return
             value = _objective(margins, [loss for _, loss in objectives], targets)
             (gradient,) = torch.autograd.grad(value, points)
-            moved = points.detach() - options.step_at(step) * self.eps * torch.nan_to_num(gradient).sign()
+            moved = points.detach() - options.step_at(step) * reach * torch.nan_to_num(gradient).sign()
             self.open = self.open[kept]
             targets = None if targets is None else targets[kept]
             points = torch.clamp(moved[:, kept], self.lower[self.open], self.upper[self.open])

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 
-def beyond(points: Tensor, images: Tensor, *, eps: float) -> Tensor:
+def beyond(points: Tensor, images: Tensor, *, eps: float | Tensor) -> Tensor:
     """Where |points - images| > eps holds for real numbers; a NaN counts as beyond.
 
     The float64 difference d of two float32 numbers carries an error e that two-sum (Knuth) yields exactly, and
@@ -21,7 +21,7 @@ def beyond(points: Tensor, images: Tensor, *, eps: float) -> Tensor:
     Args:
         points: any shape, float32.
         images: the centres, of a shape that broadcasts with it, float32.
-        eps: the radius, >= 0.
+        eps: the radius, >= 0; or each pixel's, float64, broadcasting to an image.
 
     Returns:
         Booleans of the broadcast shape.
@@ -35,7 +35,7 @@ def beyond(points: Tensor, images: Tensor, *, eps: float) -> Tensor:
     return ~((distance < eps) | ((distance == eps) & (outward <= 0)))
 
 
-def inside(points: Tensor, images: Tensor, *, eps: float, clip: bool) -> Tensor:
+def inside(points: Tensor, images: Tensor, *, eps: float | Tensor, clip: bool) -> Tensor:
     """Which rows lie in the exact ball, shape (B,): every coordinate within eps, and in [0, 1] if ``clip``."""
     bad = beyond(points, images, eps=eps)
     if clip:
@@ -43,7 +43,7 @@ def inside(points: Tensor, images: Tensor, *, eps: float, clip: bool) -> Tensor:
     return ~bad.flatten(1).any(dim=1)
 
 
-def inner_box(images: Tensor, *, eps: float, clip: bool) -> tuple[Tensor, Tensor]:
+def inner_box(images: Tensor, *, eps: float | Tensor, clip: bool) -> tuple[Tensor, Tensor]:
     """The largest box with float32 ends that lies inside the exact ball.
 
     Args:
@@ -58,8 +58,9 @@ def inner_box(images: Tensor, *, eps: float, clip: bool) -> tuple[Tensor, Tensor
     return (lower.clamp(min=0.0), upper.clamp(max=1.0)) if clip else (lower, upper)
 
 
-def _end(images: Tensor, offset: float) -> Tensor:
+def _end(images: Tensor, offset: float | Tensor) -> Tensor:
     end = (images.double() + offset).to(images.dtype)
+    reach: float | Tensor = offset.abs() if isinstance(offset, Tensor) else abs(offset)
     for _ in range(2):  # rounding leaves the ball by one step of float32 at most
-        end = torch.where(beyond(end, images, eps=abs(offset)), torch.nextafter(end, images), end)
-    return torch.where(beyond(end, images, eps=abs(offset)), images, end)
+        end = torch.where(beyond(end, images, eps=reach), torch.nextafter(end, images), end)
+    return torch.where(beyond(end, images, eps=reach), images, end)

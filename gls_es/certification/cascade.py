@@ -14,6 +14,7 @@ from gls_es.certification.equality import LastLook
 from gls_es.certification.execution import DTYPES, Executor, margins_of, other_classes
 from gls_es.certification.obstacles import obstacles
 from gls_es.certification.report import CLEAN, EQUALITY, Verdict, VerdictName
+from gls_es.certification.round import inscribed
 from gls_es.certification.rounding import outward_ball
 from gls_es.certification.stages import OpenImages, Outcome, Specification, make_stage, out_of_time
 
@@ -88,7 +89,7 @@ class Cascade:
     def _explain(self, rest: OpenImages, drafts: dict[int, _Draft]) -> None:
         """Write into the drafts what was proven of the images that stay open, and what no search could change."""
         spec = self._spec
-        ends = outward_ball(rest.images, spec.eps, clip=spec.clip)
+        ends = outward_ball(rest.images, spec.radius, clip=spec.clip)  # of a round ball the box around it
         bounds = None if rest.balls is None else rest.balls.proof.bounds
         found = obstacles(spec.network, *ends, rest.labels, rest.lower, execution=spec.execution, bounds=bounds)
         for index, lower, reason in zip(rest.indices, rest.lower.amin(dim=1).tolist(), found, strict=True):
@@ -108,9 +109,9 @@ class Cascade:
         rows = outcome.certified.nonzero().flatten()
         if len(rows):
             images, labels = outcome.images.images[rows], outcome.images.labels[rows]
-            differs[rows] = ~self._last_look.stands(
-                images, labels, eps=self._spec.eps, clip=self._spec.clip, seed=self._spec.seed
-            )
+            spec = self._spec
+            reach = inscribed(spec.eps, images[0].numel()) if spec.norm == "l2" else spec.radius
+            differs[rows] = ~self._last_look.stands(images, labels, eps=reach, clip=spec.clip, seed=spec.seed)
         return differs
 
     @torch.no_grad()

@@ -38,8 +38,9 @@ def certify(
     network_or_checkpoint: Network | nn.Module | Trained | str | Path,
     images: Any,
     labels: Tensor | Sequence[int] | float | None = None,
-    eps: float | None = None,
+    eps: Any = None,
     *,
+    norm: str = "linf",
     stages: Sequence[str] = STAGES,
     execution: str = "float32",
     batch_size: int | None = None,
@@ -51,7 +52,7 @@ def certify(
     budget: int | None = None,
     attack: AttackOptions | None = None,
     records: str | Path | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> CertificationReport:
     """Decide for every image whether all of its L∞ ball is classified as labelled.
 
@@ -60,22 +61,21 @@ def certify(
         images: (n, *input_shape), floating, in [0, 1] if ``clip``; normalisation belongs into the network. Or arrays;
             or, without ``labels``, what :func:`gls_es.data.intake.as_split` takes: ``certify(module, loader, 0.1)``.
         labels: (n,), whole numbers.
-        eps: radius of the ball in pixel units, in [0, 1]: the attack stays within exactly this float, the bounds cover
-            one step of float64 more, so that ``8 / 255`` stands for the fraction.
+        eps: radius in pixel units, in [0, 1]; also a text as "8/255", or radii per channel or pixel. The attack stays
+            within exactly this, the bounds cover one step of float64 more.
+        norm: "linf", or "l2" for Euclidean balls, with fewer stages.
         stages: what to run after the clean check, in this order: names of ``stages.KNOWN_STAGES``.
-        execution: what is certified: "float32" or "float64", the network executed in that format with direct sums in
-            any order, or "real", the network in exact arithmetic.
+        execution: "float32" or "float64", executed in that format with direct sums in any order, or "real" arithmetic.
         batch_size: images worked on at once; by default what ``batching.default_batch_size`` finds.
         seed: of the attack's random starts.
         clip: whether the ball is cut off at 0 and 1.
         device: where to compute; by default where the network is.
-        timeout: seconds that the stages may spend on an image, its share of every batch counted; by default 20, or no
-            limit if ``max_domains`` is given. A stage that is short is never cut off.
+        timeout: seconds that the stages may spend on an image; by default 20, or no limit if ``max_domains`` is given.
         max_domains: parts that branch and bound may split an image's ball into.
         budget: bytes that optimised slopes and branch and bound may use, at least 2**20; by default 2**30.
         attack: the attack's options.
         records: a JSON Lines file that receives each verdict as it is reached; a file of the same run is resumed.
-        progress: called after each batch with images done, images in all, and images per verdict.
+        progress: called after each batch with images done, images in all, and images per verdict; True writes lines.
 
     Raises:
         ConfigError, DataError: an option makes no sense; images or labels do not, or the records are of another run.
@@ -85,15 +85,14 @@ def certify(
     images, labels, eps = inputs.taken(network_or_checkpoint, images, labels, eps)
     network, checkpoint = inputs.resolve_network(network_or_checkpoint, images, execution=execution)
     lim = inputs.check_limits(timeout, max_domains, budget)
-    spec = inputs.specify(
-        network, eps, clip=clip, execution=execution, stages=stages, seed=seed, attack=attack, device=device, limits=lim
-    )
+    given: dict[str, Any] = {"execution": execution, "stages": stages, "seed": seed, "attack": attack, "device": device}
+    spec = inputs.specify(network, eps, norm=norm, clip=clip, limits=lim, **given)
     x = inputs.check_images(images, network, clip=clip)
     y = inputs.check_labels(labels, n=len(x), num_classes=network.num_classes)
     chosen = default_batch_size(spec) if batch_size is None else whole_number("batch_size", batch_size, least=1)
-    inputs.check_records(records, progress)
+    told = inputs.check_records(records, progress)
     identity = run_identity(spec, x, y, batch_size=chosen, checkpoint=checkpoint)
-    return _report(spec, _run(spec, x, y, identity, records, progress), identity)
+    return _report(spec, _run(spec, x, y, identity, records, told), identity)
 
 
 def _run(
@@ -148,4 +147,6 @@ def _report(spec: Specification, verdicts: tuple[Verdict, ...], identity: dict[s
         checkpoint=identity["checkpoint"],
         network=identity["network"],
         versions=identity["versions"],
+        norm=spec.norm,
+        radii=identity.get("radii"),
     )

@@ -1,4 +1,4 @@
-"""Accuracy against radius as a picture: certified below, not broken by the attack above, the truth between them."""
+"""Accuracy against radius as a picture: certified below, adversarial above, the truth between them."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def save_curve(curve: Curve, path: Path, *, title: str) -> None:
 
     figure = Figure(figsize=(5.6, 3.8), layout="constrained")
     axis = figure.subplots()
-    _draw(axis, curve, curve.standing, "not broken by the attack", "tab:orange", certified=False)
+    _draw(axis, curve, curve.standing, "adversarial", "tab:orange", certified=False)
     _draw(axis, curve, curve.certified, "certified", "tab:blue", certified=True)
     axis.set_xlabel("ε (L∞, pixels in [0, 1])")
     axis.set_ylabel("images (%)")

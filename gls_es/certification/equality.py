@@ -34,13 +34,13 @@ class LastLook:
         self._exact = Executor(network, dtype=torch.float64, device=device)
         self._executor = self._exact if dtype == torch.float64 else Executor(network, dtype=dtype, device=device)
 
-    def stands(self, images: Tensor, labels: Tensor, *, eps: float, clip: bool, seed: int) -> Tensor:
+    def stands(self, images: Tensor, labels: Tensor, *, eps: float | Tensor, clip: bool, seed: int) -> Tensor:
         """Which images may be certified, (B,) bool.
 
         Args:
             images: (B, *input_shape), float32.
             labels: (B,), int64.
-            eps: the ball's radius.
+            eps: the ball's radius, or each pixel's.
             clip: whether it is cut off at 0 and 1.
             seed: of the random corners.
         """

@@ -33,8 +33,12 @@ def run_identity(
         checkpoint: digest of the checkpoint, if the network comes from one.
     """
     options = asdict(spec.attack)
+    shape = {} if spec.norm == "linf" else {"norm": spec.norm}
+    if spec.pixels is not None:
+        shape["radii"] = radii_digest(spec.pixels, spec.network.input_shape)
     return {
         "eps": spec.eps,
+        **shape,
         "clip": spec.clip,
         "execution": spec.execution,
         "checkpoint": checkpoint,
@@ -68,6 +72,12 @@ def network_digest(network: Network) -> str:
         digest.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
         digest.update(values.reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def radii_digest(pixels: Tensor, shape: tuple[int, ...]) -> str:
+    """SHA-256 of every pixel's radius, float64."""
+    values = pixels.detach().cpu().double().expand(shape).contiguous()
+    return hashlib.sha256(f"{shape}".encode() + values.numpy().astype("<f8").tobytes()).hexdigest()
 
 
 def data_digest(images: Tensor, labels: Tensor) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from numbers import Real
 from pathlib import Path
@@ -14,12 +14,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gls_es.basics.checks import as_real, class_labels, dense_numbers, existing_device, radius, whole_number
+from gls_es.basics.checks import as_real, class_labels, dense_numbers, existing_device, whole_number
 from gls_es.basics.suggestions import unknown
+from gls_es.bounds import perturbation_of
+from gls_es.bounds.perturbation import split_radii
 from gls_es.certification.attack import AttackOptions
 from gls_es.certification.bab import BUDGET, TIMEOUT, Limits
 from gls_es.certification.execution import DTYPES, in_precision
-from gls_es.certification.stages import KNOWN_STAGES, Specification
+from gls_es.certification.stages import KNOWN_STAGES, ROUND_STAGES, STAGES, Specification
+from gls_es.certification.telling import line_teller
 from gls_es.data.intake import labelled
 from gls_es.errors import ConfigError, DataError
 from gls_es.network import Network
@@ -38,11 +41,23 @@ def taken(source: Any, images: Any, labels: Any, eps: Any) -> tuple[Any, Any, An
         labels, eps = None, labels
     if eps is None:
         raise ConfigError("certify() needs eps, the radius: certify(network, images, labels, 0.1)")
-    if labels is not None and not isinstance(images, np.ndarray):
-        return images, labels, eps
+    takes = partial(_takes, source)
+    if labels is not None and isinstance(images, Tensor):
+        return _with_channel(images, takes), labels, eps
     if isinstance(images, Tensor):
         raise DataError("images come without labels: certify(network, images, labels, eps)")
-    return *labelled(images, labels, takes=partial(_takes, source)), eps
+    if labels is not None and not isinstance(images, np.ndarray | list | tuple):
+        raise DataError(f"images must be a tensor, an array or a list of them, not {type(images).__name__}")
+    return *labelled(images, labels, takes=takes), eps
+
+
+def _with_channel(images: Tensor, takes: Callable[[Tensor], bool]) -> Tensor:
+    """Images (n, H, W) as (n, 1, H, W) where only that is what the network takes; all others as they are."""
+    plain = images.layout == torch.strided and not images.is_nested and not images.is_meta
+    if not plain or images.ndim != 3 or len(images) == 0 or not images.is_floating_point():
+        return images
+    one = images[:1].float()
+    return images.unsqueeze(1) if not takes(one) and takes(one.unsqueeze(1)) else images
 
 
 @torch.no_grad()
@@ -97,6 +112,7 @@ def specify(
     network: Network,
     eps: Any,
     *,
+    norm: Any,
     clip: Any,
     execution: Any,
     stages: Any,
@@ -112,17 +128,35 @@ def specify(
         raise ConfigError(f"attack must be an AttackOptions, not {type(attack).__name__}")
     if not isinstance(execution, str) or execution not in DTYPES:
         raise ConfigError(f"execution must be one of {', '.join(DTYPES)}, not {execution!r}")
+    largest, pixels = split_radii(eps, network.input_shape)
+    perturbation_of(eps, norm, network.input_shape)  # refuses what does not go together
+    where = check_device(device, network)
     return Specification(
         network=in_precision(network, DTYPES[execution]),
-        eps=radius(eps),
+        eps=largest,
+        norm=norm,
+        pixels=None if pixels is None else pixels.to(where),
         clip=clip,
         execution=execution,
-        stages=check_stages(stages),
+        stages=_stages(stages, norm),
         seed=whole_number("seed", seed, least=0),
         attack=attack or AttackOptions(),
-        device=check_device(device, network),
+        device=where,
         limits=limits,
     )
+
+
+def _stages(stages: Any, norm: str) -> tuple[str, ...]:
+    """The names of the cascade; L2 balls have fewer, which are the default there."""
+    names = check_stages(stages)
+    if norm == "linf":
+        return names
+    if names == STAGES:
+        return ROUND_STAGES
+    wrong = [name for name in names if name not in ROUND_STAGES]
+    if wrong:
+        raise ConfigError(f"stages: {wrong[0]!r} knows no L2 balls; choose among {', '.join(ROUND_STAGES)}.")
+    return names
 
 
 def check_images(images: Any, network: Network, *, clip: bool) -> Tensor:
@@ -180,14 +214,18 @@ def check_device(device: Any, network: Network) -> torch.device:
     return network.parameter_vector().device if device is None else existing_device(device)
 
 
-def check_records(records: Any, progress: Any) -> None:
-    """Where verdicts go, and who is told of them."""
+def check_records(records: Any, progress: Any) -> Callable[..., None] | None:
+    """Where verdicts go, and who is told of them: whom to call; for True lines on standard error."""
     if not (records is None or isinstance(records, str | Path)):
         raise ConfigError(f"records must be the path of a file, not {type(records).__name__}")
     if "\0" in str(records):
         raise ConfigError(f"records: {str(records)!r} is no path, since it holds a zero byte")
+    if isinstance(progress, bool):
+        return line_teller() if progress else None
     if not (progress is None or callable(progress)):
-        raise ConfigError(f"progress must be something to call, not {type(progress).__name__}")
+        raise ConfigError(f"progress must be True or something to call, not {type(progress).__name__}")
+    told: Callable[..., None] | None = progress
+    return told
 
 
 def _refuse_rows(bad: Tensor, complaint: str) -> None:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from gls_es.basics.intervals import wilson_interval
+from gls_es.certification import telling
 
 VerdictName = Literal["misclassified", "falsified", "certified", "unknown"]
 VERDICTS: tuple[VerdictName, ...] = get_args(VerdictName)
@@ -113,6 +114,8 @@ class CertificationReport:
         checkpoint: digest of the checkpoint, None if a network was given.
         network: SHA-256 of the network's structure and weights.
         versions: versions of what computed the verdicts.
+        norm: of the ball, "linf" or "l2".
+        radii: SHA-256 of the pixels' radii, of which ``eps`` is the largest; None if it is that of all.
     """
 
     verdicts: tuple[Verdict, ...]
@@ -123,6 +126,17 @@ class CertificationReport:
     checkpoint: str | None
     network: str
     versions: Mapping[str, str]
+    norm: str = "linf"
+    radii: str | None = None
+
+    def __str__(self) -> str:
+        """The table that ``gls-es certify`` shows."""
+        return telling.table_of(self.to_json())
+
+    def to_dataframe(self) -> Any:
+        """A pandas table with a row an image: index, label, predicted, verdict, stage, margin, reason, seconds."""
+        names = ("index", "label", "predicted", "verdict", "stage", "margin", "reason", "seconds")
+        return telling.frame_of([{name: getattr(verdict, name) for name in names} for verdict in self.verdicts])
 
     @property
     def n(self) -> int:
@@ -185,6 +199,8 @@ class CertificationReport:
             "seconds": self.seconds,
             "execution": self.execution,
             "clip": self.clip,
+            "norm": self.norm,
+            "radii": self.radii,
             "checkpoint": self.checkpoint,
             "network": self.network,
             "versions": dict(self.versions),

@@ -115,19 +115,25 @@ def _largest(inputs: Tensor | None, size: Tensor) -> Tensor | float:
     return inputs.flatten(2).amax(2).reshape(*inputs.shape[:2], *[1] * (size.dim() - 2))
 
 
-def outward_ball(images: Tensor, eps: float, *, clip: bool = True) -> tuple[Tensor, Tensor]:
+def outward_ball(images: Tensor, eps: float | Tensor, *, clip: bool = True) -> tuple[Tensor, Tensor]:
     """The smallest convenient float64 box that contains the real ball {z : |z - x| <= eps}.
 
     Args:
         images: the centres x, (B, *shape), float32 or float64, taken as exact numbers.
         eps: the radius in pixel units, >= 0. It is rounded up by one step, so that ``8 / 255`` stands for the fraction.
+            A tensor, float64, broadcasting to an image, holds each pixel's; where it is 0 nothing is widened.
         clip: intersect with [0, 1].
 
     Returns:
         ``(lower, upper)``, float64, each of the images' shape.
     """
     x = images.double()
-    if eps == 0:
+    if isinstance(eps, Tensor):
+        radii = torch.nextafter(eps.to(x), torch.full_like(eps.to(x), math.inf))
+        down, up = (torch.nextafter(x + s * radii, torch.full_like(x, s * math.inf)) for s in (-1, 1))
+        still = eps.to(x).expand_as(x) == 0
+        lower, upper = torch.where(still, x, down), torch.where(still, x, up)
+    elif eps == 0:
         lower, upper = x, x
     else:
         radius = math.nextafter(eps, math.inf)

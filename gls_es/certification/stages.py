@@ -18,13 +18,14 @@ from torch import Tensor
 from gls_es.basics.deadline import NEVER, Deadline
 from gls_es.bounds import METHODS, Plan
 from gls_es.certification.alpha import alpha_margins
-from gls_es.certification.attack import AttackOptions, confirmed, find_counterexamples
+from gls_es.certification.attack import AttackOptions, AttackResult, confirmed, find_counterexamples
 from gls_es.certification.bab import Limits, branch_and_bound
 from gls_es.certification.ball import inner_box
 from gls_es.certification.dual import Balls
 from gls_es.certification.execution import DTYPES, Executor
 from gls_es.certification.layers import tighter
 from gls_es.certification.leaves import LeafSolver
+from gls_es.certification.round import ball_margins, find_in_ball
 from gls_es.certification.rounding import outward_ball
 from gls_es.certification.screen import screened_margins
 from gls_es.network import Network
@@ -35,6 +36,12 @@ KNOWN_STAGES = ("quick-attack", "attack", *METHODS, "alpha", "alpha-layers", "ba
 """Every name of a stage: the attacks, any relaxation, optimised slopes, and branch and bound."""
 QUICK_STEPS = 8
 """Steps of the quick attack, which has one start and one objective: a hundredth of the other's work."""
+ROUND_STAGES = (
+    "quick-attack",
+    "attack",
+    *(name for name, method in METHODS.items() if method.balls and name != "deeppoly"),
+)
+"""The stages that know L2 balls, all of them run by default there."""
 MOMENT = 0.1
 """Seconds for an image that every stage but branch and bound gets in any case: short ones are never cut off."""
 
@@ -109,7 +116,7 @@ class Specification:
 
     Attributes:
         network: what is certified.
-        eps: radius in pixel units.
+        eps: radius in pixel units; the largest, if ``pixels`` are given.
         clip: whether the ball is cut off at 0 and 1.
         execution: the arithmetic whose results are certified, one of ``execution.DTYPES``.
         stages: the cascade after the clean check.
@@ -117,6 +124,8 @@ class Specification:
         attack: the attack's options.
         device: where to compute.
         limits: when the search for bounds gives up on an image.
+        norm: "linf", or "l2" with the stages ``ROUND_STAGES``.
+        pixels: each pixel's radius, float64 on ``device``, broadcasting to an image; None: ``eps`` for all.
     """
 
     network: Network
@@ -128,6 +137,13 @@ class Specification:
     attack: AttackOptions
     device: torch.device
     limits: Limits
+    norm: str = "linf"
+    pixels: Tensor | None = None
+
+    @property
+    def radius(self) -> float | Tensor:
+        """The radius, or each pixel's."""
+        return self.eps if self.pixels is None else self.pixels
 
 
 def make_stage(name: str, specification: Specification) -> Stage:
@@ -149,11 +165,12 @@ def make_stage(name: str, specification: Specification) -> Stage:
 
 def _attack_stage(images: OpenImages, spec: Specification, options: AttackOptions) -> Outcome:
     deadline = images.deadline()
-    result = find_counterexamples(
+    find: Callable[..., AttackResult] = find_in_ball if spec.norm == "l2" else find_counterexamples
+    result = find(
         spec.network,
         images.images,
         images.labels,
-        spec.eps,
+        spec.radius,
         indices=images.indices,
         options=options,
         dtype=DTYPES[spec.execution],
@@ -168,9 +185,14 @@ def _attack_stage(images: OpenImages, spec: Specification, options: AttackOption
 
 @torch.no_grad()
 def _bound_stage(images: OpenImages, spec: Specification, *, method: str) -> Outcome:
-    lower, upper = outward_ball(images.images, spec.eps, clip=spec.clip)
     plan, kind = _plan(images), spec.execution
-    margins = screened_margins(spec.network, lower, upper, images.labels, method, execution=kind, plan=plan)
+    if spec.norm == "l2":
+        margins = ball_margins(
+            spec.network, images.images, images.labels, method, eps=spec.eps, execution=kind, plan=plan
+        )
+    else:
+        lower, upper = outward_ball(images.images, spec.radius, clip=spec.clip)
+        margins = screened_margins(spec.network, lower, upper, images.labels, method, execution=kind, plan=plan)
     known = torch.where(margins.isfinite(), torch.maximum(images.lower, margins), images.lower)
     return _outcome(replace(images, lower=known), stage=method)
 
@@ -201,12 +223,12 @@ class _BranchAndBound:
         spec = self._spec
         begun = time.perf_counter()
         balls = balls_of(images, spec)
-        lower, upper = outward_ball(images.images, spec.eps, clip=spec.clip)
+        lower, upper = outward_ball(images.images, spec.radius, clip=spec.clip)
         margins: dict[int, float] = {}
 
         def check(image: int, point: Tensor) -> Tensor | None:
             centre = images.images[image : image + 1]
-            low, up = inner_box(centre, eps=spec.eps, clip=spec.clip)
+            low, up = inner_box(centre, eps=spec.radius, clip=spec.clip)
             inside = torch.clamp(point[None].to(centre.dtype), low, up)
             margin = confirmed(inside, images.labels[image : image + 1], self._executors)
             if margin is None:
@@ -234,7 +256,7 @@ def balls_of(images: OpenImages, spec: Specification) -> Balls:
     """The images' balls, from an earlier stage or made now."""
     if images.balls is not None:
         return images.balls
-    lower, upper = outward_ball(images.images, spec.eps, clip=spec.clip)
+    lower, upper = outward_ball(images.images, spec.radius, clip=spec.clip)
     plan = _plan(images)
     return Balls.around(spec.network, lower, upper, images.labels, execution=spec.execution, plan=plan)
 

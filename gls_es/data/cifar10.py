@@ -84,7 +84,7 @@ def find_layout(layouts: tuple[Layout, ...], root: str | Path | None = None) -> 
             return layout, folder
         lacks.append(f"{folder} lacks {', '.join(missing)}")
     raise DataError(
-        f"CIFAR-10 is incomplete: {'; '.join(lacks)}. One of these folders is enough: unpack cifar-10-binary.tar.gz or "
+        f"CIFAR-10 is incomplete: {'; '.join(lacks)}. gls-es data fetch cifar10, or unpack cifar-10-binary.tar.gz or "
         f"cifar-10-python.tar.gz (https://www.cs.toronto.edu/~kriz/cifar.html) in {base}, "
         f"or name another root with --data or {VARIABLE}."
     )

@@ -156,7 +156,10 @@ class Dataset:
             raise DataError(f"the name of a dataset must be a text, not {self.name!r}.")
         for part, split in self._parts():
             if not isinstance(split, Split):
-                raise DataError(f"the {part} images of {self.name!r} must be a Split, not {type(split).__name__}.")
+                raise DataError(
+                    f"the {part} images of {self.name!r} must be a Split, not {type(split).__name__}; "
+                    "gls_es.data.as_split makes one of tensors, arrays, a torch dataset or a DataLoader."
+                )
         if type(self.num_classes) is not int:
             raise DataError(f"num_classes of {self.name!r} must be a whole number, not {self.num_classes!r}.")
         if self.num_classes < 2:

@@ -60,6 +60,21 @@ def read(file: PublishedFile, path: Path) -> bytes:
         raise DataError(
             f"{path} cannot be read: {error.strerror or error}; check the file and its permissions."
         ) from error
+    return verified(file, content, path)
+
+
+def verified(file: PublishedFile, content: bytes, path: Path) -> bytes:
+    """The content, if it is the published file's.
+
+    Args:
+        file: what it has to be.
+        content: unpacked, at most a byte longer than that.
+        path: where it comes from, for the message.
+
+    Raises:
+        DataError: it is not.
+    """
+    mend = "delete it and put the published file there"
     if len(content) != file.size:
         found = f"{len(content):,}" if len(content) < file.size else f"more than {file.size:,}"
         raise DataError(f"{path} is not the published file: {found} bytes, not {file.size:,}; {mend}.")

@@ -65,7 +65,7 @@ MNIST = IdxSource(
         ),
     ),
     elsewhere=(),
-    advice="torchvision.datasets.MNIST(ROOT, download=True) fetches them on a machine with a network",
+    advice="gls-es data fetch mnist or torchvision.datasets.MNIST(ROOT, download=True) fetches them over a network",
 )
 FASHION_MNIST = IdxSource(
     name="fashion-mnist",
@@ -86,7 +86,7 @@ FASHION_MNIST = IdxSource(
         ),
     ),
     elsewhere=(Path("/usr/share/datasets/fashion-mnist"),),  # Debian's dataset-fashion-mnist
-    advice="install Debian's package dataset-fashion-mnist, or let "
+    advice="install Debian's package dataset-fashion-mnist, or let gls-es data fetch fashion-mnist or "
     "torchvision.datasets.FashionMNIST(ROOT, download=True) fetch them on a machine with a network",
 )
 

@@ -91,7 +91,7 @@ def labelled(images: Any, labels: Any, *, takes: Callable[[Tensor], bool] | None
 
 def _pair(data: Any) -> tuple[Any, Any]:
     """All images, and all labels."""
-    if isinstance(data, (tuple, list)) and len(data) == 2 and not isinstance(data[0], (tuple, list)):
+    if isinstance(data, (tuple, list)) and len(data) == 2 and not _is_item(data[0]):
         return data[0], data[1]
     if isinstance(data, DataLoader):
         usual = type(data.sampler) in (SequentialSampler, RandomSampler) and data.collate_fn is default_collate
@@ -99,6 +99,13 @@ def _pair(data: Any) -> tuple[Any, Any]:
     if hasattr(data, "__getitem__") and hasattr(data, "__len__") and not isinstance(data, (Tensor, np.ndarray, str)):
         return _items(data)
     raise DataError(f"data must be {_FORMS}, not {type(data).__name__}.")
+
+
+def _is_item(value: Any) -> bool:
+    """Whether a value is an (image, label) pair, the label one number; images in a list are none."""
+    if not isinstance(value, (tuple, list)) or len(value) != 2:
+        return False
+    return isinstance(value[1], (int, float)) or getattr(value[1], "ndim", None) == 0
 
 
 def _items(data: Any) -> tuple[Tensor, Tensor]:
@@ -135,6 +142,8 @@ def _stacked(images: list[Tensor], join: Callable[[list[Tensor]], Tensor]) -> Te
 def _tensor(value: Any, what: str) -> Tensor:
     if isinstance(value, Tensor):
         return value.detach().cpu()
+    if isinstance(value, (tuple, list)) and value and all(isinstance(one, Tensor) for one in value):
+        return _stacked([one.detach().cpu() for one in value], torch.stack)
     try:
         return torch.from_numpy(np.array(value))
     except (TypeError, ValueError) as error:

@@ -32,7 +32,7 @@ def _pair(trial: Trial) -> tuple[float, float]:
     return trial.certified, trial.natural
 
 
-COLUMNS = ("trial", "certified", "natural", "undecided", "generations", "s", "hyper-parameters")
+COLUMNS = ("trial", "certified", "natural", "unknown", "generations", "s", "hyper-parameters")
 
 
 def cells_of_trial(trial: Trial) -> list[str]:

@@ -291,8 +291,8 @@ class Search:
         images, labels = trained.dataset(self.data_root).split("validation").batch(slice(0, tuning.limit))
         with self.certifying() as progress:
             report = certification.certify(
-                trained, images, labels, trained.eps, stages=STAGES, records=trial.verdicts, timeout=tuning.timeout,
-                progress=progress,
+                trained, images, labels, stages=STAGES, records=trial.verdicts, timeout=tuning.timeout,
+                progress=progress, **trained.region(),
             )  # fmt: skip
         found = dataclasses.replace(
             trial, natural=report.natural_accuracy, certified=report.certified_accuracy, unknown=report.unknown,

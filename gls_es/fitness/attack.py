@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from gls_es.errors import ConfigError
-from gls_es.fitness.minibatch import Minibatch, ball
+from gls_es.fitness.minibatch import Minibatch
 from gls_es.network import Network
 
 
@@ -33,7 +33,8 @@ def adversarial_points(net: Network, batch: Minibatch, params: Tensor) -> Tensor
         raise ConfigError(f"loss {batch.stage.loss!r} attacks: prepare its minibatch with an attack_seed.")
     attack, radius = batch.stage.attack, batch.stage.attack_eps
     weights = params.detach()
-    lower, upper = ball(batch.images, radius)
+    lower, upper = batch.perturbation.ends(batch.images, radius)
+    reach = batch.perturbation.reach(batch.images, radius)
     best = batch.images.expand(len(weights), *batch.images.shape)
     with torch.no_grad():
         highest = _danger(net, best, batch.labels, weights)
@@ -50,7 +51,7 @@ def adversarial_points(net: Network, batch: Minibatch, params: Tensor) -> Tensor
             best = torch.where(better.reshape(*better.shape, *[1] * len(net.input_shape)), points, best)
             highest = torch.where(better, danger, highest)
             if gradient is not None:
-                points = (points + attack.step_size * radius * gradient.sign()).clamp(lower, upper)
+                points = (points + attack.step_size * reach * gradient.sign()).clamp(lower, upper)
     return best
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from gls_es.basics.seeding import generator
-from gls_es.bounds import Box, entry_box
+from gls_es.bounds import Box, Perturbation, entry_box
 from gls_es.fitness.stage import Stage
 from gls_es.network import Network
 
@@ -20,10 +20,11 @@ class Minibatch:
     Attributes:
         images: (B, *input_shape).
         labels: (B,) int64.
-        box: the boxes of radius eps, clipped to [0, 1], at the network's entry.
+        box: the regions of radius eps at the network's entry: boxes clipped to [0, 1], or L2 balls.
         stage: the stage they were made for.
         starts: where attacks start, uniform in [0, 1] from a ball's lower to its upper end, the same for all members:
             (restarts, B, *input_shape).
+        perturbation: the shape of the regions.
     """
 
     images: Tensor
@@ -31,10 +32,18 @@ class Minibatch:
     box: Box
     stage: Stage
     starts: Tensor | None = None
+    perturbation: Perturbation = field(default_factory=Perturbation)
 
     @classmethod
     def prepare(
-        cls, net: Network, images: Tensor, labels: Tensor, stage: Stage, *, attack_seed: int | None = None
+        cls,
+        net: Network,
+        images: Tensor,
+        labels: Tensor,
+        stage: Stage,
+        *,
+        attack_seed: int | None = None,
+        perturbation: Perturbation | None = None,
     ) -> Minibatch:
         """The minibatch for one generation.
 
@@ -44,9 +53,11 @@ class Minibatch:
             labels: (B,) int64.
             stage: what the fitness is.
             attack_seed: decides where attacks start; None where the stage's loss makes none.
+            perturbation: the shape of the regions; None: L∞ balls.
         """
-        lower, upper = ball(images, stage.eps)
-        batch = cls(images, labels, entry_box(net, Box.between(lower, upper)), stage)
+        perturbation = perturbation or Perturbation()
+        box = entry_box(net, perturbation.around(images, stage.eps))
+        batch = cls(images, labels, box, stage, perturbation=perturbation)
         if attack_seed is None:
             return batch
         shape = (stage.attack.restarts, *images.shape)
@@ -58,11 +69,5 @@ class Minibatch:
     def part(self, start: int, stop: int) -> Minibatch:
         """The images start:stop (views)."""
         starts = None if self.starts is None else self.starts[:, start:stop]
-        return Minibatch(
-            self.images[start:stop], self.labels[start:stop], self.box.images(start, stop), self.stage, starts
-        )
-
-
-def ball(images: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    """Lower and upper ends of the L∞ balls around images, clipped to [0, 1]."""
-    return (images - eps).clamp(min=0.0), (images + eps).clamp(max=1.0)
+        images, labels, box = self.images[start:stop], self.labels[start:stop], self.box.images(start, stop)
+        return replace(self, images=images, labels=labels, box=box, starts=starts)

@@ -13,7 +13,7 @@ from gls_es.bounds import Box, Plan, box_margins, entry_box
 from gls_es.fitness.attack import adversarial_points
 from gls_es.fitness.loss import Loss, by_groups, passes_of_method
 from gls_es.fitness.losses import robust_cross_entropy
-from gls_es.fitness.minibatch import Minibatch, ball
+from gls_es.fitness.minibatch import Minibatch
 from gls_es.network import Network
 
 
@@ -21,8 +21,8 @@ def small_boxes(batch: Minibatch, points: Tensor) -> tuple[Tensor, Tensor]:
     """Lower and upper ends of the small boxes around the members' points, (n, B, *input_shape) each."""
     eps = batch.stage.eps
     tau = batch.stage.sabr_lambda * eps
-    centre = points.clamp(batch.images - (eps - tau), batch.images + (eps - tau))
-    return ball(centre, tau)
+    room = batch.perturbation.reach(batch.images, eps - tau)
+    return batch.perturbation.ends(points.clamp(batch.images - room, batch.images + room), tau)
 
 
 def sabr_losses(net: Network, batch: Minibatch, params: Tensor, plan: Plan) -> Tensor:

@@ -115,12 +115,17 @@ class Network:
         """A copy of the module (eval mode) that holds the weights of one member.
 
         Args:
-            params: (L,), or None for the module's own weights.
+            params: (L,), or a ``Solution`` of EvoTorch; None for the module's own weights.
         """
         result = copy.deepcopy(self._module)
         if params is not None:
-            if params.shape != (self.num_parameters,):
-                raise ConfigError(f"params must be ({self.num_parameters},) for one member, not {tuple(params.shape)}")
+            if not isinstance(params, Tensor):
+                params = getattr(params, "values", params)  # EvoTorch's Solution has them
+            if not isinstance(params, Tensor) or params.shape != (self.num_parameters,):
+                raise ConfigError(
+                    f"params must be a tensor ({self.num_parameters},) or a Solution, the weights of one member, not "
+                    f"{tuple(params.shape) if isinstance(params, Tensor) else type(params).__name__}"
+                )
             vector_to_parameters(params.detach().as_subclass(Tensor).clone(), result.parameters())
         return result
 

@@ -15,7 +15,16 @@ from gls_es.errors import ConfigError
 from gls_es.problem import CertifiedTrainingProblem
 from gls_es.problem.recipe import Recipe
 
-_COMMON = ("validation",)  # arguments of every problem that no flag and no recipe sets
+_ELSEWHERE = {
+    "lr": "center_learning_rate",
+    "learning_rate": "center_learning_rate",
+    "sigma": "stdev_init",
+    "std": "stdev_init",
+    "stdev": "stdev_init",
+    "population": "popsize",
+}
+"""Names that other libraries have for a recipe's keys."""
+_COMMON = ("validation", "norm")  # arguments of every problem that no flag and no recipe sets
 
 
 def problem_options(cls: type[CertifiedTrainingProblem]) -> dict[str, Any]:
@@ -27,7 +36,8 @@ def problem_options(cls: type[CertifiedTrainingProblem]) -> dict[str, Any]:
     """
     common = inspect.signature(CertifiedTrainingProblem.__init__).parameters
     taken = {field.name for field in dataclasses.fields(Recipe)} | common.keys()
-    found = {name: common[name].default for name in _COMMON}
+    defaults = {name: common[name].default for name in _COMMON}
+    found = {name: getattr(cls, name) if default is None else default for name, default in defaults.items()}
     for ancestor in reversed(cls.__mro__[: cls.__mro__.index(CertifiedTrainingProblem)]):
         init = vars(ancestor).get("__init__")
         parameters = inspect.signature(init).parameters if init is not None else {}
@@ -51,6 +61,8 @@ def split_overrides(
     for name in overrides:
         if name not in fields and name not in options:
             otherwise = f"; this problem's options are {', '.join(options)}."
+            if name in _ELSEWHERE:
+                raise ConfigError(f"recipe: unknown key {name!r}; here it is {_ELSEWHERE[name]!r}.")
             raise ConfigError(f"recipe: unknown key {name!r}{ending(name, [*fields, *options], otherwise)}")
     return (
         {name: value for name, value in overrides.items() if name in fields},

@@ -10,29 +10,28 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Callable, Iterator
-from numbers import Integral, Real
 from pathlib import PurePath
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import torch
 from evotorch import SolutionBatch
 from torch import Tensor, nn
 
-from gls_es.basics.checks import existing_device, radius, real_number, whole_number
+from gls_es.basics.checks import existing_device, real_number, whole_number
 from gls_es.basics.modes import ordinary_modes
 from gls_es.basics.seeding import derived_seed, generator, minibatch_indices
 from gls_es.basics.threads import over_members
-from gls_es.bounds import Plan, method_named
+from gls_es.bounds import Plan, method_named, perturbation_of
 from gls_es.data import Dataset, Split
 from gls_es.errors import ConfigError
 from gls_es.fitness import Minibatch, Stage, active_loss, loss_named, mean_gradient, member_losses
 from gls_es.network import Network
 from gls_es.network.batchnorm import has_statistics, precise_statistics, updated_statistics
 from gls_es.network.initialisation import INITIALISATIONS, initialise
+from gls_es.problem.arguments import check_norm, held, plain_argument
 from gls_es.problem.population import PopulationProblem
 from gls_es.problem.recipe import Recipe
 
-_T = TypeVar("_T")
 _STATISTICS_BATCH = 256  # images whose activations are in memory at a time
 
 
@@ -42,15 +41,18 @@ class CertifiedTrainingProblem(PopulationProblem):
     The same object serves ``gls_es.train``, EvoTorch's own searchers (``PGPE(problem, ...)``) and ``gls_es.RGS``.
 
     Class attributes that a subclass may set (and constructor arguments of the same names override):
-        eps: radius of the L∞ box in [0, 1] pixel units, for training and certification.
+        eps: radius of the L∞ box in [0, 1] pixel units, for training and certification; or radii per channel or pixel,
+            a list or a tensor (``gls_es.bounds.perturbation_of``). The attribute is then the largest.
+        norm: "linf", or "l2" for Euclidean balls (relaxations with ``balls``, losses without attacks).
         method: the relaxation.
         recipes: hyper-parameters by searcher name, for ``gls-es train``.
         radii: radii that are usual for the data, for the list of problems.
         data_source: where the images come from, for the list of problems.
 
     Args:
-        eps: overrides the class' radius; 0 <= eps <= 1.
+        eps: overrides the class' radius or radii; 0 <= eps <= 1.
         method: overrides the class' relaxation.
+        norm: overrides the class' norm.
         loss: a name from ``gls_es.fitness.LOSSES``, with the coefficients of :class:`gls_es.fitness.Stage`. Some losses
             have a relaxation of their own, which takes the place of the class' if ``method`` is not given.
         batch_size: images per generation.
@@ -74,8 +76,9 @@ class CertifiedTrainingProblem(PopulationProblem):
         DataError: the data are missing or damaged.
     """
 
-    eps: float = 0.1
+    eps: Any = 0.1
     method: str = "crown"
+    norm: str = "linf"
     radii: ClassVar[tuple[float, ...]] = ()
     data_source: ClassVar[str] = ""
     recipes: ClassVar[dict[str, Recipe]] = {}
@@ -87,7 +90,7 @@ class CertifiedTrainingProblem(PopulationProblem):
         self: CertifiedTrainingProblem = super().__new__(cls)
         names = list(inspect.signature(cls.__init__).parameters)[1:]
         given = dict(zip(names, args, strict=False)) | kwargs
-        self.arguments = {name: _plain(value) for name, value in given.items()}
+        self.arguments = {name: plain_argument(value) for name, value in given.items()}
         return self
 
     @classmethod
@@ -113,8 +116,9 @@ class CertifiedTrainingProblem(PopulationProblem):
     def __init__(
         self,
         *,
-        eps: float | None = None,
+        eps: Any = None,
         method: str | None = None,
+        norm: str | None = None,
         loss: str = "robust",
         batch_size: int = 64,
         natural_weight: float = 0.0,
@@ -129,7 +133,7 @@ class CertifiedTrainingProblem(PopulationProblem):
         num_gpus_per_actor: int | float | None = None,
         actor_config: dict[str, Any] | None = None,
     ) -> None:
-        self.eps = radius(type(self).eps if eps is None else eps)
+        self.norm = type(self).norm if norm is None else norm
         self.loss = loss_named(loss).name
         usual = loss_named(loss).method or type(self).method
         self.method = method_named(usual if method is None else method).name
@@ -138,12 +142,10 @@ class CertifiedTrainingProblem(PopulationProblem):
         self.natural_weight = real_number("natural_weight", natural_weight, "between 0 and 1", least=0, most=1)
         self.l1 = real_number("l1", l1, "at least 0", least=0)
         known = isinstance(initial_weights, str) and initial_weights in INITIALISATIONS
-        wanted = f"one of {', '.join(INITIALISATIONS)}"
-        self.initial_weights = _checked("initial_weights", initial_weights, known, wanted)
+        self.initial_weights = held("initial_weights", initial_weights, known, f"one of {', '.join(INITIALISATIONS)}")
         self.memory_budget = whole_number("memory_budget", memory_budget, least=1 << 20)
         self.validation = whole_number("validation", validation, least=0)
-        rooted = data_root is None or isinstance(data_root, str | PurePath)
-        _checked("data_root", data_root, rooted, "the path of a folder")
+        held("data_root", data_root, isinstance(data_root, str | PurePath | None), "the path of a folder")
         self.data_root = None if data_root is None else str(data_root)
         existing_device(device)
         self._check_actors(num_actors, num_gpus_per_actor, actor_config)
@@ -151,6 +153,9 @@ class CertifiedTrainingProblem(PopulationProblem):
         self._resident: Split | None = None
         self._batch: Minibatch | None = None
         self.network = self._initial_network()
+        radii = type(self).eps if eps is None else eps
+        self.eps, self.perturbation = perturbation_of(radii, self.norm, self.network.input_shape)
+        check_norm(self.norm, self.method, self.loss)
         self.generation = -1
         self._begun = False
         self._sampling = False
@@ -176,7 +181,7 @@ class CertifiedTrainingProblem(PopulationProblem):
             whole_number("num_actors", count, least=0)
         if not (gpus is None or isinstance(gpus, str)):
             real_number("num_gpus_per_actor", gpus, "at least 0", least=0)
-        _checked("actor_config", config, config is None or isinstance(config, dict), "a dict of Ray's options")
+        held("actor_config", config, config is None or isinstance(config, dict), "a dict of Ray's options")
 
     # -- what a subclass writes ---------------------------------------------------------------------------------------
 
@@ -226,6 +231,14 @@ class CertifiedTrainingProblem(PopulationProblem):
         values = values.as_subclass(Tensor)  # a searcher's status holds evotorch's read-only kind
         return member_losses(self.network, self.minibatch, values, l1=self.l1, plan=self._plan())
 
+    def parameterize_net(self, parameters: Tensor) -> nn.Module:
+        """A module with these weights, as EvoTorch's ``NEProblem`` has it: ``network.module(parameters)``.
+
+        Args:
+            parameters: (L,), ``searcher.status["center"]`` say, or a ``Solution``.
+        """
+        return self.network.module(parameters)
+
     # -- generations --------------------------------------------------------------------------------------------------
 
     @property
@@ -255,7 +268,9 @@ class CertifiedTrainingProblem(PopulationProblem):
             images = self.augment(images, generator(self.run_seed, "augmentation", max(self.generation, 0)))
             attacks = active_loss(self.stage).attacks
             seed = derived_seed(self.run_seed, "attack", max(self.generation, 0)) if attacks else None
-            self._batch = Minibatch.prepare(self.network, images, labels, self.stage, attack_seed=seed)
+            self._batch = Minibatch.prepare(
+                self.network, images, labels, self.stage, attack_seed=seed, perturbation=self.perturbation
+            )
         return self._batch
 
     def update_statistics(self, center: Tensor) -> None:
@@ -376,18 +391,3 @@ class CertifiedTrainingProblem(PopulationProblem):
         self._enter(received["generation"], received["stage"])
         self.manual_seed(derived_seed(self.run_seed, "actor", self.generation, str(self.actor_index)) % 2**31)
         self.network.load_buffers(received["buffers"])
-
-
-def _plain(value: Any) -> Any:
-    """An argument as checkpoints hold it: Python's own numbers, and texts for devices and paths."""
-    if isinstance(value, torch.device | PurePath):
-        return str(value)
-    if isinstance(value, bool) or not isinstance(value, Real):
-        return value
-    return int(value) if isinstance(value, Integral) else float(value)
-
-
-def _checked(name: str, value: _T, holds: bool, wanted: str) -> _T:
-    if not holds:
-        raise ConfigError(f"{name} must be {wanted}, not {value!r}.")
-    return value

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gls_es.basics.suggestions import ending, question
 from gls_es.errors import ConfigError, DataError
@@ -152,6 +152,15 @@ def available(root: str | Path | None = None) -> dict[str, ProblemInfo]:
     return {name: _describe(name, None if root is None else str(root)) for name in names()}
 
 
+def _largest(eps: Any) -> float:
+    """The largest of a problem's radii."""
+    import numpy as np
+
+    from gls_es.basics.checks import radius
+
+    return radius(eps) if isinstance(eps, str) else float(np.asarray(eps).max())
+
+
 def _describe(name: str, root: str | None) -> ProblemInfo:
     target = BUILT_IN.get(name) or _entry_points()[name].value
     try:
@@ -167,8 +176,8 @@ def _describe(name: str, root: str | None) -> ProblemInfo:
         name,
         target,
         summary=next(iter((cls.__doc__ or "").strip().splitlines()), ""),
-        eps=cls.eps,
-        radii=cls.radii or (cls.eps,),
+        eps=(largest := _largest(cls.eps)),
+        radii=cls.radii or (largest,),
         data=cls.data_source,
         data_found=found,
         data_missing=missing,
@@ -216,7 +225,10 @@ def _import(name: str, module_name: str) -> ModuleType:
         raise
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ConfigError(f"problem {name!r}: cannot import {module_name!r} ({reason}).") from error
+        beside = Path(f"{module_name}.py")
+        file = f"{beside}:{name.rpartition(':')[2]}"
+        hint = f"; the file {beside} is here, so name it: {file}" if beside.is_file() else ""
+        raise ConfigError(f"problem {name!r}: cannot import {module_name!r} ({reason}){hint}.") from error
 
 
 def _import_file(path: Path) -> ModuleType:

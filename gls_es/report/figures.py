@@ -68,7 +68,7 @@ def accuracy_curve(runs: Sequence[RunData]) -> str | None:
         adversarial = [100 * r.fraction("misclassified", "falsified") for r in run.records]
         colour = f"C{number % 10}"
         axis.plot(radii, certified, "o-", color=colour, label=f"{run.name} certified")
-        axis.plot(radii, adversarial, "s--", color=colour, label=f"{run.name} not broken by the attack")
+        axis.plot(radii, adversarial, "s--", color=colour, label=f"{run.name} adversarial")
     axis.set_xlabel("radius eps (pixel units)")
     axis.set_ylabel("accuracy (%)")
     axis.grid(alpha=0.3)

@@ -152,7 +152,7 @@ def _stages(records: Records) -> str:
         seen = [v for v in records.verdicts if name in v.times]
         decided = [sum(v.stage == name and v.verdict == kind for v in seen) for kind in VERDICTS[:3]]
         rows.append((name, str(len(seen)), *map(str, decided), f"{sum(v.times[name] for v in seen):.2f}"))
-    rows.append(("undecided", str(records.counts["unknown"]), "", "", "", ""))
+    rows.append(("unknown", str(records.counts["unknown"]), "", "", "", ""))
     return _table(("stage", "images seen", *VERDICTS[:3], "seconds"), rows)
 
 

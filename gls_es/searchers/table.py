@@ -15,6 +15,7 @@ from gls_es.errors import ConfigError
 from gls_es.problem import CertifiedTrainingProblem
 from gls_es.problem.recipe import Recipe
 from gls_es.problem.sharing import cut
+from gls_es.searchers import internals
 from gls_es.searchers.noise import layer_noise, layer_scale
 from gls_es.searchers.others import OWN, cem, cmaes, ga, searcher_fields, snes, xnes
 from gls_es.searchers.pgpe import PGPE, with_lean_population
@@ -121,7 +122,9 @@ def build(
 
     Raises:
         ConfigError: unknown name, or a recipe the searcher cannot follow.
+        TrainingError: the installed EvoTorch lacks what gls-es uses of it.
     """
+    internals.check()
     make = named(SEARCHERS, name, "unknown searcher")
     start = problem.network.parameter_vector() if center is None else center
     searcher = make(problem, recipe, start.to(problem.device, torch.float32).clone())

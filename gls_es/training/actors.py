@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,8 @@ from gls_es.errors import ConfigError, TrainingError
 from gls_es.problem import CertifiedTrainingProblem
 
 # Ray would write a token into the user's home, report its use, and warn about a change that does not concern us.
+_PAUSES = (2.0, 5.0)
+"""Seconds before another try: on a busy machine Ray gives up on processes of its own that answer too late."""
 _RAY = {
     "RAY_AUTH_MODE": "disabled",
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -107,20 +110,27 @@ def _start(actors: int, address: str | None) -> None:
     if address is None:
         alone = {"num_cpus": max(actors, cores), "include_dashboard": False}
         variables["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", str(max(1, cores // actors)))
-    try:
-        with _own_signals(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            ray.init(
-                address=address or "local",
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                runtime_env={"env_vars": variables},
-                **alone,
-            )
-    except Exception as error:  # whatever Ray raises, of which there are many kinds
-        where = "Ray could not be started" if address is None else f"no Ray cluster answers at {address}"
-        reason = " ".join(str(error).split())[:300]
-        raise TrainingError(f"{where} ({reason}); train without --actors, or mend that.") from error
+    pauses = [*_PAUSES] if address is None else []
+    while True:
+        try:
+            with _own_signals(), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                ray.init(
+                    address=address or "local",
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                    runtime_env={"env_vars": variables},
+                    **alone,
+                )
+            return
+        except Exception as error:  # whatever Ray raises, of which there are many kinds
+            ray.shutdown()  # what did start
+            if not pauses:
+                where = f"Ray could not be started ({1 + len(_PAUSES)} tries)"
+                where = where if address is None else f"no Ray cluster answers at {address}"
+                reason = " ".join(str(error).split())[:300]
+                raise TrainingError(f"{where} ({reason}); train without --actors, or mend that.") from error
+            time.sleep(pauses.pop(0))
 
 
 @contextmanager

@@ -70,5 +70,5 @@ def needed(package: str) -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         raise ConfigError(
-            f'--log {package} needs the package {package}, which is not installed: pip install "gls-es[track]"'
+            f'--log {package} needs the package {package}, which is not installed: pip install "gls-es[{package}]"'
         ) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gls_es.bounds import margins
+from gls_es.bounds import box_margins, entry_box
 from gls_es.problem import CertifiedTrainingProblem
 
 _CHUNK = 64
@@ -34,7 +34,7 @@ def center_row(problem: CertifiedTrainingProblem, center: Tensor, *, images: int
         x, y = held_out.batch(rows, device=str(problem.aux_device))
         params = center.to(x)[None]
         natural += int((net.logits(x, params)[0].argmax(1) == y).sum())
-        lower, upper = (x - problem.eps).clamp(min=0), (x + problem.eps).clamp(max=1)
-        found = [(margins(net, lower, upper, y, method, params)[0] > 0).all(1) for method in (problem.method, "ibp")]
+        box = entry_box(net, problem.perturbation.around(x, problem.eps))
+        found = [(box_margins(net, box, y, params, method=method)[0] > 0).all(1) for method in (problem.method, "ibp")]
         certified += int(torch.stack(found).any(0).sum())
     return {"natural_accuracy": natural / count, "certified_accuracy": certified / count}

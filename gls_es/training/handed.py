@@ -76,7 +76,8 @@ def train_module(
     module: nn.Module,
     data: Any,
     *,
-    eps: float,
+    eps: Any,
+    norm: str | None = None,
     searcher: str = "rgs",
     held_out: Any = None,
     budget: float | str | None = None,
@@ -96,7 +97,8 @@ def train_module(
         module: from images in [0, 1] to logits, with the weights to begin with.
         data: a :class:`gls_es.Dataset`; (images, labels) as tensors or NumPy arrays; a dataset of (image, label) pairs,
             torchvision's for instance; or a DataLoader. Bytes or floats in [0, 1]; channels first or last.
-        eps: radius of the L∞ ball, in pixels from 0 to 1.
+        eps: radius of the L∞ ball, in pixels from 0 to 1; or radii per channel or pixel, a list, an array or a tensor.
+        norm: "linf", or "l2" for Euclidean balls.
         searcher: a name of ``gls_es.searchers.SEARCHERS``.
         held_out: other images to look at during training; None: the last tenth of ``data``, at most 1000, which are
             then not trained on.
@@ -120,10 +122,11 @@ def train_module(
     cls = owned(module, data, held_out)
     if out is None:
         out = Path("runs") / f"{type(module).__name__.lower()}-{searcher}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    own = {"validation": validation} | ({} if norm is None else {"norm": norm})
     kept = bookkeeping or Bookkeeping(keep="best" if validation else None)
     checkpoint = runs.train(
         cls, searcher, out=out, seed=seed, eps=eps, method=method, generations=generations, budget=budget,
-        device=device, overrides={**(overrides or {}), "validation": validation}, bookkeeping=kept, progress=progress,
+        device=device, overrides={**(overrides or {}), **own}, bookkeeping=kept, progress=progress,
     )  # fmt: skip
     best = checkpoint.with_name(BEST)
     return _result(best if best.exists() else checkpoint, owned(module))

@@ -49,7 +49,7 @@ def train(
     *,
     out: str | Path | None = None,
     seed: int = 0,
-    eps: float | None = None,
+    eps: Any = None,
     method: str | None = None,
     generations: int | None = None,
     budget: float | str | None = None,
@@ -69,7 +69,7 @@ def train(
         searcher: a name of ``gls_es.searchers.SEARCHERS``: "pgpe", "rgs", "grad", "snes" ....
         out: the run folder; None: ``runs/<problem>-<searcher>-<time>``.
         seed: of initial weights, minibatches and noise.
-        eps: radius; None: the problem's.
+        eps: radius, or radii per channel or pixel; None: the problem's.
         method: relaxation; None: the problem's.
         generations: updates of the center; None: the recipe's. Phases of the recipe keep their share.
         budget: time instead of ``generations``, seconds or "10m": as many as fit, measured first, as part of it.
@@ -198,7 +198,7 @@ def plan(
     searcher: str = "pgpe",
     *,
     seed: int = 0,
-    eps: float | None = None,
+    eps: Any = None,
     method: str | None = None,
     generations: int | None = None,
     budget: float | str | None = None,

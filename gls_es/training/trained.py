@@ -8,11 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from torch import nn
+
 from gls_es.data import Dataset
 from gls_es.errors import CheckpointError, ConfigError
 from gls_es.network import Network
+from gls_es.problem.own import owned
 from gls_es.problem.registry import named_by_file, resolve
 from gls_es.training.checkpoint import load_checkpoint
+from gls_es.training.names import in_run
 from gls_es.zoo import located
 
 if TYPE_CHECKING:
@@ -41,11 +45,49 @@ class Trained:
     digest: str
     content: dict[str, Any]
 
+    def region(self, eps: float | None = None) -> dict[str, Any]:
+        """What ``gls_es.certify`` takes as ``eps`` and ``norm`` for the regions of the training.
+
+        Args:
+            eps: the largest radius; None: that of the training.
+        """
+        shape = self.problem.perturbation
+        return {"eps": shape.radii(self.eps if eps is None else eps), "norm": shape.norm}
+
     def dataset(self, data_root: str | Path | None = None) -> Dataset:
         """The dataset the network was trained on, from ``data_root`` or where it was then."""
         if data_root is not None:
             self.problem.data_root = str(data_root)
         return self.problem.data
+
+
+def load(
+    path: str | Path, module: nn.Module | None = None, *, problem: str | type[CertifiedTrainingProblem] | None = None
+) -> nn.Module:
+    """The trained module of a checkpoint, in eval mode on the CPU: ``gls_es.load("runs/ref")``.
+
+    Args:
+        path: as for :func:`load_trained`.
+        module: of a run of ``gls_es.train(module, data, ...)``, the module that was handed over: its weights are
+            replaced in a copy.
+        problem: as for :func:`load_trained`.
+
+    Raises:
+        CheckpointError, ConfigError: as :func:`load_trained`.
+    """
+    if module is not None:
+        if problem is not None:
+            raise ConfigError("load() takes a module or a problem, not both; a run has one of them.")
+        problem = owned(module)
+    network = load_trained(path, problem=problem).network
+    return network.module()
+
+
+def _file(path: str | Path) -> Path:
+    """The checkpoint that a path means."""
+    if not str(path).startswith("zoo:") and Path(path).is_dir():
+        return in_run(Path(path)) or Path(path)
+    return Path(located(path))
 
 
 _NEEDED = ("problem", "problem_args", "eps", "method", "center", "buffers", "input_shape", "digest")
@@ -87,7 +129,7 @@ def load_trained(path: str | Path, *, problem: str | type[CertifiedTrainingProbl
     """Load a checkpoint written by ``gls-es train``.
 
     Args:
-        path: the checkpoint, or ``zoo:NAME`` for one that comes with gls-es.
+        path: the checkpoint, a run folder that holds one, or ``zoo:NAME`` for one that comes with gls-es.
         problem: the problem's name, needed where the checkpoint names a file of Python code: nothing in a checkpoint
             makes gls-es execute a file that the user did not name. Or the class itself: after
             ``gls_es.train(module, data)`` it is ``gls_es.training.owned(module)``.
@@ -96,7 +138,7 @@ def load_trained(path: str | Path, *, problem: str | type[CertifiedTrainingProbl
         CheckpointError: the file is missing, damaged, or does not fit the problem it names, or that cannot be found.
         ConfigError: the problem given cannot be found.
     """
-    path = located(path)
+    path = _file(path)
     content = load_checkpoint(path)
     missing = [key for key in _NEEDED if key not in content]
     if missing:

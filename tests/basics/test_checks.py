@@ -25,7 +25,25 @@ def test_whole_numbers_of_numpy_become_pythons() -> None:
 
 @pytest.mark.parametrize(
     "value",
-    ["8/255", [0.1, 0.2], None, True, NAN, -0.1, 1.5, float("inf"), 1j, b"1", 10**400, torch.tensor(0.1), np.ones(2)],
+    [
+        "8/0",
+        "a",
+        "-1/255",
+        "1/2/3",
+        "٣/255",
+        [0.1, 0.2],
+        None,
+        True,
+        NAN,
+        -0.1,
+        1.5,
+        float("inf"),
+        1j,
+        b"1",
+        10**400,
+        torch.tensor(0.1),
+        np.ones(2),
+    ],
 )
 def test_what_is_no_radius(value: Any) -> None:
     with pytest.raises(ConfigError, match=r"eps must be .*between 0 and 1, in pixel units"):
@@ -36,6 +54,13 @@ def test_what_is_no_radius(value: Any) -> None:
 def test_radii_become_pythons_floats(value: Any) -> None:
     assert type(checks.radius(value)) is float
     assert checks.radius(value) == float(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("8/255", 8 / 255), (" 0.1 ", 0.1), ("1e-2", 0.01), (".5", 0.5), ("1/1", 1.0)]
+)
+def test_radii_may_be_written(text: str, value: float) -> None:
+    assert checks.radius(text) == value
 
 
 @pytest.mark.parametrize("value", ["quantum", "meta", "cuda:99", 1.5, [], 10**30])

@@ -8,7 +8,9 @@ from gls_es.errors import ConfigError
 KNOWN = {"crown": 1, "crown-ibp": 2, "ibp": 3}
 
 
-@pytest.mark.parametrize(("name", "found"), [("crwn", "crown"), ("crown_ibp", "crown-ibp"), ("xyzzy", None), (3, None)])
+@pytest.mark.parametrize(
+    ("name", "found"), [("crwn", "crown"), ("crown_ibp", "crown-ibp"), ("cro", "crown"), ("xyzzy", None), (3, None)]
+)
 def test_the_most_alike_or_none(name: object, found: str | None) -> None:
     assert nearest(name, KNOWN) == found
 

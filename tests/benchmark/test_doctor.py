@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 
 import pytest
@@ -67,3 +68,23 @@ def test_a_missing_library_says_what_it_is_for(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setitem(doctor.OPTIONAL, "no_such_library", "counting sheep")
     found = by_name(tmp_path)["no_such_library"]
     assert (found.health, found.advice) == ("note", "counting sheep")
+
+
+def test_a_torchvision_that_does_not_import_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = importlib.import_module
+
+    def broken(name: str) -> object:
+        if name == "torchvision":
+            raise RuntimeError("operator torchvision::nms\ndoes not exist")
+        return real(name)
+
+    monkeypatch.setattr(doctor.importlib, "import_module", broken)
+    found = by_name(tmp_path)["torchvision"]
+    assert found.health == "note"
+    assert "RuntimeError: operator torchvision::nms does not exist" in found.value
+    assert torch.__version__ in found.advice
+
+
+def test_a_changed_evotorch_is_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gls_es.searchers.internals.missing", lambda: ["Problem._gone"])
+    assert by_name(tmp_path)["EvoTorch's internals"].health == "broken"

@@ -1,6 +1,7 @@
 """The arithmetic of the report, against numbers computed by hand and by SciPy."""
 
 import hashlib
+import io
 import json
 import struct
 
@@ -12,6 +13,7 @@ from scipy.stats import binomtest
 
 from gls_es.certification import wilson_interval
 from gls_es.certification.report import CertificationReport, Verdict
+from gls_es.certification.telling import line_teller
 
 EXAMPLE = torch.tensor([[0.5, 1.0]])
 CLEAN = {"clean": 0.25}
@@ -92,3 +94,32 @@ def test_wilson_against_scipy(n: int, data: st.DataObject) -> None:
     lower, upper = wilson_interval(successes, n)
     assert (lower, upper) == pytest.approx((expected.low, expected.high), abs=1e-12)
     assert 0 <= lower <= successes / n <= upper <= 1
+
+
+def test_a_printed_report_is_the_table(report: CertificationReport) -> None:
+    """Counts by hand, intervals from SciPy."""
+    lines = [line.split() for line in str(report).splitlines()]
+    assert lines[0] == ["5", "images,", "eps", "0.1,", "float32"]
+    for line, (name, count) in zip(
+        lines[1:5], {"natural": 4, "adversarial": 3, "certified": 2, "unknown": 1}.items(), strict=True
+    ):
+        low, high = binomtest(count, 5).proportion_ci(method="wilson")
+        assert line[:5] == [name, f"{count / 5:.1%}", str(count), "of", "5"]
+        assert line[-3:] == [f"{low:.1%}", "to", f"{high:.1%}"]
+    assert ["ibp", "3", "seen", "2", "decided", "3.00", "s"] in lines
+
+
+def test_a_report_as_a_data_frame(report: CertificationReport) -> None:
+    frame = report.to_dataframe()
+    assert list(frame["verdict"].value_counts().sort_index()) == [2, 1, 1, 1]
+    assert frame.loc[4, "reason"] == "stages"
+    assert frame[frame["stage"] == "ibp"]["margin"].tolist() == [0.7, 0.2]
+
+
+def test_lines_of_progress() -> None:
+    stream = io.StringIO()
+    tell = line_teller(stream, interval=1e9)
+    tell(2, 4, {"certified": 2})
+    tell(4, 4, {"certified": 3, "unknown": 0, "falsified": 1})
+    assert stream.getvalue().startswith("4/4 images: 3 certified, 1 falsified; ")
+    assert len(stream.getvalue().splitlines()) == 1  # the first came too early

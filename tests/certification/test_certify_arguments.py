@@ -84,7 +84,7 @@ NAN[1, 2] = float("nan")
         ({"eps": 8}, ConfigError),
         ({"eps": float("nan")}, ConfigError),
         ({"eps": float("inf")}, ConfigError),
-        ({"eps": "8/255"}, ConfigError),
+        ({"eps": "8:255"}, ConfigError),
         ({"eps": True}, ConfigError),
         ({"stages": ("ibp", "beta")}, ConfigError),
         ({"timeout": 0}, ConfigError),

@@ -1,5 +1,6 @@
 """Certified radii: bisection against a scan of the whole grid, resuming after any line, and the curves."""
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -159,3 +160,30 @@ def test_the_report_is_plain_json() -> None:
     assert table["n"] == 3
     assert [image["index"] for image in table["images"]] == [0, 1, 2]
     assert table["mean_radius"] >= 0
+
+
+def test_progress_counts_the_radii_and_comes_to_its_end() -> None:
+    """After every step tried + left can only shrink, since left is the most there may be; at last nothing is left."""
+    net, images, labels = _problem(6)
+    told: list[tuple[int, int, dict[str, int]]] = []
+    certified_radii(net, images, labels, tolerance=1 / 64, progress=lambda *x: told.append(x), **OPTIONS)
+    wholes = [counts["radii tried"] + counts["radii left"] for _, _, counts in told]
+    assert wholes == sorted(wholes, reverse=True)
+    assert wholes[0] <= 6 * 6  # 34 grid intervals, halved
+    assert all(before[2]["radii tried"] < after[2]["radii tried"] for before, after in itertools.pairwise(told))
+    assert told[-1][:2] == (6, 6)
+    assert told[-1][2]["radii left"] == 0
+
+
+def test_without_stages_no_branch_and_bound_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[Any] = []
+
+    def noted(*arguments: Any, **options: Any) -> CertificationReport:
+        given.append(options["stages"])
+        return certify(*arguments, **(options | OPTIONS))
+
+    monkeypatch.setattr(radii, "certify", noted)
+    net, images, labels = _problem(2)
+    certified_radii(net, images, labels, tolerance=1 / 8)
+    assert given
+    assert all("bab" not in stages and "alpha" in stages for stages in given)

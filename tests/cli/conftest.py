@@ -11,6 +11,7 @@ import torch
 from click.testing import CliRunner, Result
 from torch import nn
 
+from gls_es.bounds import Perturbation
 from gls_es.cli.app import app
 from gls_es.data import Dataset, load_digits
 from gls_es.network import Network
@@ -69,7 +70,7 @@ class Trained:
     network: Network
     problem_name: str = "digits-linear"
     eps: float = 0.01
-    problem: Any = None
+    problem: Any = field(default_factory=lambda: SimpleNamespace(perturbation=Perturbation()))
     method: str = "crown"
     digest: str = "0" * 64
     roots: list[Any] = field(default_factory=list)

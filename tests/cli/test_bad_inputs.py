@@ -136,8 +136,7 @@ TRAIN = "train --problem digits-cnn3 --out new --generations 1"
 CASES = [
     # checkpoints
     Bad("certify nowhere.pt", 2, "'nowhere.pt' does not exist"),
-    Bad("certify run", 2, "run/checkpoint.pt"),
-    Bad("certify empty", 2, "a folder, not a checkpoint"),
+    Bad("certify empty", 2, "a folder without checkpoint.pt"),
     Bad("certify empty.pt", 1, "the file is empty"),
     Bad(
         "certify truncated.pt",
@@ -225,7 +224,7 @@ CASES = [
     # weights to begin with
     Bad(f"{TRAIN} --init nowhere.pt", 2, "'nowhere.pt' does not exist"),
     Bad(f"{TRAIN} --init nowhere.pt@sha256:00", 2, "'nowhere.pt' does not exist"),
-    Bad(f"{TRAIN} --init empty", 2, "a folder, not a checkpoint"),
+    Bad(f"{TRAIN} --init empty", 2, "a folder without checkpoint.pt"),
     Bad(f"{TRAIN} --init flipped.pt", 1, "damaged"),
     Bad(f"{TRAIN} --init run/checkpoint.pt@sha256:00", 1, "not the file it was"),
     # other commands
@@ -233,7 +232,6 @@ CASES = [
     Bad("report file", 2, "'file' is a file"),
     Bad("report empty", 1, "not a run folder"),
     Bad("export nowhere.pt --onnx a.onnx", 2, "'nowhere.pt' does not exist"),
-    Bad("landscape run", 2, "run/checkpoint.pt"),
     Bad("landscape run/checkpoint.pt --plot /proc/a.png", 2, "--plot /proc/a.png: "),
     Bad("landscape flipped.pt", 1, "damaged"),
     # resuming
@@ -284,9 +282,11 @@ def test_the_same_as_json(run: Run, place: Path, case: Bad) -> None:
 def test_the_run_that_the_cases_damage_is_a_good_one(run: Run, place: Path) -> None:
     """Otherwise the cases above could fail for another reason than their own."""
     quick = ("--limit", "2", "--attack-steps", "1", "--attack-restarts", "1", "--json")
-    result = run("certify", "run/checkpoint.pt", *quick)
-    assert result.exit_code == 0, result.output
-    assert json.loads(result.stdout)["n"] == 2
+    for named in ("run/checkpoint.pt", "run"):  # the folder stands for the checkpoint in it
+        result = run("certify", named, *quick)
+        assert result.exit_code == 0, result.output
+        assert json.loads(result.stdout)["n"] == 2
+        assert json.loads(result.stdout)["path"] == "run/checkpoint.pt"
     result = run("train", "--resume", "run", "--json")
     assert result.exit_code == 0, result.output
 

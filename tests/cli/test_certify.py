@@ -243,7 +243,7 @@ def test_radii_are_those_of_the_closed_form(run: Run, trained: Any, tmp_path: Pa
     before = out.read_bytes()
     again = run(*arguments)
     assert out.read_bytes() == before
-    for word in ("mean radius", "without counterexample", "20 images"):
+    for word in ("mean radius", "adversarial", "20 images"):
         assert word in again.stdout
 
 

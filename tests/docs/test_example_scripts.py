@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import ast
+import difflib
+import os
 import runpy
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -41,9 +45,15 @@ def test_the_scripts_are_these() -> None:
     """Each has its test below."""
     assert [path.stem for path in SCRIPTS] == [
         "bounds_of_a_module",
+        "brightness",
+        "certified_script",
+        "l2_balls",
         "minimise_certified_error",
         "own_module",
+        "pixel_radii",
+        "plain_script",
         "rgs_finetune",
+        "tabular_csv",
         "train_with_evotorch",
     ]
 
@@ -96,3 +106,53 @@ def test_minimise_certified_error(load: Callable[[str], Names]) -> None:
     problem = names["CertifiedError"](eps=0.05, method="crown-ibp", batch_size=8)
     weights = problem.network.parameter_vector()[None].requires_grad_()
     assert not problem.losses(weights).requires_grad  # there is no gradient to follow
+
+
+def test_certified_training_is_five_changed_lines_away() -> None:
+    """At most five lines of the plain script differ or are new; those of its loop are gone."""
+    plain, certified = (
+        (ROOT / "examples" / f"{name}.py").read_text(encoding="utf-8").partition('"""\n\nimport')[2].splitlines()
+        for name in ("plain_script", "certified_script")
+    )
+    assert len([line for line in plain if line]) <= 20
+    new = [line for line in difflib.ndiff(plain, certified) if line.startswith("+ ") and line[2:]]
+    assert 2 <= len(new) <= 5
+
+
+@pytest.mark.slow
+def test_certified_script(tmp_path: Path) -> None:
+    """It is written to be read from top to bottom, so it runs as it stands, only shorter."""
+    text = (ROOT / "examples" / "certified_script.py").read_text(encoding="utf-8")
+    shorter = text.replace('budget="20s"', "generations=150")
+    assert shorter != text
+    (tmp_path / "script.py").write_text(shorter, encoding="utf-8")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "EVOTORCH_VERBOSE_LEVEL": "0"}
+    found = subprocess.run(
+        [sys.executable, "script.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+    assert "360 images, eps 0.05" in found.stdout
+
+
+def test_tabular_csv(load: Callable[[str], Names]) -> None:
+    report = load("tabular_csv")["main"](generations=100)
+    assert report.n == 100
+    assert report.certified_accuracy > 0.7
+    assert report.radii is not None
+
+
+def test_l2_balls(load: Callable[[str], Names]) -> None:
+    names = load("l2_balls")
+    found = names["main"](generations=60, images=30)
+    assert set(found) == {(a, b) for a in names["REGIONS"] for b in names["REGIONS"]}
+
+
+def test_pixel_radii(load: Callable[[str], Names]) -> None:
+    reports = load("pixel_radii")["main"](generations=100, images=40)
+    assert len({report.radii for report in reports.values()}) == 1
+    assert all(report.eps == 0.2 for report in reports.values())
+
+
+def test_brightness(load: Callable[[str], Names]) -> None:
+    verdicts = load("brightness")["main"](images=6, brightness=0.1, contrast=0.1)
+    assert sum(verdicts.values()) == 6
+    assert verdicts["certified"] >= 4

@@ -9,8 +9,10 @@ import pytest
 import torch
 from evotorch.algorithms import CEM, PGPE, SNES
 from torch import Tensor
+from torch.nn.utils import parameters_to_vector
 
 from gls_es import RGS
+from gls_es.errors import ConfigError
 from tests.conftest import with_ray
 from tests.packaging.checkout import ROOT
 
@@ -151,3 +153,13 @@ def test_the_library_leaves_evotorch_s_logging_to_the_user(level: str | None, he
     )
     assert done.stdout.splitlines()[-1] == f"{level} []"
     assert ("Instance of `DigitsCNN3`" in done.stdout) is heard
+
+
+def test_a_solution_becomes_a_module() -> None:
+    """By EvoTorch's own name, ``parameterize_net``, and from weights or a Solution."""
+    problem = Blobs()
+    solution = problem.generate_batch(2)[1]
+    for module in (problem.parameterize_net(solution.values), problem.network.module(solution)):
+        assert torch.equal(parameters_to_vector(module.parameters()), solution.values.as_subclass(Tensor))
+    with pytest.raises(ConfigError, match="weights of one member, not list"):
+        problem.network.module([1.0])

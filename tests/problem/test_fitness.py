@@ -186,7 +186,7 @@ def test_no_member_left_means_no_direction() -> None:
         ("initial_weights", "xavier"),
         ("initial_weights", ["ibp"]),
         ("eps", [0.1, 0.2]),
-        ("eps", "8/255"),
+        ("eps", "8:255"),
         ("eps", True),
         ("seed", None),
         ("seed", 0.5),

@@ -22,12 +22,12 @@ WIDE = "tests.problem.toys:WideBlobs"
 
 
 def test_options_are_what_the_constructors_add() -> None:
-    assert problem_options(Blobs) == {"validation": 0}
-    assert problem_options(WideBlobs) == {"validation": 0, "width": 5}
-    cnn7 = {"validation": 0, "width": 64, "hidden": 512, "batch_norm": True}
+    assert problem_options(Blobs) == {"validation": 0, "norm": "linf"}
+    assert problem_options(WideBlobs) == {"validation": 0, "norm": "linf", "width": 5}
+    cnn7 = {"validation": 0, "norm": "linf", "width": 64, "hidden": 512, "batch_norm": True}
     assert problem_options(resolve("cifar-cnn7")) == cnn7
     assert problem_options(resolve("digits-cnn7")) == cnn7 | {"width": 8, "hidden": 64}
-    assert problem_options(resolve("mnist-cnn3-wide")) == {"validation": 0, "width": 16}
+    assert problem_options(resolve("mnist-cnn3-wide")) == {"validation": 0, "norm": "linf", "width": 16}
 
 
 def test_overrides_are_told_apart() -> None:
@@ -41,6 +41,7 @@ def test_overrides_are_told_apart() -> None:
         (WideBlobs, "widht", "unknown key 'widht'; did you mean 'width'"),
         (Blobs, "popsiez", "unknown key 'popsiez'; did you mean 'popsize'"),
         (Blobs, "xyz", "unknown key 'xyz'; this problem's options are validation"),
+        (Blobs, "lr", "unknown key 'lr'; here it is 'center_learning_rate'"),
         (Blobs, "num_actors", "unknown key 'num_actors'"),
     ],
 )

@@ -138,3 +138,12 @@ def test_what_is_not_found(name: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message) as caught:
         resolve(name)
     assert "\n" not in str(caught.value)
+
+
+def test_a_module_that_is_a_file_beside_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "very_mine.py").touch()
+    with pytest.raises(ConfigError, match=r"the file very_mine.py is here, so name it: very_mine.py:Lines"):
+        resolve("very_mine:Lines")
+    with pytest.raises(ConfigError, match="did you mean 'digits-cnn3'"):
+        resolve("digits-cnn")

@@ -69,3 +69,31 @@ def test_the_main_process_stays_on_the_cpu(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="actors are settled by the problem object"):
         train(Blobs(), out=tmp_path / "run", actors=Actors(2))
     assert not (tmp_path / "run").exists()
+
+
+def test_ray_gets_another_try(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine answers late; a cluster that somebody named does so only once."""
+    import ray
+
+    from gls_es.training import actors
+
+    tried: list[str] = []
+
+    def init(address: str, **_: Any) -> None:
+        tried.append(address)
+        if len(tried) < 3:
+            raise RuntimeError("the raylet did not answer")
+
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    monkeypatch.setattr(actors, "_PAUSES", (0.0, 0.0))
+    actors._start(2, None)
+    assert tried == ["local"] * 3
+    tried.clear()
+    monkeypatch.setattr(actors, "_PAUSES", (0.0,))
+    with pytest.raises(TrainingError, match=r"Ray could not be started \(2 tries\) \(the raylet did not answer\)"):
+        actors._start(2, None)
+    tried.clear()
+    with pytest.raises(TrainingError, match="no Ray cluster answers at"):
+        actors._start(2, "10.0.0.1")
+    assert tried == ["10.0.0.1"]

@@ -277,7 +277,7 @@ def test_a_service_that_cannot_begin_stops_the_run_before_it_begins(tmp_path: Pa
 @pytest.mark.parametrize("name", [name for name in LOGGERS if name != "csv"])
 def test_a_missing_package_says_how_to_install_it(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard" if name == "tensorboard" else name, None)
-    with pytest.raises(ConfigError, match=rf'--log {name} needs the package {name}.*pip install "gls-es\[track\]"'):
+    with pytest.raises(ConfigError, match=rf'--log {name} needs the package {name}.*pip install "gls-es\[{name}\]"'):
         run(tmp_path / "run", bookkeeping=Bookkeeping(log=(name,)))
     assert not (tmp_path / "run").exists()
 

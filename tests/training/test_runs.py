@@ -211,7 +211,7 @@ def test_outside_the_main_thread_there_are_no_signals(tmp_path: Path) -> None:
         ({"eps": 2.0}, "eps must be between 0 and 1"),
         ({"method": "crwon"}, "did you mean 'crown'"),
         ({"generations": 1.5}, "generations must be a whole number"),
-        ({"eps": "8/255"}, "eps must be one number between 0 and 1"),
+        ({"eps": "8:255"}, "eps must be one number between 0 and 1"),
         ({"seed": None}, "seed must be a whole number"),
         ({"device": "cuda:99"}, "finds no CUDA device"),
         ({"out": 3}, "out must be the path of a folder"),

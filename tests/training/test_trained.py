@@ -6,10 +6,14 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
+from torch.nn.utils import parameters_to_vector
 
-from gls_es.errors import CheckpointError
+import gls_es
+from gls_es.errors import CheckpointError, ConfigError
 from gls_es.training import load_trained, resume, train
 from gls_es.training.checkpoint import load_checkpoint
+from gls_es.training.names import in_run
 from tests.problem.toys import ScaledBlobs, WideBlobs
 
 from .running import edited, run
@@ -91,3 +95,30 @@ def test_checkpoints_that_do_not_fit(
     run(tmp_path / "run")
     with pytest.raises(error, match=message):
         load_trained(edited(tmp_path / "run", **changes) / "checkpoint.pt")
+
+
+def test_load_gives_the_trained_module(tmp_path: Path) -> None:
+    """From the file, from its folder, and with the module where the run has nothing else to make one of."""
+    checkpoint = train(WideBlobs, out=tmp_path / "run", generations=2)
+    center = load_checkpoint(checkpoint)["center"]
+    for path in (checkpoint, tmp_path / "run"):
+        module = gls_es.load(path)
+        assert not module.training
+        assert torch.equal(parameters_to_vector(module.parameters()), center)
+    own = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+    data = (torch.rand(20, 4), torch.arange(20) % 2)
+    trained = gls_es.train(own, data, eps="1/100", generations=2, out=tmp_path / "own")
+    with pytest.raises(CheckpointError, match="give the module again"):
+        gls_es.load(trained.run)
+    again = gls_es.load(trained.run, own)
+    assert torch.equal(again(data[0]), trained.module(data[0]))
+    with pytest.raises(ConfigError, match="not both"):
+        gls_es.load(trained.run, own, problem=WideBlobs)
+
+
+def test_a_folder_stands_for_its_best_checkpoint(tmp_path: Path) -> None:
+    assert in_run(tmp_path) is None
+    (tmp_path / "checkpoint.pt").touch()
+    assert in_run(tmp_path) == tmp_path / "checkpoint.pt"
+    (tmp_path / "best.pt").touch()
+    assert in_run(tmp_path) == tmp_path / "best.pt"
