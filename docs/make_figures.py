@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from matplotlib import rc_context
 from matplotlib.figure import Figure
-from pictures import estimators, landscape, relaxations, rooms, tightness
+from pictures import estimators, landscape, main_job, relaxations, rooms, tightness
 from pictures.look import LOOK, svg_of
 
 FIGURES = Path(__file__).with_name("figures")
@@ -28,6 +28,7 @@ DRAWINGS: dict[str, Callable[[], Figure]] = {
     "landscape.svg": landscape.draw,
     "estimators.svg": estimators.draw,
     "rooms.svg": rooms.draw,
+    "main_job.svg": main_job.draw,
 }
 """Every file and what draws it."""
 

@@ -91,7 +91,7 @@ def _torchvision() -> Finding:
 
 def _evotorch() -> Finding:
     """Whether EvoTorch still has the internals that gls-es uses."""
-    from gls_es.searchers.internals import missing
+    from gls_es.problem.internals import missing
 
     gone = missing()
     if gone:

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -79,7 +78,7 @@ def split_radii(value: Any, shape: Sequence[int]) -> tuple[float, Tensor | None]
     Raises:
         ConfigError: a value that is no radius, or a shape that does not fit.
     """
-    if isinstance(value, Tensor | np.ndarray | list | tuple) and np.ndim(value) > 0:
+    if isinstance(value, list | tuple) or getattr(value, "ndim", 0) > 0:  # a tensor, or an array
         try:
             radii = torch.as_tensor(value, dtype=torch.float64, device="cpu").detach()
         except (TypeError, ValueError, RuntimeError):

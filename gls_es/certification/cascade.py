@@ -30,6 +30,7 @@ class _Draft:
     margin: float | None = None
     reason: str | None = "stages"
     counterexample: Tensor | None = None
+    became: int | None = None
     times: dict[str, float] = field(default_factory=dict)
 
     def decide(self, verdict: VerdictName, stage: str, margin: float) -> None:
@@ -76,6 +77,9 @@ class Cascade:
                 outcome = out_of_time(rest)
             differs = self._differing(outcome)
             left = _apply(replace(outcome, certified=outcome.certified & ~differs), drafts, stage=name) & ~differs
+            for index, example in zip(rest.indices, outcome.counterexamples, strict=True):
+                if example is not None:
+                    drafts[index].became = self._class_of(example, drafts[index].label)
             for row in differs.nonzero().flatten().tolist():
                 drafts[rest.indices[row]].leave_unknown(EQUALITY)
             seconds = outcome.seconds or [(time.perf_counter() - started) / len(rest)] * len(rest)
@@ -85,6 +89,13 @@ class Cascade:
         if len(rest):
             self._explain(rest, drafts)
         return [Verdict(index=index, **vars(drafts[index])) for index in indices]
+
+    @torch.no_grad()
+    def _class_of(self, example: Tensor, label: int) -> int:
+        """What a counterexample is classified as; a tie with the label counts for the other class."""
+        logits = self._executor.logits(example[None].to(self._device))[0].clone()
+        logits[label] = -math.inf
+        return -1 if bool(logits.isnan().any()) else int(logits.argmax())
 
     def _explain(self, rest: OpenImages, drafts: dict[int, _Draft]) -> None:
         """Write into the drafts what was proven of the images that stay open, and what no search could change."""

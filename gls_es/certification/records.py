@@ -158,6 +158,9 @@ def _verdict(table: dict[str, Any]) -> Verdict:
     """The verdict of a record; raises ValueError, KeyError or TypeError on anything that ``to_json`` cannot write."""
     margin, stage, verdict = table["margin"], table["stage"], table["verdict"]
     index, label, predicted = table["index"], table["label"], table["predicted"]
+    became = table.get("became")  # earlier versions did not keep it
+    if not (became is None or type(became) is int):
+        raise ValueError("became")
     if verdict not in VERDICTS or not all(type(number) is int for number in (index, label, predicted)):
         raise ValueError
     if not (stage is None or isinstance(stage, str)) or not (margin is None or math.isfinite(margin)):
@@ -168,7 +171,8 @@ def _verdict(table: dict[str, Any]) -> Verdict:
     if reason not in REASONS if verdict == "unknown" else reason is not None:
         raise ValueError
     times = {str(name): float(seconds) for name, seconds in table["times"].items()}
-    return Verdict(index, label, predicted, verdict, stage, margin, _tensor(table["counterexample"]), times, reason)
+    example = _tensor(table["counterexample"])
+    return Verdict(index, label, predicted, verdict, stage, margin, example, times, reason, became)
 
 
 def _tensor(table: dict[str, Any] | None) -> Tensor | None:

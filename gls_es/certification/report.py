@@ -47,6 +47,7 @@ class Verdict:
         counterexample: a float32 point of the ball, (*shape) on the CPU, for "falsified", else None.
         reason: why an image is "unknown", one of ``REASONS``, else None.
         times: seconds per stage that saw the image, in cascade order; a batch's time is shared equally.
+        became: the class of the counterexample on the executor, -1 where its logits are not numbers, else None.
     """
 
     index: int
@@ -58,6 +59,7 @@ class Verdict:
     counterexample: Tensor | None = None
     times: Mapping[str, float] = field(default_factory=dict)
     reason: str | None = None
+    became: int | None = None
 
     @property
     def seconds(self) -> float:
@@ -89,6 +91,7 @@ class Verdict:
             "seconds": self.seconds,
             "times": dict(self.times),
             "counterexample": example,
+            "became": self.became,
         }
 
 

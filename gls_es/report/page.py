@@ -181,7 +181,9 @@ def _exhibit(exhibit: Exhibit) -> str:
     )
     margin = "" if verdict.margin is None else f", margin {verdict.margin:.3g}"
     stage = "" if verdict.stage is None else f" by {verdict.stage}"
-    text = f"image {verdict.index}, class {verdict.label}{stage}{margin}"
+    taken = verdict.predicted if verdict.verdict == "misclassified" else verdict.became
+    became = "" if taken is None else f", taken for class {taken}"
+    text = f"image {verdict.index}, class {verdict.label}{became}{stage}{margin}"
     return f'<div class="exhibit"><div>{pictures}</div>{escape(text)}</div>'
 
 

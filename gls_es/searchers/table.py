@@ -12,10 +12,9 @@ from torch import Tensor
 
 from gls_es.basics.suggestions import named
 from gls_es.errors import ConfigError
-from gls_es.problem import CertifiedTrainingProblem
+from gls_es.problem import CertifiedTrainingProblem, internals
 from gls_es.problem.recipe import Recipe
 from gls_es.problem.sharing import cut
-from gls_es.searchers import internals
 from gls_es.searchers.noise import layer_noise, layer_scale
 from gls_es.searchers.others import OWN, cem, cmaes, ga, searcher_fields, snes, xnes
 from gls_es.searchers.pgpe import PGPE, with_lean_population

@@ -86,5 +86,5 @@ def test_a_torchvision_that_does_not_import_is_explained(tmp_path: Path, monkeyp
 
 
 def test_a_changed_evotorch_is_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gls_es.searchers.internals.missing", lambda: ["Problem._gone"])
+    monkeypatch.setattr("gls_es.problem.internals.missing", lambda: ["Problem._gone"])
     assert by_name(tmp_path)["EvoTorch's internals"].health == "broken"

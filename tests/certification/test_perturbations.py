@@ -89,6 +89,9 @@ def test_channels_are_told_from_columns() -> None:
     for verdict, image in zip(report.verdicts, images, strict=True):
         if verdict.counterexample is not None:
             assert torch.equal(verdict.counterexample[[0, 2]], image[[0, 2]])
+            assert verdict.became == int(conv(verdict.counterexample[None]).argmax()) != verdict.label
+        else:
+            assert verdict.became is None
     assert report.counts["falsified"] > 0
 
 

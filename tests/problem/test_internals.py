@@ -7,7 +7,7 @@ from evotorch import Problem
 from evotorch.algorithms import PGPE
 
 from gls_es.errors import TrainingError
-from gls_es.searchers import internals
+from gls_es.problem import internals
 from gls_es.searchers.state import position
 from tests.problem.toys import Blobs
 
