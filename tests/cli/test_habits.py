@@ -13,6 +13,7 @@ from click.testing import Result
 
 import gls_es
 from gls_es.cli.app import COMMANDS
+from gls_es.data.fetch import PLACES, Place
 from tests.packaging.checkout import ROOT
 
 Run = Callable[..., Result]
@@ -21,6 +22,7 @@ CALLS = {
     "bench": "--problem digits-cnn3 --members 2 --batch 2 --repeats 1 --method ibp --no-loops",
     "certify": "zoo:digits-cnn3 --limit 2 --stages ibp",
     "completion": "bash",
+    "data": "fetch mnist --data .",
     "doctor": "",
     "export": "zoo:digits-cnn3 --safetensors net.safetensors",
     "landscape": "zoo:digits-cnn3 --images 2 --points 3 --samples 2 --method ibp --sigma 0.01",
@@ -49,6 +51,7 @@ def call(run: Run, trained_run: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     """``call("certify", "--quiet")``: that command's call with more options."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("gls_es.benchmark.cpu_speed", lambda: 1e9)
+    monkeypatch.setitem(PLACES, "mnist", Place("http://127.0.0.1/", "MNIST/raw", ()))  # of no files
     (tmp_path / "run").symlink_to(trained_run)
 
     def called(name: str, *options: str, **extra: Any) -> Result:
