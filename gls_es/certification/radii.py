@@ -169,8 +169,7 @@ def certified_radii(
     """
     tolerance, points = _grid(tolerance, largest)
     options = _limited(options, records, progress)
-    execution = options.get("execution", "float32")
-    network, checkpoint = inputs.resolve_network(network_or_checkpoint, images, execution=execution)
+    network, checkpoint = inputs.resolve_network(network_or_checkpoint, images, execution=options.get("execution"))
     x = inputs.check_images(images, network, clip=bool(options.get("clip", True)))
     y = inputs.check_labels(labels, n=len(x), num_classes=network.num_classes)
     identity = {
