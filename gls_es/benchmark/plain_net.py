@@ -93,7 +93,7 @@ class PlainNet:
                 self._scales.append(node.source)
             elif isinstance(node, ReLU) and not relu:
                 relu = True
-            elif isinstance(node, (Conv, Linear)) and node.norm is None and relu:
+            elif isinstance(node, (Conv, Linear)) and node.norm is None and relu and not _rearranged(node):
                 self._append(node, net.graph.nodes[index - 1].shape)
                 relu = False
             elif not isinstance(node, Reshape):
@@ -141,6 +141,10 @@ class PlainNet:
             windows = Windows((1, 1))
             largest = max(largest, count * math.prod(before.source))
         return 2 * layer.shape[0] * largest
+
+
+def _rearranged(node: Conv | Linear) -> bool:
+    return node.turned or (isinstance(node, Linear) and node.columns is not None)
 
 
 def _read(theta: Tensor, place: Slice) -> Tensor:

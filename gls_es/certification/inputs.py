@@ -80,7 +80,7 @@ def resolve_network(source: Any, images: Any, *, execution: Any) -> tuple[Networ
         source: a Network, an nn.Module (its input shape is that of the images), the path of a checkpoint, or what
             ``load_trained`` made of it; the path of an ONNX file, or what has a network and a digest.
         images: as given to ``certify``.
-        execution: likewise.
+        execution: likewise; None for its default.
     """
     if isinstance(source, Network):
         return source, None
@@ -96,7 +96,7 @@ def resolve_network(source: Any, images: Any, *, execution: Any) -> tuple[Networ
         from gls_es.training import load_trained  # loads EvoTorch, which nothing else here needs
 
         source = load_trained(source)
-    if execution == "float32" and getattr(source, "execution", execution) == "float64":
+    if execution in ("float32", None) and getattr(source, "execution", None) == "float64":
         raise ConfigError(
             "the network in the file computes in float64, and no certificate for float32 is about it; "
             "give execution='float64' (--execution float64)"

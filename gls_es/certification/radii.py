@@ -180,8 +180,7 @@ def certified_radii(
     tolerance, points = _grid(tolerance, largest)
     told = inputs.check_records(records, progress)
     options = _limited(options)
-    execution = options.get("execution", "float32")
-    network, checkpoint = inputs.resolve_network(network_or_checkpoint, images, execution=execution)
+    network, checkpoint = inputs.resolve_network(network_or_checkpoint, images, execution=options.get("execution"))
     x = inputs.check_images(images, network, clip=bool(options.get("clip", True)))
     y = inputs.check_labels(labels, n=len(x), num_classes=network.num_classes)
     about = {"network": (digest := network_digest(network)), "checkpoint": checkpoint, "data": data_digest(x, y)}

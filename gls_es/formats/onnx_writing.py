@@ -248,7 +248,7 @@ class _Writer:
         return self._node("Reshape", name, [found, self._tensor(f"{name}.shape", shape)])
 
     def _weight(self, name: str, node: Linear | Conv) -> str:
-        if (isinstance(node, Linear) and node.columns is None) or (isinstance(node, Conv) and not node.turned):
+        if not node.turned and (isinstance(node, Conv) or node.columns is None):
             return self._parameter(node.weight)
         weight = self.weights[node.weight.start : node.weight.stop].reshape(1, *node.weight.shape)
         return self._tensor(f"{name}.weight", multiplied(node, weight)[0])

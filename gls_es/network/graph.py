@@ -80,12 +80,14 @@ class Linear(Node):
     """``W z + b`` on flat values, with an optional fused BatchNorm after it.
 
     With ``columns`` the weight multiplies the values that these places select, and z is what they select from.
+    ``turned`` says that the weight is stored as (in, out).
     """
 
     weight: Slice
     bias: Slice | None
     norm: BatchNorm | None = None
     columns: Places | None = None
+    turned: bool = False
 
 
 @dataclass(frozen=True)

@@ -274,6 +274,7 @@ class _Reader:
 def multiplied(node: Linear | Conv, weight: Tensor) -> Tensor:
     """A layer's weight (G, ...) as it multiplies what the node reads, (G, out, in) or (G, out, in / groups, kh, kw)."""
     if isinstance(node, Linear):
+        weight = weight.transpose(1, 2) if node.turned else weight
         return weight if node.columns is None else node.columns.spread(weight)
     if not node.turned:
         return weight

@@ -15,13 +15,18 @@ from gls_es.network.translation import Activation, Translation
 Pair = tuple[int, int]
 
 
-def dense_rows(t: Translation, where: str, source: Activation, weight: Slice, bias: Slice | None) -> int:
-    """One matrix for every row of (rows, in): a convolution with a window of one pixel over a map of rows."""
+def dense_rows(
+    t: Translation, where: str, source: Activation, weight: Slice, bias: Slice | None, *, turned: bool
+) -> int:
+    """One matrix for every row of (rows, in): a convolution with a window of one pixel over a map of rows.
+
+    The weight is (out, in), or (in, out) if it is ``turned``, as that of a transposed convolution is.
+    """
     rows, inputs = t.shape(source)
-    outputs = weight.shape[0]
+    outputs = weight.shape[1 if turned else 0]
     across = t.arranged(where, source.node, t.numbered(source.node).T.reshape(inputs, rows, 1))
-    place = Slice(weight.start, weight.stop, (outputs, inputs, 1, 1))
-    made = t.add(Conv(where, (across,), (outputs, rows, 1), place, bias, Window((1, 1))))
+    place = Slice(weight.start, weight.stop, (*weight.shape, 1, 1))
+    made = t.add(Conv(where, (across,), (outputs, rows, 1), place, bias, Window((1, 1)), turned=turned))
     return t.arranged(where, made, t.numbered(made).reshape(outputs, rows).T)
 
 

@@ -141,6 +141,10 @@ class Translation:
             raise ParameterMisused
         return place
 
+    def stored(self, argument: Any) -> bool:
+        """Whether a matrix (in, out) is a whole parameter as it is, and not the transposition of one."""
+        return isinstance(argument, Weight) and self.storages.place_of(argument.tensor) is not None
+
     def bias(self, argument: Any, size: int) -> Slice | None:
         """The place of a bias, one number per output."""
         if argument is None:

@@ -44,11 +44,12 @@ def _addmm(t: Translation, where: str, out: Tensor, *, x: Any, mat1: Any, mat2: 
 
 def _dense(t: Translation, where: str, out: Tensor, x: Any, weight: Any, bias: Any) -> int:
     source = t.activation(x)
-    place = t.weight(weight, transposed=True)
-    shift = t.bias(bias, place.shape[0])
+    turned = t.stored(weight)
+    place = t.weight(weight, transposed=not turned)
+    shift = t.bias(bias, place.shape[1 if turned else 0])
     if len(t.shape(source)) == 2:
-        return dense_rows(t, where, source, place, shift)
-    return t.append(Linear, where, source, out, place, shift)
+        return dense_rows(t, where, source, place, shift, turned=turned)
+    return t.add(Linear(where, (source.node,), t.shape_of(out), place, shift, turned=turned))
 
 
 def _convolution(

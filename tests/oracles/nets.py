@@ -132,7 +132,7 @@ RESIDUAL = [
     Case("two_heads", zoo_residual.TwoHeads, (5,), 0.15),
     Case("doubled", zoo_residual.Doubled, (5,), 0.15),
     Case("cancelling", zoo_residual.Cancelling, (4,), 0.2),
-    Case("structure", zoo_structure.Structure, (2, 4, 4), 0.03),
+    Case("structure", zoo_structure.Structure, (2, 4, 4), 0.08),
 ]
 
 # Maps so large that backward passes stay on windows: the smaller nets above soon see the whole map.

@@ -43,6 +43,7 @@ class Structure(nn.Module):
         self.up = nn.ConvTranspose2d(2, 2, 3, stride=2, padding=1, output_padding=1)
         self.line = nn.Conv1d(4, 3, 3, padding=1)
         self.rows = nn.Linear(16, 5)
+        self.matrix = nn.Parameter(torch.zeros(5, 5))  # a parameter that is multiplied as (in, out)
         self.offset = nn.Parameter(torch.zeros(3, 1))
         self.last = nn.Linear(9, 3)
 
@@ -50,7 +51,7 @@ class Structure(nn.Module):
         left, right = F.relu(self.stem(x)).chunk(2, 1)
         h = torch.cat([right.flip(2), self.up(F.relu(self.down(left)))], 1)
         h = F.relu(F.pad(h, (1, -1, 0, 0), value=0.2)).permute(0, 1, 3, 2)
-        h = F.relu(self.rows(self.line(h.flatten(2)) + self.offset))
+        h = F.relu(self.rows(self.line(h.flatten(2)) + self.offset)) @ self.matrix
         return self.last(torch.cat([h[:, :, ::2].flatten(1), 0.1 - h.mean(1)[:, 1:4]], 1)[:, [*range(3, 12)]])
 
     def dag(self, d: Dag) -> int:
@@ -61,6 +62,7 @@ class Structure(nn.Module):
         h = d.relu(d.affine(lambda t: F.pad(t, (1, -1, 0, 0), value=0.2), joined))
         h = d.affine(lambda t: t.transpose(2, 3).flatten(2), h)
         h = d.relu(d.affine(self.rows, d.affine(lambda t: t + self.offset, d.affine(self.line, h))))
+        h = d.affine(lambda t: t @ self.matrix, h)
         taken = d.affine(lambda t: F.pad(t[:, :, ::2].flatten(1), (0, 3))[:, 3:], h)
         mean = d.affine(lambda t: F.pad(0.1 - t.mean(1)[:, 1:4], (6, 0)), h)
         return d.affine(self.last, d.add(taken, mean))
