@@ -114,23 +114,33 @@ class _Tree:
         self.given_up = torch.zeros(count, dtype=torch.bool, device=lower.device)
         self.least = torch.full_like(lower, torch.inf)  # of each goal's parts that are closed or given up
         self.width = max(1, min(LARGEST_ROUND, goals_at_once(balls, limits.budget) // 2))
+        self.pace = 0.0  # seconds for a part of the last round
 
     def run(self) -> Search:
         for image in self.balls.overflowing.nonzero()[:, 0].tolist():
             self._give_up(image, "overflow")
         parts = self._within_limits(self._roots())
         while len(parts):
-            chosen = _fair(parts, self.width)
+            chosen = _fair(parts, self._affordable(parts.goals.image))
             rest = torch.ones(len(parts), dtype=torch.bool, device=chosen.device)
             rest[chosen] = False
             taken = parts.at(chosen)
             started = time.perf_counter()
             fresh = self._divided(taken, self._deadline(taken.goals.image))
-            self._spend(taken.goals.image, time.perf_counter() - started)
+            spent = time.perf_counter() - started
+            self.pace = spent / len(taken)
+            self._spend(taken.goals.image, spent)
             parts = self._within_limits(parts.at(rest).joined(fresh))
         known = torch.where(self.least.isfinite(), torch.maximum(self.found.lower, self.least), self.found.lower)
         self.found.lower = known
         return self.found
+
+    def _affordable(self, images: Tensor) -> int:
+        """How many parts the next round may take to end when the images' time does, by the pace of the last one."""
+        left = sum(self.seconds[image] - self.found.seconds[image] for image in images.unique().tolist())
+        if self.width * self.pace <= left:
+            return self.width
+        return max(1, int(left / self.pace))
 
     def _roots(self) -> _Open:
         """One part for each margin without a positive bound, if slopes alone do not prove it."""

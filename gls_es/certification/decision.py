@@ -40,6 +40,8 @@ METHODS = ("ibp", "crown-ibp", "crown", "best")
 """The bounds tried on whole boxes, cheapest first."""
 FEW_INPUTS = 16
 """Up to so many inputs open boxes are halved."""
+DEEP = 4
+"""From so many layers of ReLUs on neurons are split with fresh bounds; with fewer, branch and bound loses little."""
 _AT_ONCE = 64
 
 
@@ -194,11 +196,12 @@ class _Search:
         if self._late():
             return False, None, None
         few = math.prod(self.shape) <= FEW_INPUTS
-        if not few:
+        single = all(len(rows) == 1 for rows in violations.group.rows)
+        deep = len(violations.group.network.relu_shapes) >= DEEP
+        if not few and (deep or not single):
             done, witness = NeuronSplits(violations, self.execution, box).run()
             if done or witness is not None or self._late():
                 return done, witness, "splits"
-        single = all(len(rows) == 1 for rows in violations.group.rows)
         if few or (not single and self.deadline != NEVER):
             done, witness = Halving(violations, self.execution).run(box)
             return done, witness, "halving"
