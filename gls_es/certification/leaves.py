@@ -21,10 +21,13 @@ from torch import Tensor
 
 from gls_es.basics.deadline import NEVER, Deadline, OutOfTime
 from gls_es.bounds.query import Query
+from gls_es.certification.ascent import Ascent, ascend
 from gls_es.certification.dual import Balls, Goals, Layers
 from gls_es.network.graph import ReLU
 from gls_es.network.layers import propagate
 
+ASCENT = Ascent(steps=40)
+"""The ascent of parts that are no linear programs, since a curve cannot be split any further."""
 Check = Callable[[int, Tensor], Tensor | None]
 """A confirmed counterexample of an image (its place in the batch) at or beside a float64 point, or None."""
 
@@ -63,7 +66,8 @@ class LeafSolver:
     def solve(self, goal: Goals, *, deadline: Deadline = NEVER) -> Solution:
         """Multipliers or a counterexample for one goal on a part without unstable neurons, if there is time for it."""
         if not self.balls.proof.graph.only_relus:
-            return Solution(None, None, "activations")  # the network is not affine on any part
+            climbed, _ = ascend(self.balls.lower_bounds, goal, ASCENT, deadline)  # the network is affine on no part
+            return Solution(climbed, None, "activations")
         if importlib.util.find_spec("scipy") is None:
             return Solution(None, None, "solver")
         try:
