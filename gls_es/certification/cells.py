@@ -61,9 +61,12 @@ def cell(node: Node, lower: Tensor, upper: Tensor, code: Tensor) -> Cell:
 
 
 def _split_at(f: Curve, lower: Tensor, upper: Tensor) -> Tensor:
-    """The named point of the curve that is nearest to the middle, if it lies well inside; else the middle."""
+    """The named point of the curve that is nearest to the middle, if it lies well inside; else the middle.
+
+    Two lines are split where they meet, wherever that is: each half is a line then.
+    """
     middle = torch.lerp(lower, upper, 0.5)
-    found, distance = middle, (upper - lower) * 0.4
+    found, distance = middle, (upper - lower) * (0.499 if f.kinks and len(f.straight) == 2 and not f.bows else 0.4)
     named = {*f.kinks, *f.turns, *(end for bow in f.bows for end in (bow.start, bow.stop) if abs(end) < torch.inf)}
     for point in sorted(named):
         nearer = (middle - point).abs() < distance
@@ -79,13 +82,15 @@ def splittable(node: Node, lower: Tensor, upper: Tensor, code: Tensor) -> Tensor
         return crooked(node, lower, upper) & (code == 0)
     part = cell(node, lower, upper, code)
     wide = part.upper - part.lower > _NARROWEST * (1 + torch.maximum(lower.abs(), upper.abs()))
-    return f.crooked(part.lower, part.upper) & wide & (code < 2**_DEEPEST - 1)
+    found: Tensor = f.crooked(part.lower, part.upper) & wide & (code < 2**_DEEPEST - 1)
+    return found
 
 
 def room(f: Curve, lower: Tensor, upper: Tensor) -> Tensor:
     """About how far a curve is from its chord on [lower, upper]: what a split can gain, >= 0."""
     ends = f.value(lower), f.value(upper)
-    shares = (0.25, 0.5, 0.75)
-    gaps = [(f.value(torch.lerp(lower, upper, s)) - torch.lerp(*ends, s)).abs() for s in shares]
-    found: Tensor = torch.stack(gaps).amax(0)
+    found = torch.zeros_like(lower)
+    for share in (0.25, 0.5, 0.75):
+        gap = f.value(torch.lerp(lower, upper, share)) - torch.lerp(ends[0], ends[1], share)
+        found = torch.where(gap.abs() > found, gap.abs(), found)
     return found

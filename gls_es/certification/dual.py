@@ -251,7 +251,8 @@ def _sloped(node: Node, lower: Tensor, upper: Tensor, base: Tensor | None, slope
     f = curve_of(node)
     if f is not None:
         least, greatest = f.steepness
-        below = touching(f, lower, upper, 0.5, -1.0) + (greatest - least) * (2 * slopes.clamp(0, 1) - 1)
+        moved = torch.where(f.crooked(lower, upper), (greatest - least) * (2 * slopes.clamp(0, 1) - 1), 0.0)
+        below = touching(f, lower, upper, 0.5, -1.0) + moved
         return lines_of_slopes(f, lower, upper, base, (below, touching(f, lower, upper, 0.5, 1.0)))
 
     def rule(low: Tensor, up: Tensor, _slope: Tensor) -> Tensor:
