@@ -162,11 +162,6 @@ class Graph:
         """Indices of the nonlinear nodes, ReLUs and other activations, in topological order."""
         return tuple(i for i, node in enumerate(self.nodes) if isinstance(node, Nonlinear))
 
-    @property
-    def only_relus(self) -> bool:
-        """Whether ReLU is the only activation."""
-        return not any(isinstance(node, Activation) for node in self.nodes)
-
 
 def fused(nodes: tuple[Node, ...], num_parameters: int) -> Graph:
     """The graph of ``nodes`` with unread nodes dropped and BatchNorms fused into the affine layer before them."""
