@@ -51,11 +51,11 @@ def test_branch_and_bound_decides_what_slopes_do_not(name: str, share: float) ->
     line = torch.linspace(-1, 1, 101)
     grid, radii = torch.cartesian_prod(line, line), torch.linspace(0.01, 0.6, 60).tolist()
     verdicts = []
-    for image in torch.rand(6, 2, generator=torch.Generator().manual_seed(6))[4:]:
+    for image in torch.rand(6, 2, generator=torch.Generator().manual_seed(6))[2:4]:
         label = module(image[None]).argmax(1)
         robust = [r for r in radii if bool((module((image + r * grid).clamp(0, 1)).argmax(1) == label).all())]
         for stages in (("crown", "alpha"), ("crown", "alpha", "bab")):
-            report = gls_es.certify(module, image[None], label, share * max(robust), stages=stages, timeout=10.0)
+            report = gls_es.certify(module, image[None], label, share * max(robust), stages=stages, timeout=30.0)
             verdicts.append(report.verdicts[0].verdict)
     before, after = verdicts[::2], verdicts[1::2]
     assert set(after) <= {"certified", "unknown"}
