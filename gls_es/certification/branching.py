@@ -14,8 +14,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from gls_es.bounds.curved import curve_of
+from gls_es.certification.cells import cell, room, splittable
 from gls_es.certification.dual import Balls, Goals, Layers, dual_bounds
-from gls_es.network.graph import ReLU
 
 CANDIDATES = 1
 """How many neurons each score nominates."""
@@ -60,31 +61,41 @@ def choose(balls: Balls, goals: Goals, *, most: int) -> Choice:
 
 
 def unsplit(balls: Balls, goals: Goals) -> Layers:
-    """Where neurons are unstable on the whole ball and not split, (D, *shape) bool by ReLU."""
+    """Where neurons are unstable on the part, (D, *shape) bool by ReLU."""
     found = {}
     for relu, (lower, upper) in balls.search.bounds.items():
-        found[relu] = ((lower < 0) & (upper > 0))[0, goals.image] & (goals.signs[relu] == 0)
-        if not isinstance(balls.search.node(relu), ReLU):
-            found[relu] = torch.zeros_like(found[relu])
+        ends = lower[0, goals.image], upper[0, goals.image]
+        found[relu] = splittable(balls.search.node(relu), *ends, goals.signs[relu])
     return found
 
 
 def children(goals: Goals, neuron: Tensor) -> Goals:
-    """Two goals of each: first all with z >= 0 at the neuron, then all with z <= 0; multipliers start at 0."""
+    """Two goals of each: first all with z >= 0 at the neuron, then all with z <= 0; multipliers start at 0.
+
+    Other activations than ReLU are split where ``certification.cells`` says.
+    """
     return _split(goals, neuron, 1).joined(_split(goals, neuron, -1))
 
 
 def _split(goals: Goals, neuron: Tensor, sign: int) -> Goals:
     signs: Layers = {}
+    multipliers = dict(goals.multipliers)
     start = 0
     for relu, value in goals.signs.items():
         flat = value.flatten(1).clone()
         inside = (neuron >= start) & (neuron < start + flat.shape[1])
         rows = inside.nonzero()[:, 0]
-        flat[rows, neuron[rows] - start] = sign
-        signs[relu] = flat.reshape(value.shape)
+        places = neuron[rows] - start
         start += flat.shape[1]
-    return replace(goals, signs=signs)
+        if relu not in goals.curved:
+            flat[rows, places] = sign
+        elif len(rows):
+            flat[rows, places] = 2 * flat[rows, places] + (2 if sign > 0 else 1)
+            multiplier = goals.multipliers[relu].flatten(1).clone()
+            multiplier[rows, places] = 0.0  # it was that of another split
+            multipliers[relu] = multiplier.reshape(value.shape)
+        signs[relu] = flat.reshape(value.shape)
+    return replace(goals, signs=signs, multipliers=multipliers)
 
 
 def _scores(balls: Balls, goals: Goals) -> tuple[Tensor, Tensor]:
@@ -95,6 +106,11 @@ def _scores(balls: Balls, goals: Goals) -> tuple[Tensor, Tensor]:
     estimates, costs = {}, {}
     for relu, a in zip(offsets, arrived, strict=True):
         lower, upper = (v[0, goals.image] for v in balls.search.bounds[relu])
+        f = curve_of(balls.search.node(relu))
+        if f is not None:
+            part = cell(balls.search.node(relu), lower, upper, goals.signs[relu])
+            estimates[relu] = costs[relu] = a.abs() * room(f, part.lower, part.upper)
+            continue
         slope = upper.clamp(min=0) / (upper - lower).clamp(min=torch.finfo(upper.dtype).tiny)
         cost = slope * lower * a.clamp(max=0)  # -i min(A, 0), >= 0 where l < 0
         base = balls.search.base(balls.search.source(relu))

@@ -197,8 +197,9 @@ class _Search:
             return False, None, None
         few = math.prod(self.shape) <= FEW_INPUTS
         single = all(len(rows) == 1 for rows in violations.group.rows)
-        deep = len(violations.group.network.relu_shapes) >= DEEP
-        if not few and (deep or not single):
+        network = violations.group.network
+        deep = len(network.relu_shapes) >= DEEP
+        if network.graph.only_relus and not few and (deep or not single):  # signs split ReLUs alone
             done, witness = NeuronSplits(violations, self.execution, box).run()
             if done or witness is not None or self._late():
                 return done, witness, "splits"

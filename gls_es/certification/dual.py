@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -27,6 +27,7 @@ from gls_es.bounds.query import Query
 from gls_es.bounds.relaxation import Lines, enclose
 from gls_es.bounds.step import row_dot
 from gls_es.bounds.tangents import lines_of_slopes, touching
+from gls_es.certification.cells import cell
 from gls_es.certification.rounding import sound_query
 from gls_es.network import Network
 from gls_es.network.graph import Node
@@ -45,9 +46,11 @@ class Goals:
     Attributes:
         image: places of the images in the batch, (D,), int64.
         column: columns of the images' margins, (D,), int64.
-        signs: the splits: +1 where z >= 0, -1 where z <= 0, 0 where nothing is fixed; (D, *shape) by ReLU, int8.
+        signs: the splits: +1 where z >= 0, -1 where z <= 0, 0 where nothing is fixed; (D, *shape) by ReLU, int8. For
+            other activations the cells of ``certification.cells``.
         slopes: lower slopes α in [0, 1], (D, *shape) by ReLU.
         multipliers: β >= 0, (D, *shape) by ReLU; they count only where ``signs`` is not 0.
+        curved: which of the activations are no ReLUs.
     """
 
     image: Tensor
@@ -55,6 +58,7 @@ class Goals:
     signs: Layers
     slopes: Layers
     multipliers: Layers
+    curved: frozenset[int] = field(default=frozenset(), kw_only=True)
 
     def __len__(self) -> int:
         return len(self.image)
@@ -62,13 +66,15 @@ class Goals:
     def at(self, index: Tensor) -> Goals:
         """The goals at the given places, or where a mask holds."""
         layers = ({i: v[index] for i, v in part.items()} for part in self._layers())
-        return Goals(self.image[index], self.column[index], *layers)
+        return Goals(self.image[index], self.column[index], *layers, curved=self.curved)
 
     def joined(self, other: Goals) -> Goals:
         """These goals, then the others."""
         parts = zip(self._layers(), other._layers(), strict=True)
         layers = ({i: torch.cat([v, theirs[i]]) for i, v in mine.items()} for mine, theirs in parts)
-        return Goals(torch.cat([self.image, other.image]), torch.cat([self.column, other.column]), *layers)
+        return Goals(
+            torch.cat([self.image, other.image]), torch.cat([self.column, other.column]), *layers, curved=self.curved
+        )
 
     def _layers(self) -> tuple[Layers, Layers, Layers]:
         return self.signs, self.slopes, self.multipliers
@@ -150,7 +156,8 @@ class Balls:
             value = self.search.box.centre.new_zeros(len(image), *self.search.node(relu).shape)
             found["slopes"][relu], found["multipliers"][relu] = value, value
             found["signs"][relu] = value.to(torch.int8)
-        return Goals(image, column, **found)
+        curved = frozenset(i for i in self.search.relus if curve_of(self.search.node(i)) is not None)
+        return Goals(image, column, **found, curved=curved)
 
     def lower_bounds(self, goals: Goals) -> Tensor:
         """Bounds in the search's precision, (D,), unguarded; differentiable in slopes and multipliers."""
@@ -204,9 +211,8 @@ def dual_bounds(
     dtype = query.box.centre.dtype
     constant = query.box.centre.new_zeros(len(goals))
     for relu in (relu for relu in query.relus if relu < start):
-        sign = goals.signs[relu].to(dtype)[None]
-        low, up = query.bounds[relu]
-        low, up = torch.where(sign > 0, low.clamp(min=0), low), torch.where(sign < 0, up.clamp(max=0), up)
+        part = cell(query.node(relu), *query.bounds[relu], goals.signs[relu][None])
+        low, up, sign = part.lower, part.upper, part.sign
         query.bounds[relu] = low, up
         base = query.base(query.source(relu))
         lines = _sloped(query.node(relu), low, up, base, goals.slopes[relu].to(dtype)[None])
@@ -221,6 +227,8 @@ def dual_bounds(
         if base is not None:
             size = size + base.abs()
             constant = constant + (multiplier * base).flatten(2).sum(2)[0]
+        if part.point is not None:
+            constant = constant - (multiplier * part.point).flatten(2).sum(2)[0]
         if query.guard:
             constant = constant + query.guard * (multiplier.abs() * size).flatten(2).sum(2)[0]
     rows = wanted.to(dtype)[None, :, None]  # (1, D, 1, F)
@@ -232,20 +240,19 @@ def dual_bounds(
 
 
 def adaptive_slopes(node: Node, lower: Tensor, upper: Tensor) -> Tensor:
-    """The slopes α of the lower lines with the least area: for other activations a share of their range of slopes."""
-    f = curve_of(node)
-    if f is None:
-        return (upper + lower > 0).to(lower.dtype)
-    least, greatest = f.steepness
-    return (touching(f, lower, upper, 0.5, -1.0) - least) / (greatest - least)
+    """The slopes α of the lower lines with the least area; 1/2 for other activations, see :func:`_sloped`."""
+    return (upper + lower > 0).to(lower.dtype) if curve_of(node) is None else torch.full_like(lower, 0.5)
 
 
 def _sloped(node: Node, lower: Tensor, upper: Tensor, base: Tensor | None, slopes: Tensor) -> Lines:
-    """The lines with the given lower slopes on unstable neurons."""
+    """The lines with the given lower slopes on unstable neurons; for other activations by how much they differ from
+    those of the least area, as far as a curve's slopes differ.
+    """
     f = curve_of(node)
     if f is not None:
         least, greatest = f.steepness
-        below = least + (greatest - least) * slopes.clamp(0, 1)
+        moved = torch.where(f.crooked(lower, upper), (greatest - least) * (2 * slopes.clamp(0, 1) - 1), 0.0)
+        below = touching(f, lower, upper, 0.5, -1.0) + moved
         return lines_of_slopes(f, lower, upper, base, (below, touching(f, lower, upper, 0.5, 1.0)))
 
     def rule(low: Tensor, up: Tensor, _slope: Tensor) -> Tensor:

@@ -20,11 +20,17 @@ import torch
 from torch import Tensor
 
 from gls_es.basics.deadline import NEVER, Deadline, OutOfTime
+from gls_es.bounds.curved import crooked
 from gls_es.bounds.query import Query
+from gls_es.certification.ascent import Ascent, ascend
+from gls_es.certification.cells import Cell, cell
 from gls_es.certification.dual import Balls, Goals, Layers
-from gls_es.network.graph import ReLU
+from gls_es.network.activations.table import curve
+from gls_es.network.graph import Activation, ReLU
 from gls_es.network.layers import propagate
 
+ASCENT = Ascent(steps=40)
+"""The ascent of parts that are no linear programs, since a bent curve cannot be split any further."""
 Check = Callable[[int, Tensor], Tensor | None]
 """A confirmed counterexample of an image (its place in the batch) at or beside a float64 point, or None."""
 
@@ -62,8 +68,9 @@ class LeafSolver:
 
     def solve(self, goal: Goals, *, deadline: Deadline = NEVER) -> Solution:
         """Multipliers or a counterexample for one goal on a part without unstable neurons, if there is time for it."""
-        if not self.balls.proof.graph.only_relus:
-            return Solution(None, None, "activations")  # the network is not affine on any part
+        if _climbing(self.balls.proof, goal):
+            climbed, _ = ascend(self.balls.lower_bounds, goal, ASCENT, deadline)  # no linear program
+            return Solution(climbed, None, "activations")
         if importlib.util.find_spec("scipy") is None:
             return Solution(None, None, "solver")
         try:
@@ -123,9 +130,11 @@ def _program(balls: Balls, goal: Goals, lower: Tensor, upper: Tensor, deadline: 
     row = -balls.rows[image, int(goal.column)]
     wanted, places = [output @ row], []
     for relu, value in inputs.items():
-        sign = goal.signs[relu].flatten()
+        part = _part(balls.proof, goal, relu)
+        sign = part.sign.flatten()
+        missed = (value if part.point is None else value - part.point).flatten()
         for place in sign.nonzero()[:, 0].tolist():
-            wanted.append(value.flatten()[place] * sign[place])
+            wanted.append(missed[place] * sign[place])
             places.append((relu, place))
     gradients = []
     for value in wanted:
@@ -137,8 +146,22 @@ def _program(balls: Balls, goal: Goals, lower: Tensor, upper: Tensor, deadline: 
     return _Program(centre.detach(), radius, table[0], float(wanted[0].detach()), table[1:], offsets, places)
 
 
+def _part(query: Query, goal: Goals, index: int) -> Cell:
+    """Where an activation's input lies on the part."""
+    lower, upper = (end[0, goal.image[0]] for end in query.bounds[index])
+    return cell(query.node(index), lower, upper, goal.signs[index][0])
+
+
+def _climbing(query: Query, goal: Goals) -> bool:
+    """Whether an activation other than ReLU is no line on the part, or split twice: multipliers are for one split."""
+    if any(bool((goal.signs[index] > 2).any()) for index in goal.curved):
+        return True
+    parts = ((query.node(index), _part(query, goal, index)) for index in goal.curved)
+    return any(bool(crooked(node, part.lower, part.upper).any()) for node, part in parts)
+
+
 def _affine_values(query: Query, goal: Goals, x: Tensor) -> tuple[Layers, Tensor]:
-    """Every ReLU's input and the logits at x, with the ReLUs replaced by what they are on the part."""
+    """Every activation's input and the logits at x, with the activations replaced by what they are on the part."""
     values: list[Tensor] = []
     inputs: Layers = {}
     for index, node in enumerate(query.graph.nodes):
@@ -150,6 +173,11 @@ def _affine_values(query: Query, goal: Goals, x: Tensor) -> tuple[Layers, Tensor
             sign = goal.signs[index][0]
             active = (sign > 0) | ((sign == 0) & (query.bounds[index][0][0, goal.image[0]] >= 0))
             values.append(before[0] * active)
+        elif isinstance(node, Activation):
+            inputs[index] = before[0][0, 0]
+            part, f = _part(query, goal, index), curve(node.kind, node.constants)
+            middle = torch.lerp(part.lower, part.upper, 0.5)
+            values.append(f.value(middle) + f.slope(middle) * (before[0] - middle))
         else:
             layer = query.layers[index]
             value = propagate(layer, node, before)

@@ -24,7 +24,7 @@ REASONS = (
 )
 """Why an image is unknown: no complete stage was run; branch and bound ran out of seconds, of parts or of memory; what
 is left lies within the slack for rounding; the solver of fully split parts is not installed, or there
-is none since other activations than ReLU are not split; a number may overflow on
+is none since activations other than ReLU can be split no further; a number may overflow on
 the way; underflow alone can make up half of what the margins lack, or more; or bounds prove it, but the module was seen
 to compute something else than the traced graph, or another class, in its ball."""
 
