@@ -107,13 +107,24 @@ def _extreme(t: Translation, where: str, out: Tensor, x: Any, other: Any, *, lea
         return _limited(t, where, out, t.activation(source), t.constant(end), least=least)
     if t.shape(x) != t.shape(other):
         raise Refused(f"it compares activations of shapes {t.shape(x)} and {t.shape(other)}")
-    minus, shape = t.constant(-1.0), t.shape_of(out)
-    first, second = (other, x) if least else (x, other)
-    gap = t.add(Add(where, (first.node, t.scale(where, second, out, minus)), shape))
-    gap = t.append(ReLU, where, Activation(gap), out)
-    if not least:
-        return t.add(Add(where, (other.node, gap), shape))
-    return t.add(Add(where, (other.node, t.scale(where, Activation(gap), out, minus)), shape))
+    return larger(t, where, out, x, other) if not least else _smaller(t, where, out, x, other)
+
+
+def larger(t: Translation, where: str, out: Tensor, one: Activation, other: Activation) -> int:
+    """max(a, b) = b + ReLU(a - b) of two activations of the shape of ``out``."""
+    return t.add(Add(where, (other.node, _excess(t, where, out, one, other)), t.shape_of(out)))
+
+
+def _smaller(t: Translation, where: str, out: Tensor, one: Activation, other: Activation) -> int:
+    """min(a, b) = b - ReLU(b - a)."""
+    excess = Activation(_excess(t, where, out, other, one))
+    return t.add(Add(where, (other.node, t.scale(where, excess, out, t.constant(-1.0))), t.shape_of(out)))
+
+
+def _excess(t: Translation, where: str, out: Tensor, one: Activation, other: Activation) -> int:
+    """ReLU(a - b)."""
+    gap = t.add(Add(where, (one.node, t.scale(where, other, out, t.constant(-1.0))), t.shape_of(out)))
+    return t.append(ReLU, where, Activation(gap), out)
 
 
 def _maximum(t: Translation, where: str, out: Tensor, *, x: Any, other: Any) -> int:

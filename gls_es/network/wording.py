@@ -6,9 +6,7 @@ import torch
 from torch import nn
 
 HINTS = {
-    "MaxPool1d": "use a strided convolution or nn.AvgPool2d",
-    "MaxPool2d": "use a strided convolution or nn.AvgPool2d",
-    "AdaptiveMaxPool2d": "use nn.AdaptiveAvgPool2d(1)",
+    "AdaptiveMaxPool2d": "use nn.MaxPool2d with the size of the window",
     "Softmax": "leave it out: the robust loss and the certificate work on logits",
     "LogSoftmax": "leave it out: the robust loss and the certificate work on logits",
     "Conv3d": "convolutions over one axis and two axes are bounded",
@@ -21,6 +19,7 @@ HINTS = {
 _ACTIVATION_HINT = "docs/custom_problem.md lists the activations with bounds"
 _KNOWN = (
     *(nn.Linear, nn.Conv2d, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.AvgPool2d, nn.AdaptiveAvgPool2d),
+    *(nn.MaxPool1d, nn.MaxPool2d),
     *(nn.Flatten, nn.Unflatten, nn.ReLU, nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Sequential),
     *(
         nn.ModuleList,

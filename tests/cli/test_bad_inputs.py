@@ -36,7 +36,7 @@ def function():
 class Unsupported(gls_es.CertifiedTrainingProblem):
     eps = 0.1
     def make_network(self):
-        return nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.Hardtanh(), nn.Softplus(), nn.Linear(8, 10))
+        return nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.Hardtanh(), nn.Softshrink(), nn.Linear(8, 10))
     def make_data(self):
         return load_digits()
 
@@ -189,7 +189,7 @@ CASES = [
     Bad("train --problem bad.py:function --out new", 2, "CertifiedTrainingProblem"),
     Bad("train --problem bad.py: --out new", 2, "bad.py"),
     # networks and data
-    Bad("train --problem bad.py:Unsupported --out new", 1, "Softplus"),
+    Bad("train --problem bad.py:Unsupported --out new", 1, "Softshrink"),
     Bad("train --problem bad.py:WrongShape --out new", 1, "63"),
     Bad("train --problem bad.py:NotANetwork --out new", 2, "must return an nn.Module"),
     Bad("train --problem bad.py:NaNData --out new", 1, "image 2 holds NaN"),
