@@ -73,7 +73,7 @@
 /* Number of the layout of all records: a library of another version is not used. */
 EXPORTED int gls_version(void)
 {
-    return 4;
+    return 5;
 }
 
 /* The highest level that this processor runs: 0 baseline, 1 AVX2, 2 AVX-512. */

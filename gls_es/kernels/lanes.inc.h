@@ -64,40 +64,62 @@ static int64_t NAME(worth_lanes)(const gls_pass *p)
     return count > MOST_LANED ? 0 : count;
 }
 
+/* What a pass with an image in each lane works in: its slots, a copy of its operations, and `count` vectors more. */
+typedef struct {
+    NAME(slot) *slots;
+    gls_op *ops;
+    VEC *more;
+    void *memory; /* NULL: there was none */
+} NAME(lane_room);
+
+static NAME(lane_room) NAME(lanes_opened)(const gls_pass *p, int64_t count)
+{
+    NAME(lane_room) room = {calloc(p->slots + 2, sizeof *room.slots), malloc(p->count * sizeof *room.ops), 0, 0};
+    int64_t *most = calloc(p->slots + 2, sizeof *most);
+    if (room.slots && most && room.ops)
+        room.memory = malloc((NAME(sizes)(p, room.slots, most) + count) * sizeof(VEC) + 64);
+    if (room.memory) {
+        room.more = (VEC *)(((uintptr_t)room.memory + 63) / 64 * 64);
+        for (int64_t i = 0; i < p->slots + 2; i++) {
+            room.slots[i].data = room.more;
+            room.more += most[i];
+        }
+        memcpy(room.ops, p->ops, p->count * sizeof *room.ops);
+    }
+    free(most);
+    return room;
+}
+
+/* 0, or 1 if there was no memory. */
+static int NAME(lanes_closed)(NAME(lane_room) *room)
+{
+    free(room->memory);
+    free(room->ops);
+    free(room->slots);
+    return room->memory ? 0 : 1;
+}
+
 /* All members and images; 0, or 1 if there is no memory. */
 static int NAME(pass_images)(const gls_pass *p, int64_t count)
 {
-    NAME(slot) *slots = calloc(p->slots + 2, sizeof *slots);
-    int64_t *most = calloc(p->slots + 2, sizeof *most);
-    gls_op *ops = malloc(p->count * sizeof *ops);
-    void *memory = 0;
-    if (slots && most && ops)
-        memory = malloc((NAME(sizes)(p, slots, most) + count) * sizeof(VEC) + 64);
-    if (memory) {
-        VEC *next = (VEC *)(((uintptr_t)memory + 63) / 64 * 64);
-        for (int64_t i = 0; i < p->slots + 2; i++, next += most[i - 1])
-            slots[i].data = next;
-        for (int64_t g = 0; g < p->members; g++)
-            for (int64_t b = 0; b < p->images; b += V) {
-                VEC *place = next;
-                for (int64_t i = 0; i < p->count; i++) {
-                    gls_values *values[5];
-                    ops[i] = p->ops[i];
-                    const int many = NAME(laned_values)(&ops[i], values);
-                    for (int k = 0; k < many; k++) {
-                        const int64_t size = ops[i].channels * ops[i].height * ops[i].width;
-                        NAME(side_by_side)(values[k], g, b, p->images, size, place);
-                        *values[k] = (gls_values){place, 0, 0};
-                        place += size;
-                    }
-                    ops[i].laned = 0;
+    NAME(lane_room) room = NAME(lanes_opened)(p, count);
+    for (int64_t g = 0; room.memory && g < p->members; g++)
+        for (int64_t b = 0; b < p->images; b += V) {
+            VEC *place = room.more;
+            for (int64_t i = 0; i < p->count; i++) {
+                gls_op *op = &room.ops[i];
+                gls_values *values[5];
+                *op = p->ops[i];
+                const int many = NAME(laned_values)(op, values);
+                for (int k = 0; k < many; k++) {
+                    const int64_t size = op->channels * op->height * op->width;
+                    NAME(side_by_side)(values[k], g, b, p->images, size, place);
+                    *values[k] = (gls_values){place, 0, 0};
+                    place += size;
                 }
-                NAME(pass_laid)(p, ops, g, b, slots);
+                op->laned = 0;
             }
-    }
-    free(memory);
-    free(ops);
-    free(most);
-    free(slots);
-    return memory ? 0 : 1;
+            NAME(pass_laid)(p, room.ops, g, b, room.slots);
+        }
+    return NAME(lanes_closed)(&room);
 }

@@ -20,8 +20,7 @@ typedef struct {
     int64_t kernel[2], stride[2], padding[2], dilation[2], groups;
     gls_values weight;    /* of a layer: (out_channels, channels / groups, kernel); of a scaling: one for each number */
     gls_values bias;      /* one for each output channel; of a scaling, for each number; data NULL: none */
-    int64_t bounds;       /* `out` takes lower, upper and centre of what is read; otherwise centre and radius of what is made */
-    gls_values out[3];    /* data NULL: not wanted */
+    gls_values out[2];    /* where centre and radius of what is made are written; data NULL: nowhere */
     int64_t lines;        /* of a ReLU: which of the pass' lines are made from what is read; -1: none */
     int64_t rule;         /* of those lines, see gls_bounds */
     int64_t centred;      /* the constant part that they contain is the centre, otherwise `base` */

@@ -144,17 +144,15 @@ static void NAME(push_each)(const gls_push *op, int64_t g, const VEC *from, cons
 /* What is written for each image, from the first numbers of the value that lanes hold. */
 static void NAME(written)(const gls_push *op, int64_t g, int64_t b, int64_t images, const VEC *value, int64_t size)
 {
-    const REAL *centre = (const REAL *)value, *radius = centre + size * NV * V;
-    for (int k = 0; k < 3; k++) {
+    for (int k = 0; k < 2; k++) {
+        const REAL *part = (const REAL *)(value + k * size * NV);
         if (!op->out[k].data)
             continue;
         for (int64_t i = 0; i < size; i += 16) /* a few lines of the cache at a time */
             for (int64_t l = 0; l < NV * V && b + l < images; l++) {
                 REAL *to = (REAL *)NAME(at)(&op->out[k], g, b + l, 0);
-                for (int64_t j = i; j < size && j < i + 16; j++) {
-                    const REAL c = centre[j * NV * V + l], r = radius[j * NV * V + l];
-                    to[j] = !op->bounds ? (k ? r : c) : k == 2 ? c : k ? c + r : c - r;
-                }
+                for (int64_t j = i; j < size && j < i + 16; j++)
+                    to[j] = part[j * NV * V + l];
             }
     }
 }
@@ -222,9 +220,7 @@ static void NAME(push_block)(const gls_sweep *p, int64_t b, const NAME(layout) *
             NAME(laid)(p, g, b, values[0]);
         for (int64_t i = 0; i < p->count; i++) {
             const gls_push *op = &p->ops[i];
-            const int64_t in = op->channels * op->height * op->width, out = op->out_channels * op->out_height * op->out_width;
-            if (op->bounds)
-                NAME(written)(op, g, b, p->images, values[op->from], in);
+            const int64_t out = op->out_channels * op->out_height * op->out_width;
 #if NV == 1
             if (op->lines >= 0)
                 NAME(lines_laid)(op, g, values[op->from], room->lines[op->lines]);
@@ -235,8 +231,7 @@ static void NAME(push_block)(const gls_sweep *p, int64_t b, const NAME(layout) *
             } else if (op->kind != GLS_PUSH_COPY) {
                 NAME(push_each)(op, g, values[op->from], values[op->other], values[op->to]);
             }
-            if (!op->bounds)
-                NAME(written)(op, g, b, p->images, values[op->to], out);
+            NAME(written)(op, g, b, p->images, values[op->to], out);
         }
 #if NV == 1
         if (p->pass)
@@ -254,36 +249,24 @@ static int NAME(push_pass)(const gls_sweep *p)
 {
     const gls_pass *pass = p->pass;
     NAME(layout) room;
-    NAME(slot) *slots = calloc(pass->slots + 2, sizeof *slots);
-    int64_t *most = calloc(pass->slots + 2, sizeof *most);
-    gls_op *ops = malloc(pass->count * sizeof *ops);
-    void *memory = 0;
-    if (slots && most && ops)
-        memory = malloc(NAME(sizes)(pass, slots, most) * sizeof(VEC) + 64);
-    if (memory) {
-        VEC *next = (VEC *)(((uintptr_t)memory + 63) / 64 * 64);
-        for (int64_t i = 0; i < pass->slots + 2; i++, next += most[i - 1])
-            slots[i].data = next;
+    NAME(lane_room) lanes = NAME(lanes_opened)(pass, 0);
+    if (lanes.memory) {
         NAME(lay_out)(p, &room);
         for (int64_t i = 0; i < pass->count; i++) {
-            ops[i] = pass->ops[i];
-            ops[i].size = (gls_values){room.values[0] + p->size, 0, 0}; /* at the box, its radius */
-            if (ops[i].relu) {
-                const VEC *lines = room.lines[ops[i].laned];
-                const int64_t size = p->line_sizes[ops[i].laned];
-                ops[i].mean = (gls_values){lines, 0, 0}, ops[i].half = (gls_values){lines + size, 0, 0};
-                ops[i].mean_offset = (gls_values){lines + 2 * size, 0, 0};
-                ops[i].half_offset = (gls_values){lines + 3 * size, 0, 0};
+            gls_op *op = &lanes.ops[i];
+            op->size = (gls_values){room.values[0] + p->size, 0, 0}; /* at the box, its radius */
+            if (op->relu) {
+                const VEC *lines = room.lines[op->laned];
+                const int64_t size = p->line_sizes[op->laned];
+                op->mean = (gls_values){lines, 0, 0}, op->half = (gls_values){lines + size, 0, 0};
+                op->mean_offset = (gls_values){lines + 2 * size, 0, 0};
+                op->half_offset = (gls_values){lines + 3 * size, 0, 0};
             }
         }
         for (int64_t b = 0; b < p->images; b += V)
-            NAME(push_block)(p, b, &room, ops, slots);
+            NAME(push_block)(p, b, &room, lanes.ops, lanes.slots);
     }
-    free(memory);
-    free(ops);
-    free(most);
-    free(slots);
-    return memory ? 0 : 1;
+    return NAME(lanes_closed)(&lanes);
 }
 
 #endif

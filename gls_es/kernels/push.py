@@ -35,8 +35,7 @@ class _Push(ctypes.Structure):
         ("groups", ctypes.c_int64),
         ("weight", Values),
         ("bias", Values),
-        ("bounds", ctypes.c_int64),
-        ("out", Values * 3),
+        ("out", Values * 2),
         *((name, ctypes.c_int64) for name in ("lines", "rule", "centred")),
         ("base", Values),
     )
@@ -61,7 +60,7 @@ class Push:
     """One operation; see ``push.h``.
 
     Attributes:
-        kind: of :data:`PUSHES`; "copy" moves nothing and is there for what it writes.
+        kind: of :data:`PUSHES`; "copy" moves nothing and is there for the lines that are made.
         source: the slot read.
         target: the slot written, which may be the same but for "conv".
         source_map: the map of what is read.
@@ -71,8 +70,7 @@ class Push:
         weight: (G | 1, O, C / groups, kh, kw) of "conv", (G | 1, *map) of "scale".
         bias: (G | 1, O) of "conv", (G | 1, *map) of "scale".
         window: of "conv": kernel, stride, padding, dilation (two numbers each), and groups.
-        bounds: ``out`` is lower, upper and centre of what is read, otherwise centre and radius of what is made.
-        out: tensors (G, B, numbers) that are written, None for what is not wanted.
+        out: tensors (G, B, numbers) that take centre and radius of what is made, None for what is not wanted.
         lines: of "relu": its number among those whose lines are made; -1: not so.
         rule: the lower slope of these lines, of :data:`~gls_es.kernels.lines.RULES`.
         base: the constant part of what is read, (G | 1, numbers); None is zero.
@@ -89,7 +87,6 @@ class Push:
     weight: Tensor | None = None
     bias: Tensor | None = None
     window: tuple[Pair, Pair, Pair, Pair, int] | None = None
-    bounds: bool = False
     out: Sequence[Tensor | None] = ()
     lines: int = -1
     rule: str = "adaptive"
@@ -169,8 +166,7 @@ def _record(op: Push, held: list[object]) -> _Push:
         window[4],
         values_of(op.weight, 1, held),
         values_of(op.bias, 1, held),
-        int(op.bounds),
-        (Values * 3)(*out),
+        (Values * 2)(*out),
         op.lines,
         RULES.index(op.rule),
         int(op.centred),

@@ -101,5 +101,5 @@ def test_slots_are_used_again() -> None:
 
 def test_records_are_as_long_as_in_c() -> None:
     """Eight bytes a field, as ``push.h`` has them."""
-    assert ctypes.sizeof(push._Push) == 8 * (5 + 6 + 8 + 1 + 2 * 3 + 1 + 3 * 3 + 3 + 3)
+    assert ctypes.sizeof(push._Push) == 8 * (5 + 6 + 8 + 1 + 2 * 3 + 2 * 3 + 3 + 3)
     assert ctypes.sizeof(push._Sweep) == 8 * (7 + 2 + 2 * 3 + 1 + 2 + 1)
