@@ -3,6 +3,15 @@
    Included after chain.inc.h, under the same names. Every operation is by itself here: steps through ReLUs are not part
    of layers. */
 
+/* 0, 1, 2, ...: orders of lanes are computed from it, so that compilers see constants. */
+INLINE IVEC NAME(count)(void)
+{
+    static const INTEGER numbers[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    IVEC all;
+    memcpy(&all, numbers, sizeof all);
+    return all;
+}
+
 INLINE REAL NAME(total)(VEC a)
 {
     REAL sum = 0;
@@ -11,13 +20,8 @@ INLINE REAL NAME(total)(VEC a)
         sum += a[i];
 #else
 #pragma GCC unroll 4
-    for (int half = V / 2; half; half /= 2) {
-        IVEC place;
-#pragma GCC unroll 16
-        for (int i = 0; i < V; i++)
-            place[i] = i ^ half;
-        a += __builtin_shuffle(a, place);
-    }
+    for (int half = V / 2; half; half /= 2)
+        a += __builtin_shuffle(a, NAME(count)() ^ half);
     sum = a[0];
 #endif
     return sum;
@@ -29,25 +33,13 @@ INLINE void NAME(totals)(const VEC *s, REAL *out)
 #if !defined(__clang__)
     if (V >= 4) {
         const int h = V / 2, q = V >= 4 ? V / 4 : 1;
-        IVEC low, high, first, second;
-#pragma GCC unroll 16
-        for (int i = 0; i < V; i++) {
-            low[i] = i < h ? i : V + i - h;
-            high[i] = i < h ? h + i : V + i;
-            first[i] = i / q / 2 * V + i / q % 2 * h + i % q;
-            second[i] = first[i] + q;
-        }
-        const VEC u = __builtin_shuffle(s[0], s[1], low) + __builtin_shuffle(s[0], s[1], high);
-        const VEC w = __builtin_shuffle(s[2], s[3], low) + __builtin_shuffle(s[2], s[3], high);
-        VEC r = __builtin_shuffle(u, w, first) + __builtin_shuffle(u, w, second);
+        const IVEC i = NAME(count)(), low = i + (i & h), first = (i & (q - 1)) + (i & h) * 2 + (i & q) * 2;
+        const VEC u = __builtin_shuffle(s[0], s[1], low) + __builtin_shuffle(s[0], s[1], low + h);
+        const VEC w = __builtin_shuffle(s[2], s[3], low) + __builtin_shuffle(s[2], s[3], low + h);
+        VEC r = __builtin_shuffle(u, w, first) + __builtin_shuffle(u, w, first + q);
 #pragma GCC unroll 2
-        for (int half = q / 2; half; half /= 2) {
-            IVEC place;
-#pragma GCC unroll 16
-            for (int i = 0; i < V; i++)
-                place[i] = i ^ half;
-            r += __builtin_shuffle(r, place);
-        }
+        for (int half = q / 2; half; half /= 2)
+            r += __builtin_shuffle(r, i ^ half);
 #pragma GCC unroll 4
         for (int k = 0; k < 4; k++)
             out[k] = r[k * q];
@@ -139,42 +131,54 @@ static void NAME(elementwise_back)(const gls_op *op, const gls_slopes *to_lines,
         }
 }
 
-/* A row of coefficients against KW taps: what they and the taps get. `p` starts where the first tap of the first one
-   lies, `apart` pixels before the next one's. */
-INLINE void NAME(taps_back)(const VEC *a, VEC *d, const VEC *p, int64_t rows, int64_t pixels, int64_t line, int64_t apart,
-                            const REAL *w, REAL *dw, const int KW)
+#define MOST_TAPS 10 /* taps in registers: a row of five, for two outputs */
+
+/* Coefficients of OB outputs, `plane` vectors apart, against KW taps: what they and the taps get. `p` starts where the
+   first tap of the first one lies, `apart` pixels before the next one's. Taps and their sums stay in registers. */
+INLINE void NAME(taps_back)(const VEC *a, VEC *d, int64_t plane, const VEC *p, int64_t rows, int64_t pixels, int64_t line,
+                            int64_t apart, const REAL *w, REAL *dw, int64_t next, const int KW, const int OB)
 {
-    VEC sum[8][NV];
-#pragma GCC unroll 8
-    for (int k = 0; k < KW; k++)
+    VEC all[MOST_TAPS] = {{0}};
+    for (int v = 0; v < NV; v++) {
+        VEC tap[MOST_TAPS], sum[MOST_TAPS];
+#pragma GCC unroll 16
+        for (int i = 0; i < OB * KW; i++)
+            sum[i] = (VEC){0}, tap[i] = w[i / KW * next + i % KW] - (VEC){0};
+        for (int64_t y = 0; y < rows; y++) {
+            const VEC *q = p + y * line + v;
+            int64_t at = y * pixels * NV + v;
+            for (int64_t x = 0; x < pixels; x++, at += NV, q += apart * NV) {
+                VEC t[2], one[2];
 #pragma GCC unroll 2
-        for (int v = 0; v < NV; v++)
-            sum[k][v] = (VEC){0};
-    for (int64_t y = 0; y < rows; y++, p += line)
-        for (int64_t x = 0; x < pixels; x++, a += NV, d += NV)
-#pragma GCC unroll 2
-            for (int v = 0; v < NV; v++) {
-                const VEC one = a[v];
-                VEC t = d[v];
+                for (int o = 0; o < OB; o++)
+                    one[o] = a[o * plane + at], t[o] = d[o * plane + at];
 #pragma GCC unroll 8
                 for (int k = 0; k < KW; k++) {
-                    const VEC q = p[(x * apart + k) * NV + v];
-                    t += q * w[k];
-                    sum[k][v] += one * q;
+                    const VEC value = q[k * NV];
+#pragma GCC unroll 2
+                    for (int o = 0; o < OB; o++) {
+                        t[o] += value * tap[o * KW + k];
+                        sum[o * KW + k] += one[o] * value;
+                    }
                 }
-                d[v] = t;
+#pragma GCC unroll 2
+                for (int o = 0; o < OB; o++)
+                    d[o * plane + at] = t[o];
             }
+        }
+#pragma GCC unroll 16
+        for (int i = 0; i < OB * KW; i++)
+            all[i] += sum[i];
+    }
     if (!dw)
         return;
-#pragma GCC unroll 8
-    for (int k = 0; k < KW; k++) {
-        VEC all = sum[k][0];
-#pragma GCC unroll 2
-        for (int v = 1; v < NV; v++)
-            all += sum[k][v];
-        dw[k] += NAME(total)(all);
-    }
+#pragma GCC unroll 16
+    for (int i = 0; i < OB * KW; i++)
+        dw[i / KW * next + i % KW] += NAME(total)(all[i]);
 }
+
+#define BACK(KW, OB)                                                                                                   \
+    NAME(taps_back)(a, d, plane, p, from->height, from->width, line, s, w, dw, inside * kh * kw, KW, OB)
 
 static void NAME(convolution_back)(const gls_op *op, const gls_slopes *out, int64_t g, int64_t b, const NAME(slot) *from,
                                    VEC *df, const NAME(slot) *to, const VEC *dt, VEC *scratch)
@@ -197,7 +201,7 @@ static void NAME(convolution_back)(const gls_op *op, const gls_slopes *out, int6
                        dt + ((c * to->height + row) * to->width + left + low - to->left) * NV,
                        (high - low) * NV * sizeof(VEC));
         }
-        for (int64_t o = c / inside * outs; o < (c / inside + 1) * outs; o++)
+        for (int64_t o = c / inside * outs, end = o + outs, step = 1; o < end; o += step)
             for (int64_t y = 0; y < kh; y++) {
                 const int64_t at = ((o * inside + c % inside) * kh + y) * kw;
                 const REAL *w = NAME(at)(&op->weight, g, b, at);
@@ -205,19 +209,22 @@ static void NAME(convolution_back)(const gls_op *op, const gls_slopes *out, int6
                 const VEC *a = from->data + o * plane, *p = scratch + y * op->dilation[0] * width * NV;
                 VEC *d = df + o * plane;
                 const int64_t line = op->stride[0] * width * NV, s = op->stride[1];
-#define BACK(KW)                                                                                                       \
+                step = REGISTERS >= 32 && end - o > 1 && kw <= 5 && op->dilation[1] == 1 ? 2 : 1;
+#define TRY(KW)                                                                                                        \
     if (kw == KW && op->dilation[1] == 1) {                                                                            \
-        NAME(taps_back)(a, d, p, from->height, from->width, line, s, w, dw, KW);                                       \
+        step == 2 ? BACK(KW, 2) : BACK(KW, 1);                                                                         \
         continue;                                                                                                      \
     }
-                BACK(1) BACK(2) BACK(3) BACK(4) BACK(5)
-#undef BACK
-                for (int64_t k = 0; k < kw; k++)
-                    NAME(taps_back)(a, d, p + k * op->dilation[1] * NV, from->height, from->width, line, s, w + k,
-                                    dw ? dw + k : 0, 1);
+                TRY(1) TRY(2) TRY(3) TRY(4) TRY(5)
+#undef TRY
+                for (int64_t k = 0; k < kw; k++, p += op->dilation[1] * NV, w++, dw = dw ? dw + 1 : 0)
+                    BACK(1, 1);
             }
     }
 }
+
+#undef BACK
+#undef MOST_TAPS
 
 static void NAME(linear_back)(const gls_op *op, const gls_slopes *out, int64_t g, int64_t b, const NAME(slot) *from,
                               VEC *df, const VEC *d)
@@ -356,17 +363,23 @@ static int NAME(block_back)(const gls_pass *p, const gls_slopes *slopes, const R
                     NAME(place)(p, slots, r, c);
                     once->top = top + r * p->ops->stride[0] * hoisted;
                     once->left = left + c * p->ops->stride[1] * hoisted;
+                    int wanted = 0; /* nothing depends on the bounds of ReLUs that are all stable */
+                    memset(dv, 0, sizeof dv);
+                    const REAL *from = d_out + g * p->out_member + b * p->out_image +
+                                       (r * p->columns + c) * p->out_position;
+                    for (int64_t l = 0; l < NV * V && lane + l < all; l++) {
+                        const REAL d_lane =
+                            from[(lane + l) % p->units * p->out_unit + (lane + l) / p->units * p->out_sign];
+                        ((REAL *)dv)[l] = d_lane;
+                        wanted |= d_lane != 0;
+                    }
+                    if (!wanted)
+                        continue;
                     for (int64_t i = 0; i < p->count; i++)
                         if (i || !p->hoisted)
                             NAME(operate)(&p->ops[i], g, b, slots, scratch, sums);
                         else
                             NAME(again)(p->ops, g, b, once, &slots[p->ops->to], sums);
-                    memset(dv, 0, sizeof dv);
-                    const REAL *from = d_out + g * p->out_member + b * p->out_image +
-                                       (r * p->columns + c) * p->out_position;
-                    for (int64_t l = 0; l < NV * V && lane + l < all; l++)
-                        ((REAL *)dv)[l] =
-                            from[(lane + l) % p->units * p->out_unit + (lane + l) / p->units * p->out_sign];
                     for (int64_t i = 0; i < p->slots; i++)
                         memset(d[i], 0, most[i] * NV * sizeof(VEC));
                     for (int64_t i = p->count - 1; i >= 0; i--)
