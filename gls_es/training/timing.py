@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from gls_es.basics.threads import whole_operations
+from gls_es.bounds import method_named
 from gls_es.errors import ConfigError
 from gls_es.problem import CertifiedTrainingProblem
 from gls_es.problem.recipe import Recipe
@@ -29,6 +30,8 @@ SHORTEST_BRIEF = 30
 """Generations below which it says nothing."""
 FEWEST = 10
 """Generations that a budget must leave."""
+SLOW = 2.0
+"""Seconds a generation from which on a cheaper relaxation is pointed out."""
 
 
 def phases(recipe: Recipe) -> list[tuple[int, int]]:
@@ -72,6 +75,7 @@ def generation_seconds(
     *,
     center: Tensor | None = None,
     clock: Callable[[], float] | None = None,
+    repeats: int = REPEATS,
 ) -> float:
     """Mean time of a generation over the whole of a recipe.
 
@@ -82,6 +86,7 @@ def generation_seconds(
         center: the weights that a run begins with, (L,); None: the problem's own.
         clock: what tells seconds; None: processor time of this process divided by its threads, so that other programs
             on the machine do not count.
+        repeats: generations timed in each phase.
     """
     problem.stages = Schedule(recipe, problem.eps, problem.method).stage
     search = build(searcher, problem, recipe, center=center)
@@ -92,9 +97,9 @@ def generation_seconds(
             problem.begin((first + end) // 2)
             run_generation(search)  # what is compiled or allocated once
             began = tell()
-            for _ in range(REPEATS):
+            for _ in range(repeats):
                 run_generation(search)
-            total += (end - first) * (tell() - began) / REPEATS
+            total += (end - first) * (tell() - began) / repeats
     return total / recipe.generations
 
 
@@ -145,15 +150,15 @@ def fitted(problem: CertifiedTrainingProblem, searcher: str, recipe: Recipe, bud
     if problem.num_actors > 1:
         raise ConfigError("a budget is measured in this process alone: with actors, give --generations instead.")
     began = time.perf_counter()
-    each = generation_seconds(problem, searcher, recipe, clock=lambda: _finished_seconds(problem))
+    each = generation_seconds(problem, searcher, recipe, clock=lambda: finished_seconds(problem))
     brief = min(BRIEF, recipe.generations, int(BRIEF_SHARE * budget / each))
     center = problem.network.parameter_vector()
     if brief >= SHORTEST_BRIEF:
         center = brief_weights(problem, searcher, recipe, generations=brief)
-        each = generation_seconds(problem, searcher, recipe, center=center, clock=lambda: _finished_seconds(problem))
-    looked = _finished_seconds(problem)
+        each = generation_seconds(problem, searcher, recipe, center=center, clock=lambda: finished_seconds(problem))
+    looked = finished_seconds(problem)
     center_row(problem, center, images=recipe.evaluate_images)
-    look = _finished_seconds(problem) - looked
+    look = finished_seconds(problem) - looked
     left = budget - (time.perf_counter() - began)
     generations = int((left - look) / (each + look / recipe.evaluate_every))
     if generations < FEWEST:
@@ -164,8 +169,28 @@ def fitted(problem: CertifiedTrainingProblem, searcher: str, recipe: Recipe, bud
     return Planned(stretched(recipe, generations), budget, left, each)
 
 
-def _finished_seconds(problem: CertifiedTrainingProblem) -> float:
-    """The clock, once a GPU has done what it was given."""
+def finished_seconds(problem: CertifiedTrainingProblem) -> float:
+    """The clock, once a GPU has done what it was given.
+
+    Args:
+        problem: what works on the device.
+    """
     if torch.device(problem.aux_device).type == "cuda":
         torch.cuda.synchronize(problem.aux_device)
     return time.perf_counter()
+
+
+def advice(method: str, loss: str, each: float) -> str:
+    """What to do about slow generations; empty where they are not, or where nothing cheaper is near.
+
+    Args:
+        method: the relaxation.
+        loss: what is minimised.
+        each: seconds a generation.
+    """
+    if each < SLOW or loss != "robust" or method_named(method).passes != "all":
+        return ""
+    return (
+        f"a generation takes about {each:.2g} s: {method} bounds every layer by a backward pass of its own, "
+        "--method crown-ibp makes a single one and is several times faster"
+    )

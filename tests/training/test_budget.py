@@ -138,3 +138,13 @@ def test_the_command_line_takes_both(tmp_path: Path) -> None:
     assert "--set validation=500" in said("--keep", "best", "--out", tmp_path / "run")
     assert "neither a number of checkpoints nor best" in said("--keep", "worst")
     assert "give one of them" in said("--budget", "1m", "--generations", 3)
+
+
+@pytest.mark.parametrize(("method", "notes"), [("crown", 1), ("ibp", 0)])
+def test_slow_generations_are_pointed_out_once(
+    method: str, notes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timing, "SLOW", 0.0)
+    progress = Noting()
+    train(BLOBS, out=tmp_path / "run", generations=6, method=method, overrides=options(), progress=progress)
+    assert sum("--method crown-ibp" in note for note in progress.notes) == notes
