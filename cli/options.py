@@ -95,11 +95,10 @@ class DurationType(click.ParamType):  # type: ignore[type-arg]  # as above
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """The seconds."""
-        if isinstance(value, float):
-            return value
-        found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,3})?)([smhd]?)", str(value).strip())
+        text = str(value).strip()
+        found = re.fullmatch(r"(\d{1,9}(?:\.\d*)?(?:e-\d{1,2})?|\.\d+)([smhd]?)", text)
         if found is None or float(found[1]) == 0:
-            self.fail(f"{str(value)[:40]!r} is no time; write 90s, 30m or 2h.", param, ctx)
+            self.fail(f"{text[:40]!r} is no time; write 90s, 30m or 2h.", param, ctx)
         return float(found[1]) * _UNITS[found[2]]
 
 
