@@ -15,8 +15,8 @@ from click.core import ParameterSource
 
 from .options import (
     DURATION,
-    EPS,
     KEEP,
+    RADII,
     RUN,
     SETTING,
     START,
@@ -51,7 +51,7 @@ _WITH_RESUME = frozenset({"resume", "generations", "data", "problem", "save_ever
 @click.option(
     "--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Decides everything random."
 )
-@click.option("--eps", type=EPS, help="Radius in pixel units, 0.1 or 8/255; by default the problem's.")
+@click.option("--eps", type=RADII, help="Radius in pixel units, 0.1 or 8/255, or [0.1, 0.1, 0]; default the problem's.")
 @click.option("--method", metavar="NAME", help="Relaxation to train under, crown or ibp say; by default the problem's.")
 @click.option("--loss", metavar="NAME", help="Loss to minimise, robust or sabr say; by default the recipe's.")
 @click.option("--generations", type=click.IntRange(min=1), help="When to end; by default the recipe's number.")

@@ -21,6 +21,9 @@ from gls_es.report.run import Records, RunData
 Images = Callable[[RunData, Records], Tensor | None]
 """The images that records of a run are about, (n, C, H, W), or None where they are not at hand."""
 
+LONGEST = 200
+"""Characters of a setting that are shown."""
+
 _STYLE = """
 :root { color-scheme: light; }
 body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 72rem; padding: 1rem; color: #1a1a1a; }
@@ -225,4 +228,10 @@ def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{key}.")
         else:
-            yield f"{prefix}{key}", str(value)
+            yield f"{prefix}{key}", _shown(value)
+
+
+def _shown(value: Any) -> str:
+    """A value as text; of a long list, radii of pixels say, what it begins with."""
+    text = str(value)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]} ... ({len(text)} characters)"
