@@ -30,6 +30,8 @@ SHORTEST_BRIEF = 30
 """Generations below which it says nothing."""
 FEWEST = 10
 """Generations that a budget must leave."""
+FEW = 10
+"""A budget that leaves less than one in so many of a recipe's generations is worth a hint."""
 SLOW = 2.0
 """Seconds a generation from which on a cheaper relaxation is pointed out."""
 
@@ -116,19 +118,21 @@ class Planned:
         budget: seconds there were, the measurement included.
         seconds: about how long the run takes.
         each: about how long a generation takes, seconds.
+        hint: what would leave room for more generations; empty if there are enough.
     """
 
     recipe: Recipe
     budget: float
     seconds: float
     each: float
+    hint: str = ""
 
     def __str__(self) -> str:
         recipe = self.recipe
         ramp = f"natural until {recipe.natural_until}, full eps from {recipe.ramp_until}"
         return (
             f"planned: {recipe.generations} generations of {self.each:.3g} s, about {self.seconds:.3g} s in all "
-            f"({ramp}); the measurement took {self.budget - self.seconds:.3g} s"
+            f"({ramp}); the measurement took {self.budget - self.seconds:.3g} s{self.hint}"
         )
 
 
@@ -166,7 +170,17 @@ def fitted(problem: CertifiedTrainingProblem, searcher: str, recipe: Recipe, bud
             f"a budget of {budget:.3g} s leaves {max(generations, 0)} generations, which take {each:.3g} s each; "
             f"give at least {2 * (budget - left) + (FEWEST + 1) * each + 2 * look:.3g} s."
         )
-    return Planned(stretched(recipe, generations), budget, left, each)
+    hint = ""
+    if (
+        FEW * generations < recipe.generations
+        and recipe.loss == "robust"
+        and method_named(problem.method).passes == "all"
+    ):
+        hint = (
+            f"; the recipe has {recipe.generations} generations, of which {problem.method} leaves time for few: "
+            "--method ibp or crown-ibp, or a longer budget, trains better"
+        )
+    return Planned(stretched(recipe, generations), budget, left, each, hint)
 
 
 def finished_seconds(problem: CertifiedTrainingProblem) -> float:

@@ -148,3 +148,13 @@ def test_slow_generations_are_pointed_out_once(
     progress = Noting()
     train(BLOBS, out=tmp_path / "run", generations=6, method=method, overrides=options(), progress=progress)
     assert sum("--method crown-ibp" in note for note in progress.notes) == notes
+
+
+@pytest.mark.parametrize(("method", "hinted"), [("crown", True), ("ibp", False)])
+def test_a_budget_that_is_short_for_the_relaxation_is_pointed_out(
+    method: str, hinted: bool, tenth: list[float]
+) -> None:
+    recipe = Recipe(generations=3000, popsize=2, batch_size=8)
+    short, enough = (str(timing.fitted(Blobs(method=method), "rgs", recipe, seconds)) for seconds in (20.0, 60.0))
+    assert ("leaves time for few: --method ibp" in short) == hinted
+    assert "leaves time for few" not in enough
