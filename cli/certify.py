@@ -10,7 +10,7 @@ import click
 
 from gls_es.errors import ConfigError
 
-from .options import BYTES, CHECKPOINT, EPS, NAMES, config_option, output_options, problem_option
+from .options import BYTES, CHECKPOINT, DURATION, EPS, NAMES, config_option, output_options, problem_option
 from .progress import image_progress
 from .selection import check_folders, check_selection, chosen_images, given_options, image_options
 from .session import Session
@@ -43,9 +43,7 @@ _WITH_VNNLIB = frozenset({"path", "problem", "data", "execution", "timeout", "se
     help="Draw accuracies against the radius (several --eps, or --radius).",
 )
 @click.option("--stages", type=NAMES, metavar="A,B,...", help="What to run, in this order: attack,ibp,crown say.")
-@click.option(
-    "--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Of the search, for each image."
-)
+@click.option("--timeout", type=DURATION, help="Of the search, for each image: 2, 20s or 1m, say.")
 @click.option("--budget", type=BYTES, help="Memory that the search for bounds may use, 512M or 2G say.")
 @click.option(
     "--execution", metavar="float32|float64|real", help="Arithmetic whose results are certified; by default float32."

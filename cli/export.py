@@ -10,7 +10,7 @@ import click
 
 from gls_es.errors import ConfigError
 
-from .options import CHECKPOINT, EPS, config_option, output_options, problem_option
+from .options import CHECKPOINT, DURATION, EPS, config_option, output_options, problem_option
 from .selection import check_folders, check_selection, chosen_images, given_options, image_options, numbers_of
 from .session import Session
 
@@ -39,10 +39,9 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option("--eps", type=EPS, help="Radius of the specifications, 0.1 or 8/255; by default the stored one.")
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
+    type=DURATION,
     default=60.0,
     show_default=True,
-    metavar="SECONDS",
     help="What instances.csv grants for each image.",
 )
 @click.option(

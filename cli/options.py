@@ -51,6 +51,20 @@ class EpsType(click.ParamType):  # type: ignore[type-arg]  # generic in newer cl
         return float(eps)
 
 
+class RadiiType(EpsType):
+    """The same; or a list of radii for channels or pixels, [0.1, 0.1, 0], as the file of such a run has it."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The radius; a list as it is: whether it fits the images is seen with them."""
+        text = str(value).strip()
+        if not text.startswith("["):
+            return super().convert(value, param, ctx)
+        try:
+            return tomllib.loads(f"eps = {text}")["eps"]
+        except tomllib.TOMLDecodeError:
+            self.fail(f"{text[:40]!r} is no list of radii; write [0.1, 0.1, 0].", param, ctx)
+
+
 class SettingType(click.ParamType):  # type: ignore[type-arg]  # as above
     """A hyper-parameter and its value, KEY=VALUE; the value is read as TOML, and what is not TOML is text."""
 
@@ -95,11 +109,10 @@ class DurationType(click.ParamType):  # type: ignore[type-arg]  # as above
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """The seconds."""
-        if isinstance(value, float):
-            return value
-        found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,3})?)([smhd]?)", str(value).strip())
+        text = str(value).strip()
+        found = re.fullmatch(r"(\d{1,9}(?:\.\d*)?(?:e-\d{1,2})?|\.\d+)([smhd]?)", text)
         if found is None or float(found[1]) == 0:
-            self.fail(f"{str(value)[:40]!r} is no time; write 90s, 30m or 2h.", param, ctx)
+            self.fail(f"{text[:40]!r} is no time; write 90s, 30m or 2h.", param, ctx)
         return float(found[1]) * _UNITS[found[2]]
 
 
@@ -195,6 +208,7 @@ START = StartType(exists=True, dir_okay=False)
 RUN = click.Path(exists=True, file_okay=False, path_type=Path)
 DURATION = DurationType()
 EPS = EpsType()
+RADII = RadiiType()
 KEEP = KeepType()
 SETTING = SettingType()
 BYTES = BytesType()
@@ -320,7 +334,8 @@ def _default(
 ) -> str | list[str]:
     """The value as it would be typed, so that the option's own type judges it: int(1.5) would be 1 without a word."""
     values = value if isinstance(value, list) and option.multiple else [value]
-    if any(isinstance(one, dict | list) for one in values):
+    plain = dict if isinstance(option.type, RadiiType) else dict | list
+    if any(isinstance(one, plain) for one in values):
         raise click.BadParameter(f"{path}: {key!r} takes a plain value, not {value!r}", ctx, param)
     texts = [str(one) for one in values]
     return texts if option.multiple else texts[0]

@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import sys
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -89,6 +90,8 @@ def prepare_libraries(session: Session) -> None:
     if asked in _EVOTORCH_LEVELS:
         logging.getLogger("evotorch").setLevel(_EVOTORCH_LEVELS[asked])
     os.environ["EVOTORCH_VERBOSE_LEVEL"] = "-1"
+    # Under torch 2.14 importing evotorch 0.6.1 says so, which is nothing that a user of the command could act on.
+    warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 

@@ -15,8 +15,8 @@ from click.core import ParameterSource
 
 from .options import (
     DURATION,
-    EPS,
     KEEP,
+    RADII,
     RUN,
     SETTING,
     START,
@@ -51,7 +51,7 @@ _WITH_RESUME = frozenset({"resume", "generations", "data", "problem", "save_ever
 @click.option(
     "--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Decides everything random."
 )
-@click.option("--eps", type=EPS, help="Radius in pixel units, 0.1 or 8/255; by default the problem's.")
+@click.option("--eps", type=RADII, help="Radius in pixel units, 0.1 or 8/255, or [0.1, 0.1, 0]; default the problem's.")
 @click.option("--method", metavar="NAME", help="Relaxation to train under, crown or ibp say; by default the problem's.")
 @click.option("--loss", metavar="NAME", help="Loss to minimise, robust or sabr say; by default the recipe's.")
 @click.option("--generations", type=click.IntRange(min=1), help="When to end; by default the recipe's number.")
@@ -102,7 +102,9 @@ _WITH_RESUME = frozenset({"resume", "generations", "data", "problem", "save_ever
     help="Also log to a CSV file, TensorBoard, Weights & Biases or MLflow; may be repeated.",
 )
 @click.option("--resume", type=RUN, metavar="RUN", help="Continue the run in this folder.")
-@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+@click.option(
+    "--dry-run", is_flag=True, help="Say what would be done, and about how long it would take; write nothing."
+)
 @config_option("recipe", "options")
 @output_options
 @click.pass_context
@@ -237,11 +239,11 @@ def _work(ctx: click.Context, options: dict[str, Any], progress: Recorder) -> Pa
 
 
 def _plan(ctx: click.Context, options: dict[str, Any]) -> dict[str, Any]:
-    from gls_es import training
+    from gls_es import benchmark
 
     arguments = _arguments(ctx, options)
     del arguments["out"]  # nothing is written
-    return training.plan(options["problem"], options["searcher"], **arguments)
+    return benchmark.timed_plan(options["problem"], options["searcher"], **arguments)
 
 
 def _arguments(ctx: click.Context, options: dict[str, Any]) -> dict[str, Any]:

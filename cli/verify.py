@@ -10,7 +10,7 @@ import click
 from gls_es.errors import ConfigError
 
 from .deadline import Deadline, answer_in_time
-from .options import config_option, output_options
+from .options import DURATION, config_option, output_options
 from .selection import check_folders
 from .session import Session
 
@@ -45,8 +45,7 @@ class NetworkType(click.ParamType):  # type: ignore[type-arg]  # generic in newe
 )
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="SECONDS",
+    type=DURATION,
     help="When to say timed-out at the latest; by default never, or as the table of --instances says.",
 )
 @click.option(

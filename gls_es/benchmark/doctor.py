@@ -69,7 +69,8 @@ def _versions() -> list[Finding]:
     found = [Finding("gls-es", __version__), Finding("Python", platform.python_version())]
     for name in ("torch", "evotorch", "ray", "numpy", "click", "rich"):
         try:
-            found.append(Finding(name, importlib.metadata.version(name)))
+            version = importlib.metadata.version(name)
+            found.append(Finding(name, torch.__version__ if name == "torch" else version))  # which names its build, too
         except importlib.metadata.PackageNotFoundError:
             found.append(Finding(name, "not installed", "broken", "pip install gls-es"))
     return [*found, _torchvision(), _evotorch()]

@@ -221,7 +221,7 @@ def dual_bounds(
         query.set_lines(relu, lines)
         if not bool(sign.any()):
             continue
-        multiplier = goals.multipliers[relu].to(dtype).clamp(min=0)[None] * sign
+        multiplier = _within(goals.multipliers[relu].to(dtype), 0.0, math.inf)[None] * sign
         query.multipliers[relu] = multiplier
         size = torch.maximum(low.abs(), up.abs())
         if base is not None:
@@ -244,6 +244,14 @@ def adaptive_slopes(node: Node, lower: Tensor, upper: Tensor) -> Tensor:
     return (upper + lower > 0).to(lower.dtype) if curve_of(node) is None else torch.full_like(lower, 0.5)
 
 
+def _within(values: Tensor, least: float, greatest: float) -> Tensor:
+    """The values cut off at both ends, with gradient 1 at the ends themselves, where an ascent begins.
+
+    ``torch.clamp`` has it until torch 2.13; from 2.14 on its gradient is 0 there, and nothing would ever move.
+    """
+    return torch.where((values >= least) & (values <= greatest), values, values.detach().clamp(least, greatest))
+
+
 def _sloped(node: Node, lower: Tensor, upper: Tensor, base: Tensor | None, slopes: Tensor) -> Lines:
     """The lines with the given lower slopes on unstable neurons; for other activations by how much they differ from
     those of the least area, as far as a curve's slopes differ.
@@ -251,12 +259,12 @@ def _sloped(node: Node, lower: Tensor, upper: Tensor, base: Tensor | None, slope
     f = curve_of(node)
     if f is not None:
         least, greatest = f.steepness
-        moved = torch.where(f.crooked(lower, upper), (greatest - least) * (2 * slopes.clamp(0, 1) - 1), 0.0)
+        moved = torch.where(f.crooked(lower, upper), (greatest - least) * (2 * _within(slopes, 0.0, 1.0) - 1), 0.0)
         below = touching(f, lower, upper, 0.5, -1.0) + moved
         return lines_of_slopes(f, lower, upper, base, (below, touching(f, lower, upper, 0.5, 1.0)))
 
     def rule(low: Tensor, up: Tensor, _slope: Tensor) -> Tensor:
         unstable = (low < 0) & (up > 0)
-        return torch.where(unstable, slopes.clamp(0, 1), ((low >= 0) & (up > 0)).to(low.dtype))
+        return torch.where(unstable, _within(slopes, 0.0, 1.0), ((low >= 0) & (up > 0)).to(low.dtype))
 
     return enclose(lower, upper, base, rule)

@@ -12,6 +12,8 @@ SHORTEST = 20.0
 """Seconds of training below which a run is hardly worth it: seeds, then baselines, are left out instead."""
 IMAGE_SECONDS = 0.05
 """About what certifying an image takes on a CPU, mean over robust and broken ones."""
+BUSY = 1.2
+"""Slowdown from which on it is mentioned."""
 MOST_IMAGES = 1000
 FEWEST_IMAGES = 100
 
@@ -37,10 +39,35 @@ class Extent:
         """Runs in all."""
         return len(self.cells) * self.seeds
 
+    @property
+    def training(self) -> float:
+        """Seconds of training of all runs."""
+        return self.runs * self.train_seconds
+
+    @property
+    def certification(self) -> float:
+        """About how many seconds certification takes at most."""
+        return self.runs * self.limit * IMAGE_SECONDS
+
     def __str__(self) -> str:
         seeds = f"{self.seeds} seed{'' if self.seeds == 1 else 's'}"
         each = f"{self.train_seconds:.3g} s of training and {self.limit} images each"
         return f"{self.runs} runs ({len(self.cells)} cells, {seeds}), {each}"
+
+    def estimate(self, spent: float, share: float, slowdown: float) -> str:
+        """What all of it will take on the clock, in words.
+
+        Args:
+            spent: seconds that measuring took.
+            share: the part of the training's work that fits into its time.
+            slowdown: seconds on the clock for a second of this process on its threads.
+        """
+        training, certification = share * slowdown * self.training, self.certification
+        busy = f"; a second of work takes {slowdown:.2g} s here" if slowdown > BUSY else ""
+        return (
+            f"estimate: about {spent + training + certification:.3g} s, of which measuring took {spent:.3g} s, "
+            f"training takes {training:.3g} s and certification at most about {certification:.3g} s{busy}"
+        )
 
 
 def fitted(

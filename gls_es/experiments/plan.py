@@ -16,6 +16,7 @@ from torch import Tensor
 from gls_es.basics.atomic import write_atomically
 from gls_es.errors import BusyError, ConfigError, DataError
 from gls_es.experiments.fitting import Extent, fitted
+from gls_es.experiments.pace import Pace
 from gls_es.experiments.tables import Cell, Table
 from gls_es.problem import CertifiedTrainingProblem
 from gls_es.problem.recipe import Recipe
@@ -183,16 +184,13 @@ def _extent(table: Table, folder: Path, cells: Sequence[str], wanted: _Wanted) -
     if wanted.budget is None:
         return None
     known = read_plan(table, folder) if (folder / PLAN).exists() else None
+    usual = SEEDS if known is None else len(known.seeds)
     extent = fitted(
-        table, table.chosen(cells), budget=wanted.budget, seeds=wanted.seeds or _seeds(known),
+        table, table.chosen(cells), budget=wanted.budget, seeds=wanted.seeds or usual,
         fewer_seeds=known is None and wanted.seeds is None, fewer_cells=not cells,
     )  # fmt: skip
     limit = wanted.limit if known is None else known.limit
     return extent if limit is None else dataclasses.replace(extent, limit=limit)
-
-
-def _seeds(known: Plan | None) -> int:
-    return SEEDS if known is None else len(known.seeds)
 
 
 @dataclass(frozen=True)
@@ -220,7 +218,8 @@ class _Making:
     def begun(self) -> Plan:
         """The plan in the folder with more seeds if wanted, or a new one without cells."""
         known = read_plan(self.table, self.path.parent) if self.path.exists() else None
-        seeds = (self.wanted.seeds or _seeds(known)) if self.extent is None else self.extent.seeds
+        usual = SEEDS if known is None else len(known.seeds)
+        seeds = (self.wanted.seeds or usual) if self.extent is None else self.extent.seeds
         given = self.wanted.given(self.extent)
         if known is None:
             fit = {} if self.extent is None else {"limit": self.extent.limit}
@@ -261,12 +260,18 @@ class _Making:
 
     def completed(self, plan: Plan) -> Plan:
         """The plan with all cells that are wanted."""
+        pace, new = Pace(), [name for name in self.cells if name not in plan.generations]
+        for name in new:
+            plan = self._with_cell(plan, self.table.cell(name))
+        if new and self.extent is not None and self.wanted.budget is not None:
+            late = max(0.0, self.extent.training + self.extent.certification - self.wanted.budget)
+            share = pace.share(self.extent.training, late)
+            fitting = {name: max(1, round(share * plan.generations[name])) for name in new}
+            plan = dataclasses.replace(plan, generations=plan.generations | fitting)
+            self.say(self.extent.estimate(pace.spent, share, pace.slowdown))
         for name in self.cells:
-            cell = self.table.cell(name)
-            if name not in plan.generations:
-                plan = self._with_cell(plan, cell)
             if name not in plan.recipes:
-                recipe = plan.recipe(self.table, cell).as_dict()
+                recipe = plan.recipe(self.table, self.table.cell(name)).as_dict()
                 plan = dataclasses.replace(plan, recipes={**plan.recipes, name: recipe})
         return plan
 

@@ -18,7 +18,7 @@ from typing import Any
 from gls_es import certification, training
 from gls_es.basics.atomic import write_atomically
 from gls_es.benchmark.measure import machine
-from gls_es.certification import certifier
+from gls_es.certification import certifier, stages
 from gls_es.errors import BusyError, TrainingError
 from gls_es.experiments.plan import WAIT, Plan, base_recipe, check_machine
 from gls_es.experiments.results import RESULT, read_training
@@ -28,9 +28,11 @@ from gls_es.training.names import CHECKPOINT, RUN
 from gls_es.training.progress import NullProgress, Progress
 from gls_es.training.settings import stretched, versions
 
-STAGES = ("ibp", "crown-ibp", "attack", "crown", "best", "alpha", "bab")
+STAGES = tuple(name for name in stages.STAGES if name != "quick-attack")
 """Of certification: as by default, but what the cheapest bounds prove is not attacked, which is most of the time of a
 table. The verdicts are the same unless a bound is wrong."""
+ROUND_STAGES = tuple(name for name in stages.ROUND_STAGES if name != "quick-attack")
+"""The same for L2 balls."""
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from gls_es.errors import BusyError, ConfigError, DataError, TrainingError
 from gls_es.experiments.asking import next_point, optuna
 from gls_es.experiments.front import front, save_picture
 from gls_es.experiments.plan import alone
-from gls_es.experiments.runner import STAGES
+from gls_es.experiments.runner import ROUND_STAGES, STAGES
 from gls_es.experiments.space import Dimension, changes, space_of, start_of
 from gls_es.experiments.trials import Trial, folder_of, read_trials, write_asked, write_found
 from gls_es.problem.options import split_overrides
@@ -289,10 +289,12 @@ class Search:
             return
         trained = training.load_trained(trial.checkpoint)
         images, labels = trained.dataset(self.data_root).split("validation").batch(slice(0, tuning.limit))
+        region = trained.region()
+        stages = STAGES if region["norm"] == "linf" else ROUND_STAGES
         with self.certifying() as progress:
             report = certification.certify(
-                trained, images, labels, stages=STAGES, records=trial.verdicts, timeout=tuning.timeout,
-                progress=progress, **trained.region(),
+                trained, images, labels, stages=stages, records=trial.verdicts, timeout=tuning.timeout,
+                progress=progress, **region,
             )  # fmt: skip
         found = dataclasses.replace(
             trial, natural=report.natural_accuracy, certified=report.certified_accuracy, unknown=report.unknown,

@@ -1,11 +1,20 @@
-"""The landscape as a picture: a row per relaxation, a column per direction, the loss itself and its smoothings."""
+"""The landscape as a picture: a row per relaxation, a column per direction, the loss itself and its smoothings.
+
+Every jump that the table counts has a mark on the line; the largest of a panel is shown again in a window of its own.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
 
 from gls_es.errors import ConfigError, DataError
-from gls_es.landscape.survey import Curve, Landscape
+from gls_es.landscape.survey import Curve, Landscape, Zoom
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 FORMATS = (".png", ".svg", ".pdf")
 
@@ -30,13 +39,17 @@ def save_plot(landscape: Landscape, path: Path) -> None:
             for curve in landscape.curves:
                 if (curve.method, curve.direction) == (method, direction):
                     _draw(axis, landscape, curve)
+            for zoom in landscape.zooms:
+                if (zoom.method, zoom.direction) == (method, direction):
+                    _zoom(axis, zoom)
             axis.set_title(f"{method}, {direction} direction", fontsize=10)
             axis.grid(alpha=0.3)
             if column == 0:
                 axis.set_ylabel("robust loss (nats)")
             if row == len(methods) - 1:
                 axis.set_xlabel("t (1 = the norm of the weights)")
-    axes[0, 0].legend(fontsize=8)
+    for axis in axes.flat:
+        axis.legend(fontsize=7, loc="lower left")
     figure.suptitle(f"mean over {landscape.images} images, eps = {landscape.eps:.4g}", fontsize=11)
     try:
         figure.savefig(path, dpi=150)
@@ -50,12 +63,39 @@ def check_format(path: Path) -> None:
         raise ConfigError(f"{path}: a plot's name ends in {', '.join(FORMATS)}.")
 
 
-def _draw(axis: object, landscape: Landscape, curve: Curve) -> None:
+def _draw(axis: Axes, landscape: Landscape, curve: Curve) -> None:
     raw = curve.sigma == 0
-    axis.plot(  # type: ignore[attr-defined]
+    axis.plot(
         landscape.steps.numpy(),
         curve.losses.numpy(),
         label="the loss" if raw else f"smoothed, σ = {curve.sigma:g}",
         linewidth=1.0 if raw else 1.8,
         color="black" if raw else None,
     )
+    if raw:
+        _mark(axis, landscape, curve)
+
+
+def _mark(axis: Axes, landscape: Landscape, curve: Curve) -> None:
+    """A mark on the line for each jump that the table counts."""
+    known = next(one for one in landscape.statistics[curve.direction] if one.method == curve.method)
+    if known.places:
+        places = torch.tensor(known.places, dtype=landscape.steps.dtype)
+        nearest = (landscape.steps[:, None] - places).abs().argmin(0)
+        axis.plot(
+            places.numpy(), curve.losses[nearest].numpy(), linestyle="none", marker="|", markersize=14, color="C3",
+            label=f"{known.jumps} of {known.examined} intervals jump",
+        )  # fmt: skip
+
+
+def _zoom(axis: Axes, zoom: Zoom) -> None:
+    """The largest jump of a panel in a window of its own."""
+    window = axis.inset_axes((0.36, 0.52, 0.3, 0.34))
+    middle = len(zoom.steps) // 2
+    for part in (slice(0, middle), slice(middle, None)):  # two lines: what is between them is the jump
+        window.plot((zoom.steps[part] - zoom.place).numpy(), zoom.losses[part].numpy(), color="C3", linewidth=1.2)
+    window.tick_params(labelsize=5)
+    window.locator_params(nbins=4)
+    for scale in (window.xaxis, window.yaxis):
+        scale.get_offset_text().set_fontsize(5)
+    window.set_title(f"the largest jump, at t = {zoom.place:.4g}", fontsize=6, pad=2)

@@ -31,6 +31,7 @@ class Statistics:
         jumps: true jumps among the examined intervals, those with the largest differences.
         examined: how many intervals were examined.
         largest_jump: height of the largest jump, in units of the loss.
+        places: where the jumps are, t, the largest first.
         range: largest minus smallest loss on the line.
         variation: sum of the absolute differences of neighbours over ``range``: 1 if the loss is monotone, 2 for one
             valley with walls of equal height, more for every further wiggle.
@@ -46,6 +47,7 @@ class Statistics:
     variation: float
     minima: int
     sensitivity: float
+    places: tuple[float, ...] = ()
 
 
 def statistics(line: Line, steps: Tensor, losses: Tensor, *, examine: int = 16) -> Statistics:
@@ -61,8 +63,9 @@ def statistics(line: Line, steps: Tensor, losses: Tensor, *, examine: int = 16) 
     span = float(losses.max() - losses.min())
     examine = min(examine, len(differences))
     chosen = differences.abs().topk(examine).indices
-    heights = jump_heights(line, steps[:-1][chosen], steps[1:][chosen], losses[:-1][chosen], losses[1:][chosen])
+    places, heights = _narrowed(line, steps[:-1][chosen], steps[1:][chosen], losses[:-1][chosen], losses[1:][chosen])
     jumps = heights.abs() > LEAST_JUMP * max(span, torch.finfo(losses.dtype).tiny)
+    order = heights.abs().argsort(descending=True)
     inner = (losses[1:-1] < losses[:-2]) & (losses[1:-1] <= losses[2:])
     slopes = differences / steps.diff().to(losses)
     return Statistics(
@@ -74,6 +77,7 @@ def statistics(line: Line, steps: Tensor, losses: Tensor, *, examine: int = 16) 
         variation=float(differences.abs().sum()) / span if span > 0 else 0.0,
         minima=int(inner.sum()),
         sensitivity=float(slopes.square().mean().sqrt()),
+        places=tuple(places[order][jumps[order]].tolist()),
     )
 
 
@@ -87,10 +91,15 @@ def jump_heights(line: Line, left: Tensor, right: Tensor, low: Tensor, high: Ten
         low: losses at ``left``, (n,).
         high: losses at ``right``, (n,).
     """
+    return _narrowed(line, left, right, low, high)[1]
+
+
+def _narrowed(line: Line, left: Tensor, right: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    """Where the halving ends, and what is left of the difference there, (n,) each."""
     for _ in range(HALVINGS):
         middle = (left + right) / 2
         between = line.losses(middle)
         lower = (between - low).abs() >= (high - between).abs()  # the larger difference lies in the lower half
         left, low = torch.where(lower, left, middle), torch.where(lower, low, between)
         right, high = torch.where(lower, middle, right), torch.where(lower, between, high)
-    return high - low
+    return left, high - low

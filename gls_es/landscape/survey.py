@@ -15,6 +15,7 @@ from gls_es.fitness import Minibatch, Stage, mean_gradient
 from gls_es.landscape.directions import gradient_direction, random_direction
 from gls_es.landscape.lines import Line
 from gls_es.landscape.statistics import Statistics, statistics
+from gls_es.landscape.zoom import zoomed
 from gls_es.network import Network
 
 DIRECTIONS = ("random", "gradient")
@@ -38,6 +39,25 @@ class Curve:
 
 
 @dataclass(frozen=True)
+class Zoom:
+    """The loss close to its largest jump, where the jump is as high as what the loss does beside it.
+
+    Attributes:
+        method: the relaxation.
+        direction: "random" or "gradient".
+        place: where the jump is, t.
+        steps: t, (Z,), ascending; the jump is between the two steps in the middle.
+        losses: at each of them, (Z,).
+    """
+
+    method: str
+    direction: str
+    place: float
+    steps: Tensor
+    losses: Tensor
+
+
+@dataclass(frozen=True)
 class Landscape:
     """All curves and statistics.
 
@@ -47,6 +67,7 @@ class Landscape:
         steps: t, (T,), in units of the weights' norm (of each parameter tensor for random directions).
         curves: by method, direction and σ.
         statistics: of the raw losses, by direction.
+        zooms: on the largest jump, for every method and direction that has one.
     """
 
     eps: float
@@ -54,6 +75,7 @@ class Landscape:
     steps: Tensor
     curves: tuple[Curve, ...]
     statistics: dict[str, tuple[Statistics, ...]]
+    zooms: tuple[Zoom, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The landscape as plain values."""
@@ -63,6 +85,9 @@ class Landscape:
             "steps": self.steps.tolist(),
             "curves": [{**vars(curve), "losses": curve.losses.tolist()} for curve in self.curves],
             "statistics": {name: [asdict(one) for one in found] for name, found in self.statistics.items()},
+            "zooms": [
+                {**vars(zoom), "steps": zoom.steps.tolist(), "losses": zoom.losses.tolist()} for zoom in self.zooms
+            ],
         }
 
 
@@ -104,6 +129,7 @@ def survey(
     steps = torch.linspace(-span, span, points, dtype=torch.float64)
     center = net.parameter_vector().double()
     curves: list[Curve] = []
+    zooms: list[Zoom] = []
     found: dict[str, list[Statistics]] = {name: [] for name in directions}
     for method in methods:
         batch = Minibatch.prepare(net, images.to(center), labels, Stage(eps, 0.0, method))
@@ -112,11 +138,15 @@ def survey(
             line = Line(net, batch, center, _direction(name, net, batch, center, seed=seed))
             raw = line.losses(steps)
             curves.append(Curve(method, name, 0.0, raw))
-            found[name].append(statistics(line, steps, raw))
+            known = statistics(line, steps, raw)
+            found[name].append(known)
+            if known.places:
+                zooms.append(Zoom(method, name, known.places[0], *zoomed(line, steps, raw, known)))
             curves += [
                 Curve(method, name, sigma, line.smoothed(steps, sigma, samples=samples, seed=seed)) for sigma in sigmas
             ]
-    return Landscape(eps, len(images), steps, tuple(curves), {name: tuple(rows) for name, rows in found.items()})
+    rows = {name: tuple(rows) for name, rows in found.items()}
+    return Landscape(eps, len(images), steps, tuple(curves), rows, tuple(zooms))
 
 
 def _direction(name: str, net: Network, batch: Minibatch, center: Tensor, *, seed: int) -> Tensor:

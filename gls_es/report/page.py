@@ -21,6 +21,9 @@ from gls_es.report.run import Records, RunData
 Images = Callable[[RunData, Records], Tensor | None]
 """The images that records of a run are about, (n, C, H, W), or None where they are not at hand."""
 
+LONGEST = 200
+"""Characters of a setting that are shown."""
+
 _STYLE = """
 :root { color-scheme: light; }
 body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 72rem; padding: 1rem; color: #1a1a1a; }
@@ -29,7 +32,6 @@ h1 { font-size: 1.6rem; } h2 { font-size: 1.25rem; margin-top: 2.2rem; } h3 { fo
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .25rem .7rem; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; }
-td.text { text-align: left; white-space: normal; overflow-wrap: anywhere; }
 .pictures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); gap: 1rem; }
 .pictures figure { max-width: 40rem; }
 figure { margin: 0; } figure svg { width: 100%; height: auto; display: block; }
@@ -38,7 +40,15 @@ figure { margin: 0; } figure svg { width: 100%; height: auto; display: block; }
 .exhibit div { display: flex; gap: .4rem; }
 .exhibit img { width: 84px; height: 84px; image-rendering: pixelated; display: block; border: 1px solid #eee; }
 details { margin: .5rem 0; } summary { cursor: pointer; } .note { color: #555; font-size: .9rem; }
+@media (max-width: 40rem) {
+  .wide table, .wide tbody, .wide tr { display: block; } .wide thead { display: none; }
+  .wide tr { border-top: 2px solid #999; margin-bottom: .8rem; }
+  .wide td, .wide td:first-child { display: flex; justify-content: space-between; gap: 1rem; padding: .2rem 0;
+    text-align: right; white-space: normal; overflow-wrap: anywhere; }
+  .wide td::before { content: attr(data-column); color: #555; text-align: left; overflow-wrap: normal; }
+}
 """
+"""On a narrow screen a row of a table becomes a list of its cells, each after its column's name: nothing is cut off."""
 
 
 def write_report(
@@ -88,10 +98,15 @@ def _section(title: str, body: str) -> str:
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table whose cells are plain text."""
-    top = "".join(f"<th>{escape(cell)}</th>" for cell in head)
-    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>\n" for row in rows)
+    """A table whose cells are plain text; each cell names its column, for narrow screens."""
+    names = [escape(cell) for cell in head]
+    top = "".join(f"<th>{name}</th>" for name in names)
+    body = "".join(f"<tr>{''.join(map(_cell, names, row))}</tr>\n" for row in rows)
     return f'<div class="wide"><table>\n<thead><tr>{top}</tr></thead>\n<tbody>\n{body}</tbody></table></div>'
+
+
+def _cell(column: str, text: str) -> str:
+    return f'<td data-column="{column}">{escape(text)}</td>'
 
 
 def _pictures(pictures: Sequence[str]) -> str:
@@ -213,4 +228,10 @@ def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{key}.")
         else:
-            yield f"{prefix}{key}", str(value)
+            yield f"{prefix}{key}", _shown(value)
+
+
+def _shown(value: Any) -> str:
+    """A value as text; of a long list, radii of pixels say, what it begins with."""
+    text = str(value)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]} ... ({len(text)} characters)"

@@ -19,6 +19,7 @@ from gls_es.training.averaging import Average
 from gls_es.training.evaluation import center_row
 from gls_es.training.progress import Progress
 from gls_es.training.schedules import Schedule
+from gls_es.training.timing import advice
 
 
 class Rows(Protocol):
@@ -61,6 +62,7 @@ class Loop:
         keeps_best: whether the best evaluation's state is kept.
         best: certified and natural accuracy of the best evaluation so far; empty before.
         is_best: whether the state is that of the best evaluation.
+        advised: whether a cheaper relaxation was pointed out.
     """
 
     problem: CertifiedTrainingProblem
@@ -78,6 +80,7 @@ class Loop:
     keeps_best: bool = False
     best: tuple[float, ...] = ()
     is_best: bool = False
+    advised: bool = False
     last_row: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -114,6 +117,7 @@ class Loop:
         before, first = self.elapsed, self.done
         while self.done < self.recipe.generations and not stop_requested():
             row = self._generation()
+            self._advise(row, before + time.monotonic() - began - self.elapsed)
             self.elapsed = before + time.monotonic() - began
             rate = (self.elapsed - before) / (self.done - first)
             row["elapsed_seconds"] = round(self.elapsed, 3)
@@ -127,6 +131,13 @@ class Loop:
                 last_save = time.monotonic()
         if self.saved != self.done:
             self._save()
+
+    def _advise(self, row: Mapping[str, Any], seconds: float) -> None:
+        """Point out, once, that another relaxation would be cheaper, if generations take long."""
+        hint = advice(row["method"], self.recipe.loss, seconds) if row["eps"] > 0 and not self.advised else ""
+        if hint:
+            self.advised = True
+            self.progress.note(hint)
 
     def _judge(self, row: Mapping[str, Any]) -> None:
         """Note whether the state is the best one so far; the first of equals is."""

@@ -211,14 +211,43 @@ def plan(
     tf32: bool = False,
 ) -> dict[str, Any]:
     """What :func:`train` would do, without doing it: the resolved settings and their cost, as plain values."""
+    return plan_table(*resolved(
+        problem, searcher, seed=seed, eps=eps, method=method, generations=generations, budget=budget, device=device,
+        data_root=data_root, overrides=overrides, init=init, bookkeeping=bookkeeping, actors=actors, tf32=tf32,
+    ))  # fmt: skip
+
+
+def resolved(
+    problem: ProblemLike,
+    searcher: str = "pgpe",
+    *,
+    data_root: str | Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    init: str | Path | None = None,
+    bookkeeping: Bookkeeping | None = None,
+    actors: Actors | None = None,
+    **options: Any,
+) -> tuple[CertifiedTrainingProblem, Settings]:
+    """The problem and the settings that :func:`train` would begin with.
+
+    Arguments and errors are those of :func:`plan`.
+    """
     _check_kinds(data_root=data_root, init=init, overrides=overrides, bookkeeping=bookkeeping, actors=actors)
+    usual = {
+        "seed": 0,
+        "eps": None,
+        "method": None,
+        "generations": None,
+        "budget": None,
+        "device": "cpu",
+        "tf32": False,
+    }
     made, settings = prepared(
-        problem, searcher, seed=seed, eps=eps, method=method, device=device, data_root=data_root,
-        generations=generations, budget=budget, overrides=overrides, init=init,
-        bookkeeping=(bookkeeping or DEFAULT).over(DEFAULT), actors=actors or Actors(), tf32=tf32,
+        problem, searcher, data_root=data_root, overrides=overrides, init=init,
+        bookkeeping=(bookkeeping or DEFAULT).over(DEFAULT), actors=actors or Actors(), **(usual | options),
     )  # fmt: skip
     build(searcher, made, settings.recipe)
-    return plan_table(made, settings)
+    return made, settings
 
 
 _KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {

@@ -251,7 +251,7 @@ def config_table(problem: CertifiedTrainingProblem, settings: Settings) -> dict[
     return {
         "problem": settings.problem,
         "searcher": settings.searcher,
-        "eps": problem.eps,
+        "eps": _given_eps(problem, settings),
         "method": problem.method,
         "seed": problem.run_seed,
         "device": str(problem.device),
@@ -263,6 +263,15 @@ def config_table(problem: CertifiedTrainingProblem, settings: Settings) -> dict[
         "recipe": settings.recipe.as_dict(),
         "versions": versions(),
     }
+
+
+def _given_eps(problem: CertifiedTrainingProblem, settings: Settings) -> Any:
+    """The radius, or where there is one for each channel or pixel all of them: a number would be another run."""
+    if problem.perturbation.weights is None:
+        return problem.eps
+    given = settings.arguments.get("eps")
+    radii = problem.perturbation.radii(problem.eps) if given is None else given
+    return torch.as_tensor(radii, dtype=torch.float64).tolist()
 
 
 def _given_options(problem: CertifiedTrainingProblem, settings: Settings) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from gls_es.basics.threads import whole_operations
+from gls_es.bounds import method_named
 from gls_es.errors import ConfigError
 from gls_es.problem import CertifiedTrainingProblem
 from gls_es.problem.recipe import Recipe
@@ -29,6 +30,10 @@ SHORTEST_BRIEF = 30
 """Generations below which it says nothing."""
 FEWEST = 10
 """Generations that a budget must leave."""
+FEW = 10
+"""A budget that leaves less than one in so many of a recipe's generations is worth a hint."""
+SLOW = 2.0
+"""Seconds a generation from which on a cheaper relaxation is pointed out."""
 
 
 def phases(recipe: Recipe) -> list[tuple[int, int]]:
@@ -72,6 +77,7 @@ def generation_seconds(
     *,
     center: Tensor | None = None,
     clock: Callable[[], float] | None = None,
+    repeats: int = REPEATS,
 ) -> float:
     """Mean time of a generation over the whole of a recipe.
 
@@ -82,6 +88,7 @@ def generation_seconds(
         center: the weights that a run begins with, (L,); None: the problem's own.
         clock: what tells seconds; None: processor time of this process divided by its threads, so that other programs
             on the machine do not count.
+        repeats: generations timed in each phase.
     """
     problem.stages = Schedule(recipe, problem.eps, problem.method).stage
     search = build(searcher, problem, recipe, center=center)
@@ -92,9 +99,9 @@ def generation_seconds(
             problem.begin((first + end) // 2)
             run_generation(search)  # what is compiled or allocated once
             began = tell()
-            for _ in range(REPEATS):
+            for _ in range(repeats):
                 run_generation(search)
-            total += (end - first) * (tell() - began) / REPEATS
+            total += (end - first) * (tell() - began) / repeats
     return total / recipe.generations
 
 
@@ -111,19 +118,21 @@ class Planned:
         budget: seconds there were, the measurement included.
         seconds: about how long the run takes.
         each: about how long a generation takes, seconds.
+        hint: what would leave room for more generations; empty if there are enough.
     """
 
     recipe: Recipe
     budget: float
     seconds: float
     each: float
+    hint: str = ""
 
     def __str__(self) -> str:
         recipe = self.recipe
         ramp = f"natural until {recipe.natural_until}, full eps from {recipe.ramp_until}"
         return (
             f"planned: {recipe.generations} generations of {self.each:.3g} s, about {self.seconds:.3g} s in all "
-            f"({ramp}); the measurement took {self.budget - self.seconds:.3g} s"
+            f"({ramp}); the measurement took {self.budget - self.seconds:.3g} s{self.hint}"
         )
 
 
@@ -145,15 +154,15 @@ def fitted(problem: CertifiedTrainingProblem, searcher: str, recipe: Recipe, bud
     if problem.num_actors > 1:
         raise ConfigError("a budget is measured in this process alone: with actors, give --generations instead.")
     began = time.perf_counter()
-    each = generation_seconds(problem, searcher, recipe, clock=lambda: _finished_seconds(problem))
+    each = generation_seconds(problem, searcher, recipe, clock=lambda: finished_seconds(problem))
     brief = min(BRIEF, recipe.generations, int(BRIEF_SHARE * budget / each))
     center = problem.network.parameter_vector()
     if brief >= SHORTEST_BRIEF:
         center = brief_weights(problem, searcher, recipe, generations=brief)
-        each = generation_seconds(problem, searcher, recipe, center=center, clock=lambda: _finished_seconds(problem))
-    looked = _finished_seconds(problem)
+        each = generation_seconds(problem, searcher, recipe, center=center, clock=lambda: finished_seconds(problem))
+    looked = finished_seconds(problem)
     center_row(problem, center, images=recipe.evaluate_images)
-    look = _finished_seconds(problem) - looked
+    look = finished_seconds(problem) - looked
     left = budget - (time.perf_counter() - began)
     generations = int((left - look) / (each + look / recipe.evaluate_every))
     if generations < FEWEST:
@@ -161,11 +170,41 @@ def fitted(problem: CertifiedTrainingProblem, searcher: str, recipe: Recipe, bud
             f"a budget of {budget:.3g} s leaves {max(generations, 0)} generations, which take {each:.3g} s each; "
             f"give at least {2 * (budget - left) + (FEWEST + 1) * each + 2 * look:.3g} s."
         )
-    return Planned(stretched(recipe, generations), budget, left, each)
+    hint = ""
+    if (
+        FEW * generations < recipe.generations
+        and recipe.loss == "robust"
+        and method_named(problem.method).passes == "all"
+    ):
+        hint = (
+            f"; the recipe has {recipe.generations} generations, of which {problem.method} leaves time for few: "
+            "--method ibp or crown-ibp, or a longer budget, trains better"
+        )
+    return Planned(stretched(recipe, generations), budget, left, each, hint)
 
 
-def _finished_seconds(problem: CertifiedTrainingProblem) -> float:
-    """The clock, once a GPU has done what it was given."""
+def finished_seconds(problem: CertifiedTrainingProblem) -> float:
+    """The clock, once a GPU has done what it was given.
+
+    Args:
+        problem: what works on the device.
+    """
     if torch.device(problem.aux_device).type == "cuda":
         torch.cuda.synchronize(problem.aux_device)
     return time.perf_counter()
+
+
+def advice(method: str, loss: str, each: float) -> str:
+    """What to do about slow generations; empty where they are not, or where nothing cheaper is near.
+
+    Args:
+        method: the relaxation.
+        loss: what is minimised.
+        each: seconds a generation.
+    """
+    if each < SLOW or loss != "robust" or method_named(method).passes != "all":
+        return ""
+    return (
+        f"a generation takes about {each:.2g} s: {method} bounds every layer by a backward pass of its own, "
+        "--method crown-ibp makes a single one and is several times faster"
+    )

@@ -59,7 +59,8 @@ def work(monkeypatch: pytest.MonkeyPatch) -> Work:
     work = Work()
     monkeypatch.setattr("gls_es.problem.registry.check_name", lambda _name: None)
     for name in ("train", "resume", "plan"):
-        monkeypatch.setattr(f"gls_es.training.{name}", getattr(work, name), raising=False)
+        where = "gls_es.benchmark.timed_plan" if name == "plan" else f"gls_es.training.{name}"
+        monkeypatch.setattr(where, getattr(work, name), raising=False)
     return work
 
 

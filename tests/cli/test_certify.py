@@ -137,6 +137,7 @@ def test_progress_comes_in_lines_and_quiet_has_none(
         (["--stages", "attack,,ibp"], "empty name"),
         (["--budget", "many"], "512M or 2G"),
         (["--timeout", "0"], "--timeout"),
+        (["--timeout", "-1"], "--timeout"),
         (["--result", "x.txt"], "give --vnnlib"),
         (["--start", "360"], "numbered 0 to 359"),
         (["--out", "nowhere/x.jsonl"], "no folder nowhere"),
@@ -218,8 +219,9 @@ def test_limits_of_the_search_reach_the_certification(
 
     monkeypatch.setattr(certification, "certify", stop)
     run("certify", tmp_path / "checkpoint.pt", "--limit", 1, "--timeout", 2.5, "--budget", "512M")
+    run("certify", tmp_path / "checkpoint.pt", "--limit", 1, "--timeout", "1.5m", "--budget", "512M")
     run("certify", tmp_path / "checkpoint.pt", "--limit", 1, "--budget", "1.5GiB")
-    assert [(call.get("timeout"), call["budget"]) for call in calls] == [(2.5, 2**29), (None, 3 * 2**29)]
+    assert [(call.get("timeout"), call["budget"]) for call in calls] == [(2.5, 2**29), (90, 2**29), (None, 3 * 2**29)]
 
 
 def test_radii_are_those_of_the_closed_form(run: Run, trained: Any, tmp_path: Path) -> None:

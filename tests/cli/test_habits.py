@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from click.testing import Result
 
 import gls_es
 from gls_es.cli.app import COMMANDS
+from gls_es.cli.output import prepare_libraries
+from gls_es.cli.session import Session
 from gls_es.data.fetch import PLACES, Place
 from tests.packaging.checkout import ROOT
 
@@ -139,3 +142,12 @@ def test_what_evotorch_logs_is_heard_if_asked_for_and_never_on_standard_output(
     assert ("generation 1/2, " in done.stderr) is (option != ("--quiet",))
     if option == ("--quiet",):
         assert done.stderr == ""
+
+
+def test_what_pytorch_warns_of_inside_evotorch_is_not_shown_and_other_warnings_are() -> None:
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        prepare_libraries(Session())
+        warnings.warn("`torch.jit.script` is deprecated. Please switch to `torch.compile`.", FutureWarning)
+        warnings.warn("something else", FutureWarning)
+    assert [str(warning.message) for warning in heard] == ["something else"]

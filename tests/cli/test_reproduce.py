@@ -18,7 +18,10 @@ from tests.experiments.test_plan import TOY
 Run = Callable[..., Result]
 
 
-@pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("1.5m", 90), ("2h", 7200), ("1d", 86400)])
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90", 90), ("90.0", 90), ("1e-05", 1e-5), (".5m", 30), ("90s", 90), ("1.5m", 90), ("2h", 7200), ("1d", 86400)],
+)
 def test_durations(text: str, seconds: float) -> None:
     assert DURATION.convert(text, None, None) == seconds
 

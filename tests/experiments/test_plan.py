@@ -3,13 +3,14 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from gls_es.bounds import preactivations
 from gls_es.errors import ConfigError, DataError
-from gls_es.experiments import TABLES, Cell, Table, make_plan
+from gls_es.experiments import TABLES, Cell, Table, make_plan, pace
 from gls_es.experiments import plan as plan_module
 from gls_es.experiments.fitting import FEWEST_IMAGES, MOST_IMAGES, SHORTEST, TRAINING_SHARE, Extent, fitted
 from gls_es.experiments.tables import BASELINES, SEARCHERS, SHORT, Published
@@ -288,3 +289,39 @@ def test_settings_and_published_numbers_are_of_cells_that_are_there() -> None:
         ("cifar-8", "pgpe-crown"),
     }
     assert set(SHORT) <= {*TABLES["mnist-0.1"].cell_names, *SEARCHERS}
+
+
+@pytest.mark.parametrize(
+    ("clock", "processor", "beside", "share"),
+    [
+        (10.0, 10.0, 0.0, 0.9),  # alone: what measuring took is missing
+        (10.0, 4.0, 0.0, 0.9 / 2.5),  # others take the rest of the machine
+        (10.0, 4.0, 30.0, 0.6 / 2.5),  # and certification some of the training's time
+        (90.0, 90.0, 0.0, 0.5),  # measuring took nearly all of it: half is trained all the same
+        (0.5, 0.1, 0.0, 0.995),  # too short to tell how busy the machine is
+    ],
+)
+def test_a_budget_is_time_on_the_clock(
+    clock: float, processor: float, beside: float, share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = {"perf_counter": 5.0, "process_time": 3.0}
+    monkeypatch.setattr(pace, "time", SimpleNamespace(**{name: lambda name=name: now[name] for name in now}))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    look = pace.Pace()
+    now.update(perf_counter=5.0 + clock, process_time=3.0 + 2 * processor)  # both threads
+    assert look.share(100.0, beside) == pytest.approx(share)
+
+
+def test_a_busy_machine_gets_fewer_generations_and_is_told_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan_module, "generation_seconds", lambda _problem, _searcher, _recipe, center: 1.0)
+    monkeypatch.setattr(pace.Pace, "slowdown", 2.0)
+    monkeypatch.setattr(pace.Pace, "spent", 9.0)
+    said: list[str] = []
+    plan = make_plan(TOY, tmp_path, seeds=1, budget=120.0, say=said.append)
+    assert plan.generations == {"grad-ibp": 20, "pgpe-ibp": 20}  # 45 s each less half of 9 s, at half the speed
+    assert said[-1].startswith("estimate: about 120 s, of which measuring took 9 s, training takes 81 s")
+    assert said[-1].endswith("a second of work takes 2 s here")
+    again = make_plan(TOY, tmp_path, seeds=1, budget=120.0, say=said.append)
+    assert again == plan

@@ -147,6 +147,21 @@ def test_test_images_play_no_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.usefixtures("made")
+def test_a_search_on_l2_balls_certifies_l2_balls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[dict[str, Any]] = []
+    certify = tuning.certification.certify
+
+    def certified(*args: Any, **options: Any) -> Any:
+        seen.append(options)
+        return certify(*args, **options)
+
+    monkeypatch.setattr(tuning.certification, "certify", certified)
+    (trial,) = search(tmp_path, settings={"norm": "l2", "eps_factor": 0.5}, eps=0.3).run(trials=1)
+    assert trial.finished
+    assert [(options["norm"], options["eps"]) for options in seen] == [("l2", 0.3)]
+
+
+@pytest.mark.usefixtures("made")
 def test_a_search_goes_on_and_its_front_is_repeated_from_a_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

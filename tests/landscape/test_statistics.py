@@ -51,6 +51,7 @@ def test_known_jumps_are_found_with_their_heights() -> None:
     found = of(Steps)
     assert (found.jumps, found.examined) == (2, 8)
     assert found.largest_jump == pytest.approx(0.5, abs=2.0**-HALVINGS)
+    assert found.places == pytest.approx((0.123, -0.4), abs=2.0**-HALVINGS)  # the largest first
 
 
 def test_steep_is_not_a_jump() -> None:

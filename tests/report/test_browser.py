@@ -32,7 +32,8 @@ addEventListener("load", () => {
   const wide = document.documentElement.scrollWidth - document.documentElement.clientWidth;
   const empty = [...document.querySelectorAll("img")].filter(i => !i.naturalWidth).length;
   const sizes = [...document.querySelectorAll("figure svg")].map(s => Math.round(s.getBoundingClientRect().width));
-  document.title = `wide ${wide} empty ${empty} narrowest ${Math.min(...sizes)} pictures ${sizes.length}`;
+  const cut = [...document.querySelectorAll(".wide")].filter(w => w.scrollWidth > w.clientWidth).length;
+  document.title = `cut ${cut} wide ${wide} empty ${empty} narrowest ${Math.min(...sizes)} pictures ${sizes.length}`;
 });
 </script>"""
 
@@ -45,7 +46,6 @@ def test_nothing_overflows_and_every_image_loads(tmp_path: Path, width: int) -> 
     path = tmp_path / "report.html"
     write_report(runs, path, images=lambda _run, _records: torch.rand(4, 1, 2, 2))
     path.write_text(path.read_text().replace("</body>", PROBE + "</body>"))
-    f"--user-data-dir={tmp_path / 'profile'}"
     done = subprocess.run(
         [
             CHROMIUM,
@@ -59,8 +59,8 @@ def test_nothing_overflows_and_every_image_loads(tmp_path: Path, width: int) -> 
         text=True,
         timeout=120,
     )
-    found = re.search(r"<title>wide (-?\d+) empty (\d+) narrowest (\d+) pictures (\d+)</title>", done.stdout)
+    found = re.search(r"<title>cut (\d+) wide (-?\d+) empty (\d+) narrowest (\d+) pictures (\d+)</title>", done.stdout)
     assert found is not None, done.stderr[-2000:]
-    wide, empty, narrowest, pictures = map(int, found.groups())
-    assert (wide, empty, pictures) == (0, 0, 5)
+    cut, wide, empty, narrowest, pictures = map(int, found.groups())
+    assert (cut, wide, empty, pictures) == (0, 0, 0, 5)
     assert narrowest > 300

@@ -47,7 +47,7 @@ def write_run(folder: Path, *, radii: tuple[float, ...] = (EPS,), title: str = "
 
 
 class Page(HTMLParser):
-    """Texts of the table rows, every address the page mentions, and whether tags are balanced."""
+    """Texts of the table rows, the columns that cells name, table by table, every address, and whether tags balance."""
 
     VOID = frozenset({"meta", "img", "path", "use", "rect"})
 
@@ -56,6 +56,7 @@ class Page(HTMLParser):
         self.rows: list[list[str]] = []
         self.addresses: list[str] = []
         self.open: list[str] = []
+        self.columns: list[list[str]] = []
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -64,6 +65,10 @@ class Page(HTMLParser):
             self.rows.append([])
         if tag in ("td", "th"):
             self.rows[-1].append("")
+        if tag == "thead":
+            self.columns.append([])
+        if tag == "td":
+            self.columns[-1].append(dict(attrs)["data-column"] or "")
         if tag not in self.VOID:
             self.open.append(tag)
 
@@ -90,6 +95,14 @@ def test_the_tables_say_what_the_records_say(tmp_path: Path) -> None:
     assert ["4", "1", "0", "0", "1"] in page.rows
     assert ["recipe.popsize", "1"] in page.rows
     assert page.open == []
+
+
+def test_every_cell_names_its_column_which_a_narrow_screen_shows_instead_of_the_head(tmp_path: Path) -> None:
+    page = Page(render([read_run(write_run(tmp_path / 'a "run"'))]))
+    heads = [row for row in page.rows if row[0] in ("run", "stage", "class", "setting")]
+    assert len(heads) == len(page.columns) == 4
+    for head, columns in zip(heads, page.columns, strict=True):
+        assert columns == head * (len(columns) // len(head)) != []
 
 
 def test_the_page_stands_alone(tmp_path: Path) -> None:

@@ -138,3 +138,23 @@ def test_the_command_line_takes_both(tmp_path: Path) -> None:
     assert "--set validation=500" in said("--keep", "best", "--out", tmp_path / "run")
     assert "neither a number of checkpoints nor best" in said("--keep", "worst")
     assert "give one of them" in said("--budget", "1m", "--generations", 3)
+
+
+@pytest.mark.parametrize(("method", "notes"), [("crown", 1), ("ibp", 0)])
+def test_slow_generations_are_pointed_out_once(
+    method: str, notes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timing, "SLOW", 0.0)
+    progress = Noting()
+    train(BLOBS, out=tmp_path / "run", generations=6, method=method, overrides=options(), progress=progress)
+    assert sum("--method crown-ibp" in note for note in progress.notes) == notes
+
+
+@pytest.mark.parametrize(("method", "hinted"), [("crown", True), ("ibp", False)])
+def test_a_budget_that_is_short_for_the_relaxation_is_pointed_out(
+    method: str, hinted: bool, tenth: list[float]
+) -> None:
+    recipe = Recipe(generations=3000, popsize=2, batch_size=8)
+    short, enough = (str(timing.fitted(Blobs(method=method), "rgs", recipe, seconds)) for seconds in (20.0, 60.0))
+    assert ("leaves time for few: --method ibp" in short) == hinted
+    assert "leaves time for few" not in enough

@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 import torch
+from click.testing import CliRunner
 from torch import Tensor, nn
 
 import gls_es
 from gls_es.bounds import Box, box_margins, entry_box
+from gls_es.cli.app import app
 from gls_es.errors import ConfigError
 from gls_es.fitness.attack import adversarial_points
 from gls_es.fitness.losses import robust_cross_entropy
@@ -98,3 +100,33 @@ def test_a_module_is_trained_certified_and_trained_further(tmp_path: Path, regio
 def test_regions_that_make_no_sense(options: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         Blobs(**options)
+
+
+@pytest.mark.parametrize("given", [None, [0.05, 0.1, 0.0, 0.3]], ids=["the class's", "given"])
+def test_the_settings_of_a_run_with_radii_repeat_it(tmp_path: Path, given: Any) -> None:
+    name = "tests.training.test_perturbations:Columns"
+    overrides = {"batch_size": 8, "evaluate_images": 4}
+    first = gls_es.train(name, "grad", out=tmp_path / "a", eps=given, method="ibp", generations=8, overrides=overrides)
+    arguments = ["train", "--config", str(tmp_path / "a" / "config.toml"), "--out", str(tmp_path / "b")]
+    again = CliRunner().invoke(app, arguments)
+    assert again.exit_code == 0, again.stderr
+    one, two = (load_trained(path) for path in (first, tmp_path / "b"))
+    assert torch.equal(one.content["center"], two.content["center"])
+    wanted = Columns.eps if given is None else torch.tensor(given)
+    assert torch.allclose(torch.as_tensor(two.region()["eps"]), wanted.double())
+
+
+def test_radii_on_the_command_line(tmp_path: Path) -> None:
+    def planned(eps: str) -> Any:
+        arguments = ["train", "--problem", "tests.problem.toys:Blobs", "--eps", eps, "--dry-run", "--json"]
+        return CliRunner().invoke(app, arguments)
+
+    assert '"eps": 0.3' in planned("[0.05, 0.1, 0.0, 0.3]").stdout
+    for wrong, words in (
+        ("[0.1,", "no list of radii"),
+        ("[0.1, 0.2]", "does not fit"),
+        ("[0.1, 0, 0, 2]", "between 0"),
+    ):
+        result = planned(wrong)
+        assert result.exit_code == 2
+        assert words in result.stderr
