@@ -1,12 +1,13 @@
 """Rule out cases on parts of boxes: what bounds leave open is halved until they decide, for networks of few inputs.
 
-A part is done when every case has a row that is > 0 on it. Open parts are halved, depth first, across the input that
-moves the worst row's bound most: coefficient times width in ``affine``. With many inputs it is the gradient at the
-centre times width (the smear rule of interval branch and bound, Kearfott 1996), which is blind where the gradient
-vanishes. Parts are bounded by ``affine`` alone or by ``crown`` as well, whichever closed more of the box in a second of
-late. The centres of parts are candidates for violations, and so are the corners to which the gradients at the centres
-lead, one for each open case. A part that is a single float64 number in every direction is set aside: nothing more is
-learnt of it, but of the others.
+A part is done when every case has a row that is > 0 on it. Open parts are halved, depth first. Two rules take turns in
+naming the input: the gradient at the centre times width (the smear rule of interval branch and bound, Kearfott 1996),
+which leads to violations, but is blind where the gradient vanishes; and what moves the worst case's bound most,
+coefficient times width in ``affine``, and a share of what the bound lacks by width. Parts are bounded by ``affine``
+alone or by ``crown`` as well, whichever closed more of the box in a second of late; with many inputs by ``crown``, and
+the first rule names the input. The centres of parts are candidates for violations, and so are the corners to which the
+gradients at the centres lead, one for each open case. A part that is a single float64 number in every direction is set
+aside: nothing more is learnt of it, but of the others.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ from gls_es.certification.violation import Group, Violations, Witness
 _AT_ONCE = 256
 _SLICE = 0.5  # seconds of parts bounded at once
 _KEPT = 0.7  # of what is known of a way, from one slice to the next
+_MOST = 1e30  # a bound that is not finite lacks
+_DEAR = 12  # as many times as much a part
 _PATIENCE = 6  # slices after which a way is tried again
 MOST_PARTS = 2_000_000
 """Parts after which the search gives up."""
@@ -117,7 +120,8 @@ class Halving:
         deadline = self.violations.deadline
         lower, upper = self.violations.group.shaped([box.outward()])
         share = torch.ones(1, dtype=torch.float64)  # of the box, 2^-halvings
-        seen, aside = 0, 0
+        self._whole = (upper - lower).flatten(1)
+        seen, aside, by_bound = 0, 0, False
         while len(lower):
             deadline.check()
             if seen > MOST_PARTS:
@@ -143,7 +147,9 @@ class Halving:
             aside += int(whole.sum())
             if aside > MOST_ASIDE:
                 return False, None
-            smear = gradients.sum(dim=0).abs() * (up - low).flatten(1) if reach is None else reach[parts]
+            smear = gradients.sum(dim=0).abs() * (up - low).flatten(1)
+            by_bound = not by_bound and reach is not None
+            smear = reach[parts] if by_bound and reach is not None else smear
             low, up = _halved(low, up, _axes(low, up, smear, divisible), ~whole)
             lower, upper = torch.cat([lower, low]), torch.cat([upper, up])
             share = torch.cat([share, part[~whole].repeat(2) / 2])
@@ -155,8 +161,15 @@ class Halving:
         """How to bound the next parts: by what closed most in a second of late, now and then by the other."""
         for pace in self._paces.values():
             pace.idle += 1
-        untried = [way for way, pace in self._paces.items() if pace.each is None or pace.idle > _PATIENCE]
-        return untried[0] if untried else max(self._paces, key=lambda way: self._paces[way].gain)
+        known = []
+        for way, pace in self._paces.items():
+            if pace.each is None or pace.idle > _PATIENCE:
+                return way
+            known.append((pace.gain, way, pace.each))
+        if all(gain == 0 for gain, _, _ in known) and len(known) == 2:  # the better bound, unless it is far dearer
+            (_, cheap, little), (_, tight, much) = known
+            return tight if much < _DEAR * little or self._paces[tight].idle > 1 else cheap
+        return max(known)[1]
 
     def _size(self, way: str) -> int:
         """How many parts to bound at once: what takes a small share of the time left."""
@@ -168,7 +181,7 @@ class Halving:
         return max(1, min(most, int(slice_ / max(each, 1e-6))))
 
     def _left(self, way: str, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Which cases are left open on parts, (B, cases), and how far each input moves the worst row, (B, n).
+        """Which cases are left open on parts, (B, cases), and how far each input moves the worst case, (B, n).
 
         With few inputs affine functions come first: they are cheap, and say where to cut.
         """
@@ -180,13 +193,31 @@ class Halving:
                 query = sound_query(group.network, lower, upper, execution=self.execution, plan=plan)
                 rows, moved = margins_and_reach(query, torch.zeros(len(lower), dtype=torch.int64))
             left = cases_left(group, rows[0])
-            worst = torch.nan_to_num(rows[0], nan=-math.inf).argmin(dim=1)
+            least, worst = self._worst(torch.nan_to_num(rows[0], nan=-math.inf), left)
             reach = torch.nan_to_num(moved[0, torch.arange(len(lower)), :, worst])
+            reach = reach + self._unexplained(lower, upper, least)
         parts = left.any(dim=1)
         if way == "crown" and bool(parts.any()):
             ends, kind = (lower[parts], upper[parts]), self.execution
             left[parts] &= open_cases(group, *ends, method="crown", execution=kind, deadline=deadline)
         return left, reach
+
+    def _worst(self, rows: Tensor, left: Tensor) -> tuple[Tensor, Tensor]:
+        """The best row of the case that is farthest from being ruled out: its bound and its number, (B,) each."""
+        values, places, before = [], [], 0
+        for part in self.violations.group.per_case(rows):
+            value, place = part.max(dim=1)
+            values.append(value)
+            places.append(place + before)
+            before += part.shape[1]
+        least, case = torch.stack(values, dim=1).masked_fill(~left, math.inf).min(dim=1)
+        return least, torch.stack(places, dim=1).gather(1, case[:, None])[:, 0]
+
+    def _unexplained(self, lower: Tensor, upper: Tensor, least: Tensor) -> Tensor:
+        """What a bound lacks, dealt to the inputs by how wide they still are, (B, n): coefficients tell of lines."""
+        width = (upper - lower).flatten(1) / self._whole.clamp_min(torch.finfo(lower.dtype).tiny)
+        lack = (-least).clamp(0.0, _MOST)[:, None]
+        return lack * width / width.sum(dim=1, keepdim=True).clamp_min(torch.finfo(lower.dtype).tiny)
 
     def _gradients(self, lower: Tensor, upper: Tensor, left: Tensor) -> Tensor:
         """Of the largest row of each case at the centres, (cases, B, n), 0 where a case is not open."""
