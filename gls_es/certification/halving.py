@@ -31,7 +31,7 @@ _AT_ONCE = 256
 _SLICE = 0.5  # seconds of parts bounded at once
 _KEPT = 0.7  # of what is known of a way, from one slice to the next
 _MOST = 1e30  # a bound that is not finite lacks
-_DEAR = 12  # as many times as much a part
+_DEAR = 50  # as many times as much a part
 _PATIENCE = 6  # slices after which a way is tried again
 MOST_PARTS = 2_000_000
 """Parts after which the search gives up."""
