@@ -13,6 +13,7 @@ from torch import Tensor
 from gls_es.basics.checks import class_labels
 from gls_es.basics.modes import under_autocast, usable
 from gls_es.basics.suggestions import named
+from gls_es.bounds.affine import AFFINE
 from gls_es.bounds.best import BEST
 from gls_es.bounds.box import Box
 from gls_es.bounds.crown import CROWN, CROWN_ONE, CROWN_SAME, CROWN_ZERO
@@ -49,7 +50,20 @@ __all__ = [
     "preactivations",
 ]
 
-_ALL = (IBP, HBOX, DEEPZ, CROWN_IBP, CROWN, CROWN_SAME, CROWN_ZERO, CROWN_ONE, CROWN_INTERSECT, CROWN_UNSTABLE, BEST)
+_ALL = (
+    IBP,
+    HBOX,
+    AFFINE,
+    DEEPZ,
+    CROWN_IBP,
+    CROWN,
+    CROWN_SAME,
+    CROWN_ZERO,
+    CROWN_ONE,
+    CROWN_INTERSECT,
+    CROWN_UNSTABLE,
+    BEST,
+)
 
 METHODS: dict[str, Method] = {m.name: m for m in _ALL}
 """Every relaxation by the name that ``method=`` takes."""

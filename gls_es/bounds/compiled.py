@@ -19,7 +19,7 @@ from gls_es.bounds.box import Box
 from gls_es.bounds.query import Query
 from gls_es.bounds.step import size_dot
 from gls_es.kernels import Chain, Map, Op
-from gls_es.network.graph import Add, Graph, Linear, ReLU, Reshape
+from gls_es.network.graph import Add, Graph, Linear, ReLU, Reshape, Scale
 from gls_es.network.layers import ConvLayer, Dense, Elementwise
 
 
@@ -140,8 +140,9 @@ class _Plan:
         if isinstance(node, ReLU):
             self._write("step", index, node.inputs[0], **self._through_relu(index))
         elif isinstance(node, (Add, Reshape)):
+            folded = len(node.shape) == 3 and len(self.nodes[node.inputs[0]].shape) == 1
             for source in node.inputs:
-                self._write("copy", index, source)
+                self._write("fill" if folded else "copy", index, source)
         elif isinstance(layer, ConvLayer):
             w = layer.window
             self._write_layer("conv", index, layer.weight, (w.kernel, w.stride, w.padding, w.dilation, w.groups))
@@ -169,7 +170,9 @@ class _Plan:
         if not add:
             self.slots[target] = max(self.slots.values()) + 1
         here, there = self._map(index), self._map(target)
-        if kind in ("scale", "copy", "step") and here != there:
+        if kind in ("scale", "copy", "step", "fill") and here != there:
+            raise _UnsupportedError
+        if kind == "fill" and (self.apart or self.laned):
             raise _UnsupportedError
         op = Op(kind, self.slots[index], self.slots[target], there, here, add=add, **parts)
         if alone and kind in ("conv", "linear", "step"):
@@ -182,13 +185,25 @@ class _Plan:
     # -- pieces -------------------------------------------------------------------------------------------------------
 
     def _map(self, index: int) -> Map:
-        """How the coefficients on a node lie: those on flat values that were a map, as on the map."""
+        """How the coefficients on a node lie: those on flat values that were a map, or become one, as on the map."""
         node = self.nodes[index]
         if len(node.shape) == 3:
             return node.shape[0], node.shape[1], node.shape[2]
         if isinstance(node, Linear) or not node.inputs:
-            return 1, 1, math.prod(node.shape)
+            return self._later_map(index)
         return self._map(node.inputs[0])
+
+    def _later_map(self, index: int) -> Map:
+        """The map that flat values become if they have one reader after the other until then."""
+        node = self.nodes[index]
+        for reader in self.query.graph.consumers[index] if isinstance(node, Linear) else ():
+            after = self.nodes[reader]
+            while len(self.query.graph.consumers[reader]) == 1 and isinstance(after, (ReLU, Scale)):
+                reader = self.query.graph.consumers[reader][0]
+                after = self.nodes[reader]
+            if isinstance(after, Reshape) and len(after.shape) == 3:
+                return after.shape[0], after.shape[1], after.shape[2]
+        return 1, 1, math.prod(node.shape)
 
     def _size(self, index: int) -> Tensor | None:
         """What |coefficients| on a node are weighed with: rounding errors, at the box its radius."""

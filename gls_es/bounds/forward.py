@@ -99,7 +99,7 @@ class Forward:
 
 def _scaled(head: Tensor, box: Tensor | None, step: Step) -> tuple[Tensor, Tensor | None]:
     if box is not None:
-        box = box * step.scale
+        box = box * step.scale.abs()  # a curve's chord may fall
     if step.box is not None:
         box = step.box if box is None else box + step.box
     return head * step.scale + step.shift, box

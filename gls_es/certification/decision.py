@@ -37,7 +37,11 @@ from gls_es.network.entrance import check_module
 
 DecisionName = Literal["sat", "unsat", "unknown", "timeout"]
 METHODS = ("ibp", "crown-ibp", "crown", "best")
-"""The bounds tried on whole boxes, cheapest first."""
+"""The bounds tried on whole boxes, cheapest first, where there are many inputs."""
+METHODS_OF_FEW = ("ibp", "affine", "crown")
+"""The same for few inputs: to halve a box gains more than a better bound of all of it."""
+BEST_OVER_CROWN, BEST_SHARE = 6.0, 0.1
+"""What ``best`` costs against ``crown``, and the share of the time left that it may cost: it gains little."""
 FEW_INPUTS = 16
 """Up to so many inputs open boxes are halved."""
 DEEP = 4
@@ -133,7 +137,7 @@ class _Search:
     ) -> None:
         self.execution = execution
         self.deadline = deadline
-        self.shape = shape
+        self._few = math.prod(shape) <= FEW_INPUTS
         run = replay or _executed(module)
         self.open: list[Violations] = []
         self._asked: list[Group] = []
@@ -156,11 +160,16 @@ class _Search:
                 return "sat", "attack", witness
             if self._late():
                 return "timeout", None, None
-        for method in METHODS:
+        took = 0.0
+        for method in METHODS_OF_FEW if self._few else METHODS:
+            if method == "best" and BEST_OVER_CROWN * took > BEST_SHARE * self.deadline.left:
+                continue
+            begun = time.monotonic()
             try:
                 self._bound(method)
             except OutOfTime:
                 return "timeout", None, None
+            took = time.monotonic() - begun
             if not self.open:
                 return "unsat", method, None
         stage, undecided = None, False
@@ -195,7 +204,7 @@ class _Search:
     def _search(self, violations: Violations, box: Boundary) -> tuple[bool, Witness | None, str | None]:
         if self._late():
             return False, None, None
-        few = math.prod(self.shape) <= FEW_INPUTS
+        few = self._few
         single = all(len(rows) == 1 for rows in violations.group.rows)
         network = violations.group.network
         deep = len(network.relu_shapes) >= DEEP

@@ -8,7 +8,7 @@
 
 #include <stdint.h>
 
-enum { GLS_CONV, GLS_LINEAR, GLS_SCALE, GLS_COPY, GLS_STEP };
+enum { GLS_CONV, GLS_LINEAR, GLS_SCALE, GLS_COPY, GLS_STEP, GLS_FILL };
 
 /* A tensor by members and images: element (g, b, i) is at data[g * member + b * image + i]. */
 typedef struct {

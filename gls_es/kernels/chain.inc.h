@@ -414,7 +414,7 @@ static void NAME(reach)(const gls_op *op, const NAME(slot) *from, NAME(slot) *to
 {
     int64_t low[2] = {from->top, from->left}, high[2] = {from->top + from->height, from->left + from->width};
     const int64_t end[2] = {op->height, op->width};
-    if (op->kind == GLS_LINEAR) {
+    if (op->kind == GLS_LINEAR || op->kind == GLS_FILL) {
         low[0] = low[1] = 0;
         high[0] = end[0], high[1] = end[1];
     }

@@ -17,7 +17,7 @@ from torch import Tensor
 from gls_es.kernels.library import level, library
 from gls_es.kernels.values import PAIR, Values, place_of, values_of
 
-KINDS = ("conv", "linear", "scale", "copy", "step")
+KINDS = ("conv", "linear", "scale", "copy", "step", "fill")
 
 TALLEST = 64
 """The most rows a convolution's kernel may have."""
@@ -68,7 +68,8 @@ class Op:
 
     Attributes:
         kind: of :data:`KINDS`: "conv" and "linear" are transposed layers, "scale" multiplies elementwise, "copy" passes
-            coefficients on, "step" takes them through a ReLU and nothing else.
+            coefficients on, "step" takes them through a ReLU and nothing else, "fill" passes them on with zeros
+            where the start sees nothing of the map, since a linear layer reads all of it: without gradients or lanes.
         source: the slot read.
         target: the slot written.
         target_map: the map that slot is a part of.

@@ -11,7 +11,7 @@ from certification_nets import QUICK, numpy_logits, relu_net
 from torch import Tensor, nn
 
 from gls_es.basics.property import Boundary, Case, Property, Row
-from gls_es.certification import certify, decide
+from gls_es.certification import certify, decide, halving
 from gls_es.certification.splitting import FromUnitCube
 from gls_es.certification.violation import Violations
 from gls_es.errors import ConfigError, DataError
@@ -237,3 +237,41 @@ def test_a_part_that_cannot_be_divided_is_set_aside(monkeypatch: pytest.MonkeyPa
     assert decide(net, (1,), flat, timeout=60, replay=replay).result == "unknown"
     both = Property(1, 1, (*flat.cases, Case(_box([0.5], [2.0]), _rows(([-1.0], -1.5)))))
     assert decide(net, (1,), both, timeout=60, replay=replay).result == "sat"
+
+
+class Kink(nn.Module):
+    """10 - x₀ / 4 - 100 (relu(x₁ - 1.3) - relu(x₁ - 1.3)), of which no bound of the whole box knows that it is 0."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(2, 3), nn.Linear(3, 1)
+        with torch.no_grad():
+            self.first.weight.copy_(torch.tensor([[0.0, 1.0], [0.0, 1.0], [1.0, 0.0]]))
+            self.first.bias.copy_(torch.tensor([-1.3, -1.3, 5.0]))
+            self.second.weight.copy_(torch.tensor([[-100.0, 100.0, -0.25]]))
+            self.second.bias.fill_(11.25)
+
+    def forward(self, x: Tensor) -> Tensor:
+        outputs: Tensor = self.second(torch.relu(self.first(x)))
+        return outputs
+
+
+@pytest.mark.parametrize("bound", ["affine", "crown"])
+def test_boxes_are_cut_where_the_bound_is_loose(bound: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the centre only x₀ has a gradient; to cut it gains nothing. The least value, 9 on [0, 4]², is above 1."""
+    monkeypatch.setattr(halving, "MOST_PARTS", 100)
+    monkeypatch.setattr(halving.Halving, "_way", lambda self: bound)
+    prop = Property(2, 1, (Case(_box([0, 0], [4, 2]), _rows(([1], 1.0))),))
+    assert decide(Kink(), (2,), prop).result == "unsat"
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_each_way_of_bounding_parts_agrees_with_a_grid(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hair below and well above the least value on a fine grid, by either way alone."""
+    net = relu_net(seed, (2, 10, 10, 2))
+    axis = np.linspace(-1, 1, 400)
+    least = numpy_logits(net, np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2))[:, 0].min()
+    for bound, (gap, wanted) in itertools.product(("affine", "crown"), ((-0.05, "unsat"), (1e-3, "sat"))):
+        monkeypatch.setattr(halving.Halving, "_way", lambda self, bound=bound: bound)
+        prop = Property(2, 2, (Case(_box([-1, -1], [1, 1]), _rows(([1, 0], float(least) + gap))),))
+        assert decide(net, (2,), prop).result == wanted

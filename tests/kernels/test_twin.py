@@ -32,7 +32,47 @@ PADDED = Case(
 )
 """Neurons of the second convolution's border see padding and nothing else."""
 
-CASES = [*WITH_RELU, *TRAINED]
+
+class TwoMaps(nn.Module):
+    """One flat value read as two maps, and by a linear layer; what else is there may be run through PyTorch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.entry = nn.Linear(5, 36)
+        self.first, self.second = nn.Conv2d(4, 2, 2), nn.Conv2d(1, 2, 3, stride=2)
+        self.exits = nn.ModuleList([nn.Linear(8, 3), nn.Linear(8, 3), nn.Linear(36, 3)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        flat = torch.relu(self.entry(x))
+        first = torch.relu(self.first(flat.reshape(-1, 4, 3, 3))).flatten(1)
+        second = torch.relu(self.second(flat.reshape(-1, 1, 6, 6))).flatten(1)
+        parts = [layer(part) for layer, part in zip(self.exits, (first, second, flat), strict=True)]
+        return parts[0] + parts[1] + parts[2]
+
+
+FOLDED = [
+    Case(
+        "map_of_few_inputs",  # windows that see a part of a map that a linear layer made
+        lambda: nn.Sequential(
+            *(nn.Linear(4, 98), nn.Unflatten(1, (2, 7, 7)), nn.Conv2d(2, 3, 3, padding=1), nn.ReLU()),
+            *(nn.Conv2d(3, 3, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(27, 3)),
+        ),
+        (4,),
+        0.1,
+    ),
+    Case(
+        "generator",
+        lambda: nn.Sequential(
+            *(nn.Linear(4, 9), nn.ReLU(), nn.Linear(9, 32), nn.ReLU(), nn.Unflatten(1, (2, 4, 4)), nn.Conv2d(2, 3, 2)),
+            *(nn.ReLU(), nn.Conv2d(3, 2, 2), nn.ReLU(), nn.Flatten(), nn.Linear(8, 3)),
+        ),
+        (4,),
+        0.1,
+    ),
+]
+TWO_MAPS = Case("two_maps", TwoMaps, (5,), 0.1)
+
+CASES = [*WITH_RELU, *TRAINED, *FOLDED, TWO_MAPS]
 
 
 def call(task: Problem, method: str, dtype: torch.dtype) -> list[Tensor]:
@@ -141,7 +181,7 @@ def test_the_networks_that_are_trained_run_on_kernels(monkeypatch: pytest.Monkey
         return run(self, members, images)
 
     monkeypatch.setattr(chain.Chain, "run", counted)
-    for case in (CNN3_SMALL, BY_NAME["resnet"], BY_NAME["mlp"]):
+    for case in (CNN3_SMALL, BY_NAME["resnet"], BY_NAME["mlp"], *FOLDED):
         found.clear()
         call(problem(case, 1, 1), "crown", torch.float32)
         assert len(found) >= 3, case.name

@@ -20,7 +20,7 @@ Array = np.ndarray
 Box = tuple[Array, Array]
 
 SLOPES = {"crown": "adaptive", "deeppoly": "adaptive", "crown-same": "same", "crown-zero": "zero", "crown-one": "one"}
-METHODS = ("ibp", "hbox", "deepz", "crown-ibp", *SLOPES, "crown-intersect", "crown-unstable")
+METHODS = ("ibp", "hbox", "affine", "deepz", "crown-ibp", *SLOPES, "crown-intersect", "crown-unstable")
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def _size(node: Node) -> int:
 
 
 def forward_state(method: str, nodes: list[Node], lower: Array, upper: Array, label: int) -> Reference:
-    """Interval ("ibp"), hybrid box ("hbox") or zonotope ("deepz") propagation.
+    """Interval ("ibp"), hybrid box ("hbox"), affine form ("affine") or zonotope ("deepz") propagation.
 
     The state of a node is (head, beta, E): the values head ± (beta + Σ_e |E_e|), E one column per error symbol.
     """
@@ -97,6 +97,7 @@ def forward_state(method: str, nodes: list[Node], lower: Array, upper: Array, la
     beta = (upper - lower) / 2 if method == "ibp" else np.zeros(n)
     states: list[tuple[Array, Array, Array]] = []
     preactivations: list[Box] = []
+    ties = [np.inf]
     symbols = n  # every error symbol of the network has a column of its own, parallel branches included
     for node in nodes:
         ins = [states[i] for i in node.inputs]
@@ -110,11 +111,12 @@ def forward_state(method: str, nodes: list[Node], lower: Array, upper: Array, la
             states.append(ins[0])
         else:
             preactivations.append(_concrete(ins[0]))
+            ties.append(_between_enclosures(ins[0]) if method == "affine" else np.inf)
             states.append(_relu(method, ins[0], symbols))
             symbols = max(symbols, states[-1][2].shape[1])
     C = margin_matrix(_size(nodes[-1]), label)
     final = _fold(nodes, states, len(nodes) - 1, C)
-    return Reference(_concrete(final)[0], preactivations, _jump(method, preactivations))
+    return Reference(_concrete(final)[0], preactivations, min(_jump(method, preactivations), *ties))
 
 
 def _affine(W: Array, b: Array, state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
@@ -146,13 +148,16 @@ def _relu(method: str, state: tuple[Array, Array, Array], symbols: int) -> tuple
             continue
         if hi <= 0:
             head[j], beta[j], E[j] = 0, 0, 0
-        elif method in ("ibp", "hbox"):
+        elif method in ("ibp", "hbox") or (method == "affine" and beta[j] > hi / 2):
             head[j], beta[j], E[j] = hi / 2, hi / 2, 0
         else:
             s = hi / (hi - lo)
             mu = -s * lo / 2
             head[j], E[j] = s * head[j] + mu, s * E[j]
-            fresh.append(mu * np.eye(len(head))[j])
+            if method == "affine":
+                beta[j] = s * beta[j] + mu
+            else:
+                fresh.append(mu * np.eye(len(head))[j])
     if fresh:
         E = np.column_stack([_padded(E, symbols), *fresh])
     return head, beta, E
@@ -175,6 +180,16 @@ def _fold(nodes: list[Node], states: list[tuple[Array, Array, Array]], k: int, C
 def _elementwise(W: Array) -> bool:
     """BatchNorm and the like mix nothing: C goes on to the layer before."""
     return W.shape[0] == W.shape[1] and not (W - np.diag(np.diag(W))).any()
+
+
+def _between_enclosures(state: tuple[Array, Array, Array]) -> float:
+    """How far an unstable neuron's box is from half of its upper end, where lines give way to a fresh interval.
+
+    Fifty times that: a box sums positive numbers, so float32 is off by about 1e-6 of it, whatever cancels elsewhere.
+    """
+    lo, hi = _concrete(state)
+    unstable = (lo < 0) & (hi > 0)
+    return 50 * np.abs(state[1] - hi / 2)[unstable].min(initial=np.inf)
 
 
 def _jump(method: str, preactivations: list[Box]) -> float:
@@ -304,7 +319,7 @@ def _tie(bounds: dict[int, Box], rule: str) -> float:
 def reference(method: str, nodes: list[Node], lower: Tensor, upper: Tensor, label: int) -> Reference:
     """Reference bounds of one network on one box (lower and upper without a batch axis)."""
     lo, hi = (t.detach().double().numpy().ravel() for t in (lower, upper))
-    if method in ("ibp", "hbox", "deepz"):
+    if method in ("ibp", "hbox", "affine", "deepz"):
         return forward_state(method, nodes, lo, hi, label)
     gap = np.inf
     if method == "crown-ibp":
