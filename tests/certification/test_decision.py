@@ -237,3 +237,26 @@ def test_a_part_that_cannot_be_divided_is_set_aside(monkeypatch: pytest.MonkeyPa
     assert decide(net, (1,), flat, timeout=60, replay=replay).result == "unknown"
     both = Property(1, 1, (*flat.cases, Case(_box([0.5], [2.0]), _rows(([-1.0], -1.5)))))
     assert decide(net, (1,), both, timeout=60, replay=replay).result == "sat"
+
+
+def test_a_violation_that_no_gradient_leads_to_is_met_among_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """f = 1 - 2 relu(1 - 12 |x - p|₁): flat but near p, a two-hundredth of the square; <= 0 nearer than 1/24 only."""
+    first, peak = nn.Linear(2, 4), nn.Linear(4, 1)
+    with torch.no_grad():
+        first.weight.copy_(torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]]))
+        first.bias.copy_(torch.tensor([-0.3, 0.3, -0.8, 0.8]))
+        peak.weight.fill_(-12.0)
+        peak.bias.fill_(1.0)
+    last = nn.Linear(1, 1)
+    with torch.no_grad():
+        last.weight.fill_(-2.0)
+        last.bias.fill_(1.0)
+    net = nn.Sequential(first, nn.ReLU(), peak, nn.ReLU(), last)
+    prop = Property(2, 1, (Case(_box([0, 0], [1, 1]), _rows(([1], 0))),))
+    decision = decide(net, (2,), prop)
+    assert (decision.result, decision.stage) == ("sat", "attack")
+    assert decision.inputs is not None
+    x, y = map(float, decision.inputs)
+    assert abs(x - 0.3) + abs(y - 0.8) <= 1 / 24 + 1e-6
+    monkeypatch.setattr(Violations, "_from_best", lambda *_: None)
+    assert decide(net, (2,), prop).stage != "attack"
