@@ -25,7 +25,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from gls_es.basics.deadline import Deadline, OutOfTime
+from gls_es.basics.deadline import NEVER, Deadline, OutOfTime
 from gls_es.basics.property import Boundary
 from gls_es.bounds.nodes import backward_bounds, backward_margins, backward_rows
 from gls_es.bounds.query import Query
@@ -126,6 +126,7 @@ class NeuronSplits:
 
     def run(self) -> tuple[bool, Witness | None]:
         """Whether every case is ruled out on the box, and a violation if one was met; neither if the search gave up."""
+        self._begun = Deadline.after(0.0)
         try:
             self._deadline.check()
             lower, upper = self._group.shaped([self._box.outward()])
@@ -143,13 +144,9 @@ class NeuronSplits:
         root = self._root
         if not root.relus or not all(bool(error.isfinite().all()) for error in (root.errors or {}).values()):
             return False
-        self._balls = without_dead(self._balls)
-        root = self._root = self._balls.proof
-        self._solver = LeafSolver(self._balls, *self._ends, self._tried)
-        search = self._balls.search.selected(torch.zeros(1, dtype=torch.int64))
-        with torch.enable_grad():
-            self._shared = shared_slopes(search, deadline=self._deadline)
-        self._prices = prices(search, self._shared)
+        if 2.0 ** (LEVELS[0] + 1) * -self._begun.left > TRIAL * self._deadline.left:  # a part takes about as long
+            return False
+        self._prepare()
         parts = self._bounded(self._whole(), behind=-1)
         whole = parts.mean_lack()
         self._begun = Deadline.after(0.0)
@@ -165,6 +162,17 @@ class NeuronSplits:
             self._closed += float(taken.share.sum() - fresh.share.sum())
             parts = parts.joined(fresh)
         return True
+
+    def _prepare(self) -> None:
+        """What is done once on the whole box."""
+        self._balls = without_dead(self._balls)
+        self._root = self._balls.proof
+        self._solver = LeafSolver(self._balls, *self._ends, self._tried)
+        search = self._balls.search.selected(torch.zeros(1, dtype=torch.int64))
+        soon = self._deadline if self._deadline == NEVER else Deadline.after(TRIAL / 2 * self._deadline.left)
+        with torch.enable_grad():
+            self._shared = shared_slopes(search, deadline=soon)
+        self._prices = prices(search, self._shared)
 
     def _hopeless(self, parts: Parts, whole: float) -> bool:
         """Whether the search, as far as it has come, would need far more time than there is."""

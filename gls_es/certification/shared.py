@@ -71,11 +71,13 @@ def shared_slopes(query: Query, *, ascent: Ascent = ASCENT, deadline: Deadline =
         low, up = (side[0].flatten(1) for side in query.bounds[relu])
         units = unstable_units(low, up, most=MOST_NEURONS)
         if units is not None and not deadline.late():
-            found[relu] = _narrowed(query, relu, units, found[relu], ascent)
+            found[relu] = _narrowed(query, relu, units, found[relu], ascent, deadline)
     return found
 
 
-def _narrowed(query: Query, relu: int, units: tuple[Tensor, Tensor], slopes: Layers, ascent: Ascent) -> Layers:
+def _narrowed(
+    query: Query, relu: int, units: tuple[Tensor, Tensor], slopes: Layers, ascent: Ascent, deadline: Deadline
+) -> Layers:
     """Slopes with which the widths of some neurons of a layer have a smaller sum; narrows their bounds in the query."""
     places, rows = units
     source, both = query.source(relu), torch.cat([rows, -rows], dim=1)[None]
@@ -88,7 +90,7 @@ def _narrowed(query: Query, relu: int, units: tuple[Tensor, Tensor], slopes: Lay
     signs = {i: torch.zeros_like(value, dtype=torch.int8) for i, value in slopes.items()}
     none = {i: torch.zeros_like(value) for i, value in slopes.items()}
     goals = Goals(parts, torch.zeros_like(parts), signs, slopes, none)
-    best, _ = ascend(lambda current: -reach(current).sum(dim=1), goals, ascent)
+    best, _ = ascend(lambda current: -reach(current).sum(dim=1), goals, ascent, deadline)
     with torch.no_grad():
         upper, negated = reach(best).chunk(2, dim=1)
     base = query.base(source)
