@@ -123,12 +123,12 @@ class Balls:
             proof = sound_query(net, lower, upper, execution=execution, plan=plan)
             method_named(method).preactivations(proof)
             proof.others = []
-            _fill_constants(proof)
+            fill_constants(proof)
             rows = margin_rows(labels, net.num_classes, proof.box.centre)[0]
             box = entry_box(net, Box.between(lower.to(dtype), upper.to(dtype)))
             search = Query.ask(net, net.parameter_vector().to(box.centre)[None], box, plan=plan)
             search.bounds = {relu: (low.to(dtype), up.to(dtype)) for relu, (low, up) in proof.bounds.items()}
-            _fill_constants(search)
+            fill_constants(search)
             proof.plan = search.plan = replace(proof.plan, deadline=NEVER)  # it was that of making the balls
         return cls(proof, search, rows)
 
@@ -185,8 +185,8 @@ class Balls:
         return balls
 
 
-def _fill_constants(query: Query) -> None:
-    """Compute all constant parts and rounding errors, so that selections of images share them."""
+def fill_constants(query: Query) -> None:
+    """Compute all constant parts and rounding errors of a query, so that selections of its images share them."""
     query.interval(query.graph.output)
     for index in (*(query.source(relu) for relu in query.relus), query.graph.output):
         query.base(index)
@@ -215,7 +215,7 @@ def dual_bounds(
         low, up, sign = part.lower, part.upper, part.sign
         query.bounds[relu] = low, up
         base = query.base(query.source(relu))
-        lines = _sloped(query.node(relu), low, up, base, goals.slopes[relu].to(dtype)[None])
+        lines = sloped(query.node(relu), low, up, base, goals.slopes[relu].to(dtype)[None])
         if offsets is not None:
             lines = replace(lines, mean_offset=lines.mean_offset + offsets[relu][None])
         query.set_lines(relu, lines)
@@ -240,7 +240,7 @@ def dual_bounds(
 
 
 def adaptive_slopes(node: Node, lower: Tensor, upper: Tensor) -> Tensor:
-    """The slopes α of the lower lines with the least area; 1/2 for other activations, see :func:`_sloped`."""
+    """The slopes α of the lower lines with the least area; 1/2 for other activations, see :func:`sloped`."""
     return (upper + lower > 0).to(lower.dtype) if curve_of(node) is None else torch.full_like(lower, 0.5)
 
 
@@ -252,7 +252,7 @@ def _within(values: Tensor, least: float, greatest: float) -> Tensor:
     return torch.where((values >= least) & (values <= greatest), values, values.detach().clamp(least, greatest))
 
 
-def _sloped(node: Node, lower: Tensor, upper: Tensor, base: Tensor | None, slopes: Tensor) -> Lines:
+def sloped(node: Node, lower: Tensor, upper: Tensor, base: Tensor | None, slopes: Tensor) -> Lines:
     """The lines with the given lower slopes on unstable neurons; for other activations by how much they differ from
     those of the least area, as far as a curve's slopes differ.
     """

@@ -3,14 +3,17 @@
 An unstable neuron, l < 0 < u, is split: z >= 0 on one part, z <= 0 on the other. On each part that neuron is stable, so
 what its lines enclosed too much is gone from the bounds of all neurons behind it, which are computed anew by backward
 passes from the earliest split on (as in nnenum, Bak et al. 2020, and VeriNet, Henriksen and Lomuscio 2020). The rows
-that are open then are raised by slopes and by multipliers of the signs (β-CROWN, with the part's own bounds). In deep
-networks that is worth far more than what ``bab`` gains, which holds the whole ball's bounds fixed; a part costs far
-more, too. So the search gives up early where it does not get on.
+that are open then are raised by slopes and by multipliers of the signs (β-CROWN, with the part's own bounds), which go
+on from where the part's parent had them. In deep networks that is worth far more than what ``bab`` gains, which holds
+the whole ball's bounds fixed; a part costs far more, too. So the search gives up early where it does not get on.
 
-Which neuron: the one whose lines are farthest apart, h = -u l / (u - l); as what lies in front widens all that follows,
-h counts ``DECAY`` times as much from layer to layer. A part is empty if bounds contradict each other on it, for they
-hold for every executed number. A part without unstable neurons is a linear program (``leaves``). The signs are those of
-the executed z, and every bound is guarded, so what this proves holds as what ``halving`` proves does.
+What is done once, on the whole box: ReLUs that are 0 there are left out (``alive``), the slopes for the bounds of every
+layer are climbed (``shared``), and every neuron gets its price (``prices``). Price times height says which neuron is
+split, and whose bounds are left as they are: those of the cheapest, which have ``NEGLIGIBLE`` of their layer's costs.
+
+A part is empty if bounds contradict each other on it, for they hold for every executed number. A part without unstable
+neurons is a linear program (``leaves``). The signs are those of the executed z, and every bound is guarded, so what
+this proves holds as what ``halving`` proves does.
 """
 
 from __future__ import annotations
@@ -22,19 +25,21 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from gls_es.basics.deadline import Deadline, OutOfTime
+from gls_es.basics.deadline import NEVER, Deadline, OutOfTime
 from gls_es.basics.property import Boundary
 from gls_es.bounds.nodes import backward_bounds, backward_margins, backward_rows
 from gls_es.bounds.query import Query
-from gls_es.bounds.relaxation import adaptive
+from gls_es.certification.alive import without_dead
 from gls_es.certification.ascent import Ascent, ascend, with_best_start
-from gls_es.certification.dual import Balls, Layers
+from gls_es.certification.dual import Balls, Layers, adaptive_slopes
 from gls_es.certification.halving import cases_left
 from gls_es.certification.leaves import LeafSolver
+from gls_es.certification.prices import heights, prices
+from gls_es.certification.shared import shared_slopes, take
 from gls_es.certification.violation import Violations, Witness
 
-DECAY = 0.3
-"""What a neuron counts against one of the layer before it whose lines are as far apart."""
+NEGLIGIBLE = 0.02
+"""The share of a layer's costs, see ``prices``, whose neurons keep the bounds that they had."""
 AT_ONCE = 32
 """Parts that are split together."""
 MOST_BYTES = 2**29
@@ -43,6 +48,8 @@ MOST_PARTS = 20_000
 """Parts after which the search gives up, where nothing else ends it."""
 ASCENT = Ascent(steps=6, slope_rate=0.2, multiplier_rate=0.2)
 """The ascent of every part's open rows."""
+ROOT_ASCENT = Ascent(steps=20, slope_rate=0.1)
+"""That on the whole box."""
 LEVELS = (3, 6)
 """Depths at which the search gives up if what lacks falls too slowly, and where it is believed to be right."""
 TRIAL = 0.25
@@ -50,6 +57,8 @@ TRIAL = 0.25
 
 Bounds = dict[int, tuple[Tensor, Tensor]]
 """Pre-activation bounds by ReLU, (N, *shape) each, float64."""
+Dual = dict[int, tuple[Tensor, Tensor]]
+"""Slopes and multipliers of every row by ReLU, (N, R, *shape) each, in the precision of the search."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +67,15 @@ class Parts:
 
     Attributes:
         bounds: what holds on them.
+        rows: proven lower bounds of all rows, (N, R), float64.
+        dual: from where their slopes and multipliers are climbed on the halves.
         lacking: what the best row of each case lacks to rule it out, (N, cases), 0 where it is ruled out.
         share: of the tree, 2^-depth, (N,).
     """
 
     bounds: Bounds
+    rows: Tensor
+    dual: Dual
     lacking: Tensor
     share: Tensor
 
@@ -71,16 +84,23 @@ class Parts:
 
     def at(self, index: Tensor | slice) -> Parts:
         """The parts at the given places."""
-        bounds = {relu: (low[index], up[index]) for relu, (low, up) in self.bounds.items()}
-        return Parts(bounds, self.lacking[index], self.share[index])
+        bounds, dual = ({relu: (one[index], two[index]) for relu, (one, two) in v.items()} for v in self._pairs())
+        return Parts(bounds, self.rows[index], dual, self.lacking[index], self.share[index])
 
     def joined(self, other: Parts) -> Parts:
         """These parts, then the others."""
-        return Parts(
-            _joined(self.bounds, other.bounds),
-            torch.cat([self.lacking, other.lacking]),
-            torch.cat([self.share, other.share]),
-        )
+        bounds, dual = (_joined(mine, theirs) for mine, theirs in zip(self._pairs(), other._pairs(), strict=True))
+        rows, lacking = torch.cat([self.rows, other.rows]), torch.cat([self.lacking, other.lacking])
+        return Parts(bounds, rows, dual, lacking, torch.cat([self.share, other.share]))
+
+    def _pairs(self) -> tuple[Bounds, Dual]:
+        return self.bounds, self.dual
+
+    @property
+    def bytes_of_one(self) -> int:
+        """What a part takes."""
+        values = (v for pairs in self._pairs() for both in pairs.values() for v in both)
+        return sum(v.numel() * v.element_size() for v in values) // max(1, len(self))
 
     def mean_lack(self) -> float:
         """What the worst case lacks, on the average over the whole box; what is ruled out lacks nothing."""
@@ -106,6 +126,7 @@ class NeuronSplits:
 
     def run(self) -> tuple[bool, Witness | None]:
         """Whether every case is ruled out on the box, and a violation if one was met; neither if the search gave up."""
+        self._begun = Deadline.after(0.0)
         try:
             self._deadline.check()
             lower, upper = self._group.shaped([self._box.outward()])
@@ -113,7 +134,7 @@ class NeuronSplits:
             network, kind = self._group.network, self._execution
             self._balls = Balls.around(network, lower, upper, label, execution=kind, method="crown-intersect")
             self._root = self._balls.proof
-            self._solver = LeafSolver(self._balls, lower, upper, self._tried)
+            self._ends = lower, upper
             return self._run(), self._witness
         except OutOfTime:
             return False, None
@@ -123,10 +144,13 @@ class NeuronSplits:
         root = self._root
         if not root.relus or not all(bool(error.isfinite().all()) for error in (root.errors or {}).values()):
             return False
-        first = {relu: (low[0], up[0]) for relu, (low, up) in root.bounds.items()}
-        parts = self._bounded(first, torch.ones(1, dtype=torch.float64), behind=-1)
+        if 2.0 ** (LEVELS[0] + 1) * -self._begun.left > TRIAL * self._deadline.left:  # a part takes about as long
+            return False
+        self._prepare()
+        parts = self._bounded(self._whole(), behind=-1)
         whole = parts.mean_lack()
-        size = sum(16 * low.numel() for low, _ in first.values())
+        self._begun = Deadline.after(0.0)
+        size = parts.bytes_of_one
         while len(parts):
             self._deadline.check()
             if self.seen > MOST_PARTS or len(parts) * size > MOST_BYTES or self._hopeless(parts, whole):
@@ -138,6 +162,17 @@ class NeuronSplits:
             self._closed += float(taken.share.sum() - fresh.share.sum())
             parts = parts.joined(fresh)
         return True
+
+    def _prepare(self) -> None:
+        """What is done once on the whole box."""
+        self._balls = without_dead(self._balls)
+        self._root = self._balls.proof
+        self._solver = LeafSolver(self._balls, *self._ends, self._tried)
+        search = self._balls.search.selected(torch.zeros(1, dtype=torch.int64))
+        soon = self._deadline if self._deadline == NEVER else Deadline.after(TRIAL / 2 * self._deadline.left)
+        with torch.enable_grad():
+            self._shared = shared_slopes(search, deadline=soon)
+        self._prices = prices(search, self._shared)
 
     def _hopeless(self, parts: Parts, whole: float) -> bool:
         """Whether the search, as far as it has come, would need far more time than there is."""
@@ -153,12 +188,8 @@ class NeuronSplits:
 
     def _split(self, parts: Parts) -> Parts | None:
         """What is left open of both sides of every part; None if one without unstable neurons is."""
-        heights, factor = [], 1.0
-        for low, up in parts.bounds.values():
-            gap = torch.where((low < 0) & (up > 0), -low * up / (up - low), 0.0)
-            heights.append(factor * gap.flatten(1))
-            factor *= DECAY
-        most, neuron = torch.cat(heights, dim=1).max(dim=1)
+        costs = [(self._prices[relu] * heights(*ends)).flatten(1) for relu, ends in parts.bounds.items()]
+        most, neuron = torch.cat(costs, dim=1).max(dim=1)
         if not all(self._solved(parts.at(slice(i, i + 1))) for i in (most <= 0).nonzero()[:, 0].tolist()):
             return None
         parts, neuron = parts.at(most > 0), neuron[most > 0]
@@ -166,7 +197,9 @@ class NeuronSplits:
             return parts
         positive, negative = (_sides(parts.bounds, neuron, sign) for sign in (1, -1))
         first = _relu_of(parts.bounds, int(neuron.min()))
-        return self._bounded(_joined(positive, negative), parts.share.repeat(2) / 2, behind=first)
+        halves = replace(parts, share=parts.share / 2)
+        halves = replace(halves, bounds=positive).joined(replace(halves, bounds=negative))
+        return self._bounded(halves, behind=first)
 
     def _solved(self, part: Parts) -> bool:
         """Whether linear programs rule out what is open on a part without unstable neurons."""
@@ -193,51 +226,67 @@ class NeuronSplits:
         self._witness = self._violations.confirmed(inside, self._box)
         return None if self._witness is None else inside
 
-    def _bounded(self, bounds: Bounds, share: Tensor, *, behind: int) -> Parts:
+    def _whole(self) -> Parts:
+        """The box itself, no row of which is bounded yet."""
+        root, count = self._root, self._balls.rows.shape[1]
+        bounds = {relu: (low[0], up[0]) for relu, (low, up) in root.bounds.items()}
+        dual: Dual = {}
+        for relu, (low, up) in self._balls.search.bounds.items():
+            slopes = adaptive_slopes(root.node(relu), low, up).expand(1, count, *low.shape[2:])
+            dual[relu] = slopes, torch.zeros_like(slopes)
+        nothing = torch.full((1, count), -math.inf, dtype=torch.float64)
+        return Parts(bounds, nothing, dual, nothing, torch.ones(1, dtype=torch.float64))
+
+    def _bounded(self, parts: Parts, *, behind: int) -> Parts:
         """The parts that are left open once every ReLU behind one is bounded anew."""
-        count = len(share)
+        count = len(parts)
         self.seen += count
         query = self._root.selected(torch.zeros(count, dtype=torch.int64))
         query.plan = replace(query.plan, deadline=self._deadline)
         empty = torch.zeros(count, dtype=torch.bool)
         found: Bounds = {}
-        for relu, (low, up) in bounds.items():
+        for relu, (low, up) in parts.bounds.items():
             source = query.source(relu)
-            if relu > behind and not query.regions.exact[source]:
-                low, up = _tighter(query, source, low, up)
+            if relu > behind and relu in self._shared:
+                take(query, {i: value.expand(count, *value.shape[1:]) for i, value in self._shared[relu].items()})
+                low, up = _tighter(query, source, low, up, self._prices[relu])
             empty |= (low > up).flatten(1).any(dim=1)
             found[relu] = low, torch.maximum(low, up)
             query.bounds[relu] = low[None], found[relu][1][None]
-            query.relax(relu, adaptive)
-        rows = backward_margins(query, torch.zeros(count, dtype=torch.int64))[0]
+        take(query, {relu: adaptive_slopes(query.node(relu), *found[relu]) for relu in found})
+        rows = _met(parts.rows, backward_margins(query, torch.zeros(count, dtype=torch.int64))[0], torch.maximum)
+        parts = replace(parts, bounds=found, rows=rows)
         left = cases_left(self._group, rows) & ~empty[:, None]
-        if behind >= 0 and bool(left.any()):
-            rows = self._climbed(query, found, rows, left)
-            left &= cases_left(self._group, rows)
-        best = torch.stack([case.amax(dim=1) for case in self._group.per_case(rows)], dim=1)
+        if bool(left.any()):
+            parts = self._climbed(query, parts, left, ASCENT if behind >= 0 else ROOT_ASCENT)
+            left &= cases_left(self._group, parts.rows)
+        best = torch.stack([case.amax(dim=1) for case in self._group.per_case(parts.rows)], dim=1)
         lacking = torch.nan_to_num(best.neg().clamp(min=0), nan=math.inf).masked_fill(~left, 0.0)
-        return Parts(found, lacking, share).at(left.any(dim=1).nonzero()[:, 0])
+        return replace(parts, lacking=lacking).at(left.any(dim=1).nonzero()[:, 0])
 
-    def _climbed(self, query: Query, bounds: Bounds, rows: Tensor, left: Tensor) -> Tensor:
-        """The rows' bounds, raised by slopes and by multipliers of the signs that hold on the parts."""
+    def _climbed(self, query: Query, parts: Parts, left: Tensor, ascent: Ascent) -> Parts:
+        """The parts with their rows' bounds raised by slopes and by multipliers of the signs that hold on them."""
         each = [case[:, None].expand(-1, len(own)) for case, own in zip(left.T, self._group.rows, strict=True)]
-        image, column = (torch.cat(each, dim=1) & ~(rows > 0)).nonzero(as_tuple=True)
+        image, column = (torch.cat(each, dim=1) & ~(parts.rows > 0)).nonzero(as_tuple=True)
         if not len(image):
-            return rows
-        search = self._balls.search.selected(torch.zeros(len(rows), dtype=torch.int64))
-        search.bounds = {relu: (low[None].float(), up[None].float()) for relu, (low, up) in bounds.items()}
-        balls = Balls(query, search, self._balls.rows.expand(len(rows), -1, -1))
+            return parts
+        search = self._balls.search.selected(torch.zeros(len(parts), dtype=torch.int64))
+        search.bounds = {relu: (low[None].float(), up[None].float()) for relu, (low, up) in parts.bounds.items()}
+        balls = Balls(query, search, self._balls.rows.expand(len(parts), -1, -1))
         goals = balls.goals(image, column)
-        for relu, signs in self._signs(bounds).items():
-            goals.signs[relu] = signs[image]
+        for relu, signs in self._signs(parts.bounds).items():
+            slopes, multipliers = parts.dual[relu]
+            goals.signs[relu], goals.slopes[relu] = signs[image], slopes[image, column]
+            goals.multipliers[relu] = multipliers[image, column]
         with torch.enable_grad():
-            found, _ = ascend(
-                balls.lower_bounds, with_best_start(balls, balls.lower_bounds, goals), ASCENT, self._deadline
-            )
-        proven = balls.proven_bounds(found)
-        known = rows[image, column]
-        better = torch.where(proven.isfinite(), torch.maximum(known, proven), known)
-        return rows.index_put((image, column), better)
+            start = with_best_start(balls, balls.lower_bounds, goals)
+            found, _ = ascend(balls.lower_bounds, start, ascent, self._deadline)
+        proven = _met(parts.rows[image, column], balls.proven_bounds(found), torch.maximum)
+        dual: Dual = {}
+        for relu, (slopes, multipliers) in parts.dual.items():
+            slopes = slopes.index_put((image, column), found.slopes[relu])
+            dual[relu] = slopes, multipliers.index_put((image, column), found.multipliers[relu])
+        return replace(parts, rows=parts.rows.index_put((image, column), proven), dual=dual)
 
     def _signs(self, bounds: Bounds) -> Layers:
         """The signs of neurons that are stable on the parts and not on the whole box, int8."""
@@ -276,27 +325,28 @@ def _sides(bounds: Bounds, neuron: Tensor, sign: int) -> Bounds:
     return found
 
 
-def _tighter(query: Query, index: int, low: Tensor, up: Tensor) -> tuple[Tensor, Tensor]:
+def _tighter(query: Query, index: int, low: Tensor, up: Tensor, price: Tensor) -> tuple[Tensor, Tensor]:
     """The bounds of a node, (N, *shape), met with those of backward passes; on flat values, of unstable ones only."""
     if low.dim() == 2:
-        return _of_unstable(query, index, low, up)
+        return _of_unstable(query, index, low, up, price)
     below, above = backward_bounds(query, index)
     return _met(low, below[0], torch.maximum), _met(up, above[0], torch.minimum)
 
 
-def _of_unstable(query: Query, index: int, low: Tensor, up: Tensor) -> tuple[Tensor, Tensor]:
-    unstable = (low < 0) & (up > 0)
-    most = int(unstable.sum(dim=1).max())
+def _of_unstable(query: Query, index: int, low: Tensor, up: Tensor, price: Tensor) -> tuple[Tensor, Tensor]:
+    cost, order = (price * heights(low, up)).sort(dim=1, descending=True)
+    left = cost.sum(dim=1, keepdim=True) - cost.cumsum(dim=1) + cost
+    most = int((left > NEGLIGIBLE * cost.sum(dim=1, keepdim=True)).sum(dim=1).max())
     if most == 0:
         return low, up
-    query.interval(index)  # fills in the rounding errors up to here
-    chosen = unstable.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :most]
+    chosen = order[:, :most]
     units = low.new_zeros(*chosen.shape, low.shape[1]).scatter_(2, chosen[..., None], 1.0)
-    upper = backward_rows(query, index, torch.cat([units, -units], dim=1)[None])[0]
+    query.interval(index)  # fills in the rounding errors up to here
+    upper, negated = backward_rows(query, index, torch.cat([units, -units], dim=1)[None])[0].chunk(2, dim=1)
     base = query.base(index)
     known = torch.zeros_like(chosen, dtype=low.dtype) if base is None else base[0].expand_as(low).gather(1, chosen)
-    below = _met(low.gather(1, chosen), known - upper[:, most:], torch.maximum)
-    above = _met(up.gather(1, chosen), known + upper[:, :most], torch.minimum)
+    below = _met(low.gather(1, chosen), known - negated, torch.maximum)
+    above = _met(up.gather(1, chosen), known + upper, torch.minimum)
     return low.scatter(1, chosen, below), up.scatter(1, chosen, above)
 
 

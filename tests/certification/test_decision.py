@@ -275,3 +275,26 @@ def test_each_way_of_bounding_parts_agrees_with_a_grid(seed: int, monkeypatch: p
         monkeypatch.setattr(halving.Halving, "_way", lambda self, bound=bound: bound)
         prop = Property(2, 2, (Case(_box([-1, -1], [1, 1]), _rows(([1, 0], float(least) + gap))),))
         assert decide(net, (2,), prop).result == wanted
+
+
+def test_a_violation_that_no_gradient_leads_to_is_met_among_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """f = 1 - 2 relu(1 - 12 |x - p|₁): flat but near p, a two-hundredth of the square; <= 0 nearer than 1/24 only."""
+    first, peak = nn.Linear(2, 4), nn.Linear(4, 1)
+    with torch.no_grad():
+        first.weight.copy_(torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]]))
+        first.bias.copy_(torch.tensor([-0.3, 0.3, -0.8, 0.8]))
+        peak.weight.fill_(-12.0)
+        peak.bias.fill_(1.0)
+    last = nn.Linear(1, 1)
+    with torch.no_grad():
+        last.weight.fill_(-2.0)
+        last.bias.fill_(1.0)
+    net = nn.Sequential(first, nn.ReLU(), peak, nn.ReLU(), last)
+    prop = Property(2, 1, (Case(_box([0, 0], [1, 1]), _rows(([1], 0))),))
+    decision = decide(net, (2,), prop)
+    assert (decision.result, decision.stage) == ("sat", "attack")
+    assert decision.inputs is not None
+    x, y = map(float, decision.inputs)
+    assert abs(x - 0.3) + abs(y - 0.8) <= 1 / 24 + 1e-6
+    monkeypatch.setattr(Violations, "_from_best", lambda *_: None)
+    assert decide(net, (2,), prop).stage != "attack"
