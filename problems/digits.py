@@ -19,14 +19,14 @@ class DigitsCNN3(CNN3, Digits):
     recipes: ClassVar[dict[str, Recipe]] = {
         # No warm start under a cheaper relaxation is needed: natural training, then eps grows under CROWN itself.
         "pgpe": Recipe(
-            generations=3500,
+            generations=8000,
             popsize=64,
             batch_size=32,
             center_learning_rate=0.01,
             learning_rate_end=0.05,
-            stdev_init=0.03,
+            stdev_init=0.05,
             natural_until=400,
-            ramp_until=1500,
+            ramp_until=2500,
             eps_factor=1.15,
             evaluate_every=250,
         ),
