@@ -44,6 +44,8 @@ AT_ONCE = 32
 """Parts that are split together."""
 MOST_BYTES = 2**29
 """What the bounds of open parts may take."""
+MOST_SHARE = 0.6
+"""The share of the time after which the search gives up where branch and bound may still decide: cases of one row."""
 MOST_PARTS = 20_000
 """Parts after which the search gives up, where nothing else ends it."""
 ASCENT = Ascent(steps=6, slope_rate=0.2, multiplier_rate=0.2)
@@ -121,6 +123,7 @@ class NeuronSplits:
         self._violations, self._execution, self._box = violations, execution, box
         self._begun = Deadline.after(0.0)
         self._closed = 0.0  # the share of the tree
+        self._single = all(len(rows) == 1 for rows in violations.group.rows)
         self._witness: Witness | None = None
         self.seen = 0
 
@@ -177,6 +180,9 @@ class NeuronSplits:
     def _hopeless(self, parts: Parts, whole: float) -> bool:
         """Whether the search, as far as it has come, would need far more time than there is."""
         spent, left = max(-self._begun.left, 1e-6), self._deadline.left
+        share = spent / (spent + left)  # 0 without a limit
+        if self._single and share > MOST_SHARE and left < math.inf:
+            return True
         depth = -math.log2(float(parts.share.max()))
         affordable = math.log2(max(1.0, min(left / spent * self.seen, MOST_PARTS)))
         if depth < LEVELS[0]:  # so many parts are bounded before anything can be said
@@ -184,7 +190,7 @@ class NeuronSplits:
         if depth <= LEVELS[1] and self.seen < 2.0 ** (LEVELS[1] + 2):
             fallen = whole - parts.mean_lack()
             return fallen <= 0 or depth * whole / fallen > 2 * affordable
-        return left < math.inf and spent > TRIAL * (spent + left) and self._closed < TRIAL * spent / (spent + left)
+        return share > TRIAL and self._closed < TRIAL * share
 
     def _split(self, parts: Parts) -> Parts | None:
         """What is left open of both sides of every part; None if one without unstable neurons is."""

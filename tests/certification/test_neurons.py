@@ -109,3 +109,23 @@ def test_it_gives_up_where_it_does_not_get_on(monkeypatch: pytest.MonkeyPatch) -
     assert _search(group, Deadline.after(-1.0)).run() == (False, None)
     monkeypatch.setattr(neurons, "MOST_BYTES", 0)
     assert _search(group).run() == (False, None)
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+@pytest.mark.parametrize("seed", [0, 3, 5])
+def test_branch_and_bound_is_left_a_share_of_the_time(seed: int, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where cases have one row; for several rows there is no branch and bound, and the search takes all there is."""
+    monkeypatch.setattr(neurons, "MOST_SHARE", -1.0)
+    task = small_task(seed, images=1)
+    others = [j for j in range(task.net.classes) if j != int(task.labels[0])]
+    minima = dict(zip(others, task.minima(0), strict=True))
+    group = _group(task, 0, {j: value - 0.004 for j, value in minima.items()})
+    group = Group(tuple(case * rows for case in group.rows), _repeated(task, group, rows), group.boxes)
+    assert not _crown_proves(group)
+    assert _search(group, Deadline.after(600.0)).run()[0] is (rows == 2)
+    assert _search(group).run()[0]  # without a limit there is always time
+
+
+def _repeated(task: Task, group: Group, times: int) -> Network:
+    """The network of a group whose rows are repeated in their cases."""
+    return Network(with_rows(task.net, [row for case in group.rows for row in case * times]), (task.net.pixels,))
