@@ -112,8 +112,16 @@ def test_hand_computed_bounds_of_one_neuron() -> None:
         dense.Node("affine", (1,), (2,), np.array([[1.0], [0.0]]), np.zeros(2)),
     ]
     lower, upper = torch.tensor([-1.0]), torch.tensor([2.0])
-    # upper line 2/3 (x + 1); zonotope: relu(x) = 2/3 x + 1/3 ± 1/3, at least 2/3 * (-1) = -2/3
-    expected = {"ibp": 0, "hbox": 0, "deepz": -2 / 3, "crown-ibp": -1, "crown": -1, "crown-same": -2 / 3}
+    # upper line 2/3 (x + 1); zonotope and affine form: relu(x) = 2/3 x + 1/3 ± 1/3, at least 2/3 * (-1) = -2/3
+    expected = {
+        "ibp": 0,
+        "hbox": 0,
+        "affine": -2 / 3,
+        "deepz": -2 / 3,
+        "crown-ibp": -1,
+        "crown": -1,
+        "crown-same": -2 / 3,
+    }
     expected |= {"crown-zero": 0, "crown-one": -1, "deeppoly": -1, "crown-intersect": 0, "crown-unstable": 0}
     for method in dense.METHODS:
         assert dense.reference(method, nodes, lower, upper, 0).margins == pytest.approx(expected[method])
