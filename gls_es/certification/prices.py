@@ -16,8 +16,8 @@ from torch import Tensor
 
 from gls_es.bounds.nodes import backward_margins, backward_rows
 from gls_es.bounds.query import Query
-from gls_es.certification.dual import Layers, adaptive_slopes, sloped
-from gls_es.certification.shared import MOST_NEURONS, Shared, unstable_units
+from gls_es.certification.dual import Layers, adaptive_slopes
+from gls_es.certification.shared import MOST_NEURONS, Shared, lines_with, unstable_units
 
 LEAST = 1e-9
 """The price of what seems to cost nothing, relative to the greatest one: something has to be split in the end."""
@@ -55,9 +55,8 @@ def prices(query: Query, shared: Shared) -> Layers:
 def _draw(query: Query, slopes: Layers, moved: Layers) -> None:
     """Lines with these slopes, the upper ones moved up by what the prices are asked of."""
     for relu, value in slopes.items():
-        low, up = query.bounds[relu]
         half = 0.5 * moved[relu][None]
-        lines = sloped(query.node(relu), low, up, query.base(query.source(relu)), value.detach()[None])
+        lines = lines_with(query, relu, value.detach())
         lines = replace(lines, mean_offset=lines.mean_offset + half, half_offset=lines.half_offset + half)
         query.set_lines(relu, lines)
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from gls_es.basics.deadline import NEVER, Deadline
 from gls_es.bounds.nodes import backward_rows
 from gls_es.bounds.query import Query
+from gls_es.bounds.relaxation import Lines
 from gls_es.certification.ascent import Ascent, ascend
 from gls_es.certification.dual import Goals, Layers, adaptive_slopes, sloped
 
@@ -26,11 +27,16 @@ Shared = dict[int, Layers]
 """By ReLU, the lower slopes of every ReLU before it in the passes that bound its inputs, (N, *shape) each."""
 
 
+def lines_with(query: Query, relu: int, slopes: Tensor) -> Lines:
+    """Lines of a ReLU with these lower slopes, (N, *shape), around what the query knows of its inputs."""
+    low, up = query.bounds[relu]
+    return sloped(query.node(relu), low, up, query.base(query.source(relu)), slopes.to(low)[None])
+
+
 def take(query: Query, slopes: Layers) -> None:
     """Give some ReLUs of a query lines with these lower slopes."""
     for relu, value in slopes.items():
-        low, up = query.bounds[relu]
-        query.set_lines(relu, sloped(query.node(relu), low, up, query.base(query.source(relu)), value.to(low)[None]))
+        query.set_lines(relu, lines_with(query, relu, value))
 
 
 def unstable_units(low: Tensor, up: Tensor, *, most: int | None = None) -> tuple[Tensor, Tensor] | None:
