@@ -1,9 +1,8 @@
 """What is made once for a box whose neurons are split: slopes of layers, prices, a network without dead neurons."""
 
-from itertools import pairwise
-
 import pytest
 import torch
+from certification_nets import relu_net
 from small_nets import small_task
 from torch import Tensor, nn
 
@@ -21,15 +20,7 @@ def _balls(net: Network, low: Tensor, up: Tensor, execution: str = "float32") ->
 
 
 def _net(seed: int, *widths: int) -> Network:
-    generator = torch.Generator().manual_seed(seed)
-    layers: list[nn.Module] = []
-    for before, after in pairwise(widths):
-        layer = nn.Linear(before, after)
-        with torch.no_grad():
-            layer.weight.copy_(torch.randn(after, before, generator=generator) * (2 / before) ** 0.5)
-            layer.bias.copy_(0.2 * torch.randn(after, generator=generator))
-        layers += [layer, nn.ReLU()]
-    return Network(nn.Sequential(*layers[:-1]), (widths[0],))
+    return Network(relu_net(seed, widths), (widths[0],))
 
 
 def _inputs(net: Network, points: Tensor) -> list[Tensor]:
