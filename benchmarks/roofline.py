@@ -3,15 +3,16 @@
     python benchmarks/roofline.py --out benchmarks/results/MACHINE-roofline.json
 
 One thread, processor time, best of some rounds. The multiplications that a backward pass needs are counted from its
-operations: a position's coefficients meet the taps of a kernel that lie on the map, and nothing else. A ReLU's lines cost four a coefficient, the box one. Gradients compute the coefficients
-again and take two products for each one. The speed that is compared with is that of a large matrix product or a large
-3x3 convolution by PyTorch, whichever is higher. What weights, bounds and lines need at the speed of memory is counted,
-too; it is small.
+operations: a position's coefficients meet the taps of a kernel that lie on the map, and nothing else. A ReLU's lines
+cost four a coefficient, the box one. Gradients compute the coefficients again and take two products for each one. The
+speed that is compared with is that of a large matrix product or a large 3x3 convolution by PyTorch, whichever is
+higher. What weights, bounds and lines need at the speed of memory is counted, too; it is small.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -88,7 +89,7 @@ def pass_work(chain: Chain) -> tuple[int, int]:
 def op_products(op: Op, before: tuple[Span, Span]) -> int:
     """Multiplications by a layer's weights for one function whose coefficients lie in a rectangle."""
     if op.kind == "linear":
-        return op.target_map[0] * op.target_map[1] * op.target_map[2] * op.source_map[0]
+        return math.prod(op.target_map) * math.prod(op.source_map)
     if op.kind != "conv":
         return 0
     assert op.window is not None
