@@ -47,8 +47,7 @@ SMALL: dict[str, Recipe] = {
         ramp_until=2000,
     ),
 }
-"""CNN3: thousands of weights, trained under ``crown``, the wide ones under ``crown-ibp``; by ``rgs`` under ``ibp`` until
-the last part of a run."""
+"""CNN3: thousands of weights, trained under ``crown``, the wide ones under ``crown-ibp``; RGS ``ibp`` at first."""
 
 _DEEP = Recipe(
     learning_rate_end=0.05,
