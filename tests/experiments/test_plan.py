@@ -10,8 +10,7 @@ import torch
 
 from gls_es.bounds import preactivations
 from gls_es.errors import ConfigError, DataError
-from gls_es.experiments import TABLES, Cell, Table, make_plan, pace
-from gls_es.experiments import planning
+from gls_es.experiments import TABLES, Cell, Table, make_plan, pace, planning
 from gls_es.experiments.fitting import FEWEST_IMAGES, MOST_IMAGES, SHORTEST, TRAINING_SHARE, Extent, fitted
 from gls_es.experiments.tables import BASELINES, SEARCHERS, SHORT, Published
 from gls_es.problem.recipe import Recipe
