@@ -73,6 +73,9 @@ class Schedule:
             natural_weight=1.0 if generation < recipe.natural_until else natural,
             method=recipe.warmup_method if early else self.method,
             loss=recipe.loss,
+            stand_in="" if early else recipe.stand_in,
+            exact_images=recipe.exact_images,
+            candidates=recipe.candidates,
             attack=Attack(
                 recipe.attack_steps, recipe.attack_step_size, recipe.attack_restarts, recipe.attack_eps_factor
             ),
