@@ -61,7 +61,7 @@ class Recipe:
         warmup_method: a cheaper relaxation for the ramp; empty: the run's own method.
         warmup_until: generation at which the run's own method takes over from ``warmup_method``.
         stand_in: a cheaper relaxation that stands in for the run's own method on most images of a minibatch, without
-            a bias (loss "robust"; ``gls_es.fitness.stand_in``); empty: none.
+            a bias (loss "robust"; ``gls_es.fitness.stand_in``), if it is cheaper; empty: none.
         exact_images: on how many images of a minibatch the method itself is used as well, where there is a stand-in.
         candidates: the minibatch is chosen from so many times as many images, those with larger losses at the center
             more often and with smaller weights (``gls_es.fitness.choice``); 1: images are taken as they come.
@@ -194,7 +194,9 @@ class Recipe:
         for name in changes:
             if name not in known:
                 raise ConfigError(f"recipe: unknown key {name!r}{ending(name, known)}")
-        return dataclasses.replace(self, **(self._attack_of(changes.get("loss", self.loss)) | changes))
+        loss = changes.get("loss", self.loss)
+        inherited = {"stand_in": ""} if loss != "robust" else {}
+        return dataclasses.replace(self, **(self._attack_of(loss) | inherited | changes))
 
     def _attack_of(self, loss: str) -> dict[str, Any]:
         """The usual attack of another loss, where this recipe has the usual one of its own."""
