@@ -261,7 +261,8 @@ class CertifiedTrainingProblem(NormalizedProblem):
     def minibatch(self) -> Minibatch:
         """The current generation's images and boxes."""
         if self._batch is None:
-            self._batch = self._drawn(self.stage)
+            times = 1 if self._choice is None else self.stage.candidates
+            self._batch = self._minibatch_of(self._images(times), self.stage, self._choice)
         return self._batch
 
     @torch.no_grad()
@@ -273,30 +274,36 @@ class CertifiedTrainingProblem(NormalizedProblem):
         Args:
             center: (L,).
         """
-        stage, self._choice = self.stage, None
+        stage = self.stage
         if stage.candidates == 1:
             return
+        images = self._images(stage.candidates)
         cheap = dataclasses.replace(stage, method=stage.stand_in or stage.method, stand_in="")
-        size = min(self.batch_size, len(self._training_images))
-        many = self._drawn(cheap, times=stage.candidates)
+        many = self._minibatch_of(images, cheap)
         losses = image_losses(self.network, many, center.to(self.aux_device)[None], plan=self._plan())[0]
+        size = min(self.batch_size, len(self._training_images))
         self._choice = chosen(losses, size, generator(self.run_seed, "choice", max(self.generation, 0)))
-        self._batch = None
+        self._batch = self._minibatch_of(images, stage, self._choice)
 
-    def _drawn(self, stage: Stage, *, times: int = 1) -> Minibatch:
-        """So many times the minibatch's number of images, or the ones that were chosen among the candidates."""
-        split, numbered, choice = self._training_images, max(self.generation, 0), self._choice
-        size = self.batch_size * (times if choice is None else stage.candidates)
-        indices = minibatch_indices(self.run_seed, numbered, size=size, total=len(split))
+    def _images(self, times: int) -> tuple[Tensor, Tensor]:
+        """So many minibatches' images of the generation, augmented, and their labels."""
+        split, numbered = self._training_images, max(self.generation, 0)
+        indices = minibatch_indices(self.run_seed, numbered, size=self.batch_size * times, total=len(split))
         images, labels = split.batch(indices, device=str(self.aux_device), dtype=torch.float32)
-        images = self.augment(images, generator(self.run_seed, "augmentation", numbered))
+        return self.augment(images, generator(self.run_seed, "augmentation", numbered)), labels
+
+    def _minibatch_of(
+        self, images: tuple[Tensor, Tensor], stage: Stage, choice: tuple[Tensor, Tensor] | None = None
+    ) -> Minibatch:
+        """A minibatch of these images, or of those among them that were chosen."""
+        pixels, labels = images
         weights = None
         if choice is not None:
             rows, weights = choice
-            images, labels = images[rows.to(images.device)], labels[rows.to(labels.device)]
-        seed = derived_seed(self.run_seed, "attack", numbered) if active_loss(stage).attacks else None
+            pixels, labels = pixels[rows.to(pixels.device)], labels[rows.to(labels.device)]
+        seed = derived_seed(self.run_seed, "attack", max(self.generation, 0)) if active_loss(stage).attacks else None
         return Minibatch.prepare(
-            self.network, images, labels, stage, attack_seed=seed, perturbation=self.perturbation, weights=weights
+            self.network, pixels, labels, stage, attack_seed=seed, perturbation=self.perturbation, weights=weights
         )
 
     def _enter(self, generation: int, stage: Stage | None = None) -> None:
