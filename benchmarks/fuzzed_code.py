@@ -115,6 +115,10 @@ ACTIVATIONS = (
     "{n} = {h}.abs()",
     "{n} = torch.maximum({h}, {g})",
     "{n} = torch.minimum({h}, self.shift)",
+    "{n} = F.max_pool1d({h}.unsqueeze(1), 3, 1, 1).squeeze(1)",
+    "{n} = F.max_pool1d({h}.view(-1, 2, 2), 2).flatten(1).repeat(1, 2)",
+    "{n} = F.max_pool2d({h}.view(-1, 1, 2, 2), (2, 1)).flatten(1).repeat_interleave(2, 1)",
+    "{n} = self.most({h}.view(-1, 1, 2, 2)).flatten(1)",
     "{n} = torch.sigmoid({h})",
     "{h}.tanh_()",
     "{n} = F.silu({h}, inplace=True)",
@@ -159,8 +163,9 @@ class Fuzzed(nn.Module):
         self.pair, self.offset = nn.Linear(2, 2), nn.Parameter(torch.zeros(4))
         self.line, self.back = nn.Conv1d(1, 1, 3, padding=1), nn.ConvTranspose1d(2, 1, 2, stride=2)
         self.norm, self.relu, self.inplace = nn.BatchNorm1d(4), nn.ReLU(), nn.ReLU(inplace=True)
-        self.prelu = nn.PReLU(4)
+        self.prelu, self.most = nn.PReLU(4), nn.MaxPool2d(2, 1, padding=1, dilation=2)
         self.same, self.drop, self.flat = nn.Identity(), nn.Dropout(0.3), nn.Flatten()
+        self.ending = nn.Softmax(1)
         self.scale, self.count = {scale}, 0
         self.register_buffer("shift", torch.tensor({shift}), persistent={persistent})
         self.register_buffer("divisor", torch.tensor([2.0, 0.5, 1.0, 4.0]))
@@ -190,7 +195,8 @@ def write_module(draw: random.Random) -> str:
         lines.append(template.format(n=new, h=h, g=g, c=constant))
         if "{n}" in template:
             names.append(new)
-    lines.append(f"return self.last({names[-1]} + {draw.choice(names)})")
+    last = draw.choice(("{0}",) * 8 + ("self.ending({0})", "{0}.log_softmax(1)"))
+    lines.append("return " + last.format(f"self.last({names[-1]} + {draw.choice(names)})"))
     return CODE.format(
         tie="self.twin.weight = self.a.weight" if draw.random() < 0.3 else "pass",
         scale=draw.choice(("2.0", "-0.5", "torch.tensor([1.0, -1.0, 0.5, 2.0])")),

@@ -33,6 +33,12 @@ class Net:
         return Network(nn.Sequential(*self.layers), self.shape)
 
 
+def digits_cnn3() -> Net:
+    """The network of the problem ``digits-cnn3``, 1,258 parameters."""
+    convs = (nn.Conv2d(1, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 16, 2, 2), nn.ReLU())
+    return Net((*convs, nn.Flatten(), nn.Linear(64, 10)), (1, 8, 8), 0.1)
+
+
 def cnn3_small() -> Net:
     """The CNN3 of the method's paper, 5,170 parameters."""
     convs = (nn.Conv2d(1, 8, 5, 2, 2), nn.ReLU(), nn.Conv2d(8, 8, 4, 2, 1), nn.ReLU())

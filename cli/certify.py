@@ -90,9 +90,10 @@ def certify(ctx: click.Context, /, path: Path, **options: Any) -> None:
     if "compared" in subject.about:
         about["compared"] = subject.about["compared"]
         note_reader(session, about["compared"])
-        if subject.about["left_out"] is not None:
-            about["left_out"] = subject.about["left_out"]
-            note_left_out(session, about["left_out"])
+    left_out = subject.about.get("left_out") or subject.source.network.left_out
+    if left_out is not None:
+        about["left_out"] = left_out
+        note_left_out(session, left_out)
     work = _radii if options["radius"] else _balls
     work(session, subject, images, labels, about, options)
 

@@ -16,6 +16,7 @@ from gls_es.basics.suggestions import named
 from gls_es.bounds.affine import AFFINE
 from gls_es.bounds.best import BEST
 from gls_es.bounds.box import Box
+from gls_es.bounds.compiled import runs
 from gls_es.bounds.crown import CROWN, CROWN_ONE, CROWN_SAME, CROWN_ZERO
 from gls_es.bounds.crown_ibp import CROWN_IBP
 from gls_es.bounds.deepz import DEEPZ
@@ -136,7 +137,11 @@ def box_margins(
     parts = []
     with full_precision(params.device, tf32=plan.tf32):
         direct = chosen.direct if plan.direct and not box.round and _untracked_on_cpu(params, box) else None
-        passes = chosen.passes if direct is None else "push" if pushable(net.graph, box) else "sweep"
+        if direct is None:
+            compiled = chosen.passes == "all" and _untracked_on_cpu(params, box) and runs(net.graph, box)
+            passes = "compiled" if compiled else chosen.passes
+        else:
+            passes = "push" if pushable(net.graph, box) else "sweep"
         for query in _queries(net, box, params, passes, plan):
             if direct is not None:
                 parts.append(query.for_all(direct(query, labels)))

@@ -19,8 +19,11 @@ from gls_es.bounds.box import Box
 from gls_es.bounds.query import Query
 from gls_es.bounds.step import size_dot
 from gls_es.kernels import Chain, Map, Op
-from gls_es.network.graph import Add, Graph, Linear, ReLU, Reshape, Scale
+from gls_es.network.graph import Add, Conv, Graph, Input, Linear, Pool, ReLU, Reshape, Scale
 from gls_es.network.layers import ConvLayer, Dense, Elementwise
+
+COMPILED = (Add, Conv, Input, Linear, Pool, ReLU, Reshape, Scale)
+"""Nodes that there are operations for."""
 
 
 def every_value(query: Query, index: int, *, mirrored: bool) -> Tensor | None:
@@ -59,6 +62,11 @@ def usable(box: Box) -> bool:
         and like.device.type == "cpu"
         and like.dtype in (torch.float32, torch.float64)
     )
+
+
+def runs(graph: Graph, box: Box) -> bool:
+    """Whether backward passes of a network run here, as far as the kinds of its nodes say."""
+    return usable(box) and all(isinstance(node, COMPILED) for node in graph.nodes)
 
 
 def _bounds(

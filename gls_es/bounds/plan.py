@@ -81,7 +81,8 @@ class Plan:
             graph: the network's graph.
             images: B.
             passes: a method's ``passes``, or "sweep" for intervals in place, which take images in turns, too, or "push"
-                for compiled ones, which take members in turns.
+                for compiled ones, which take members in turns, or "compiled" for compiled backward passes, which do,
+                too, but whose bounds and lines are those of all members.
             element: bytes of a number.
         """
         if passes == "push":
@@ -123,7 +124,7 @@ def _count(work: Work, start: int, neurons: int | None) -> int:
 
 def _starts(graph: Graph, passes: str) -> list[int]:
     """The nodes that backward passes start from."""
-    if passes in ("none", "forward"):
+    if passes in ("none", "forward", "compiled"):
         return []
     layers = [graph.nodes[relu].inputs[0] for relu in graph.relus()] if passes == "all" else []
     return [*layers, graph.output]

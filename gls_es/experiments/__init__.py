@@ -8,8 +8,8 @@ from gls_es.experiments.paired import Comparison as Comparison
 from gls_es.experiments.paired import compare as compare
 from gls_es.experiments.pictures import save_table as save_table
 from gls_es.experiments.plan import Plan as Plan
-from gls_es.experiments.plan import make_plan as make_plan
 from gls_es.experiments.plan import read_plan as read_plan
+from gls_es.experiments.planning import make_plan as make_plan
 from gls_es.experiments.processes import run_in_processes as run_in_processes
 from gls_es.experiments.results import read_results as read_results
 from gls_es.experiments.runner import Outcome as Outcome

@@ -67,7 +67,7 @@ class Length:
 
 def _cells(length: Length) -> tuple[Cell, ...]:
     same = length.settings
-    rgs: dict[str, Any] = same | {"popsize": 1, "stdev_init": length.stdev}
+    rgs: dict[str, Any] = same | {"popsize": 1, "stdev_init": length.stdev, "warmup_method": ""}
     cells = [Cell(f"grad-{method}", "grad", method, same) for method in METHODS]
     cells += [Cell(f"rgs-{method}", "rgs", method, rgs) for method in METHODS]
     for method in ("crown", "ibp"):
@@ -79,6 +79,13 @@ def _cells(length: Length) -> tuple[Cell, ...]:
     cells += [
         Cell(f"rgs-crown-{label}", "rgs", "crown", {**rgs, **changes}, kind="further")
         for label, changes in _variants(length).items()
+    ]
+    after: dict[str, Any] = {"warmup_method": "ibp", "warmup_until": length.ramp_until}
+    relative: dict[str, Any] = {"stdev_init": 0.1, "stdev_mode": "relative"}
+    cells += [
+        Cell("rgs-crown-after-ibp", "rgs", "crown", rgs | after, kind="further"),
+        Cell("rgs-crown-r0.1-after-ibp", "rgs", "crown", rgs | relative | after, kind="further"),
+        Cell("grad-crown-after-ibp", "grad", "crown", same | after, kind="further"),
     ]
     onwards: dict[str, Any] = {
         "generations": length.generations // 2,
@@ -118,7 +125,6 @@ def _variants(length: Length) -> Mapping[str, Mapping[str, Any]]:
         "x4": large | {"popsize": 4},
         "x16": large | {"popsize": 16},
         "s0.1-falling": {"stdev_init": 0.1, "stdev_end": 0.1},
-        "after-ibp": {"warmup_method": "ibp", "warmup_until": length.ramp_until},
         "longer-ramp": {"ramp_until": longer},
         "l1": {"l1": 1e-5},
         "averaged": {"average_decay": 0.998},

@@ -20,7 +20,8 @@ from gls_es.basics.atomic import write_atomically
 from gls_es.benchmark.measure import machine
 from gls_es.certification import certifier, stages
 from gls_es.errors import BusyError, TrainingError
-from gls_es.experiments.plan import WAIT, Plan, base_recipe, check_machine
+from gls_es.experiments.plan import Plan, base_recipe
+from gls_es.experiments.planning import WAIT, check_machine
 from gls_es.experiments.results import RESULT, read_training
 from gls_es.experiments.tables import Cell, Table
 from gls_es.training.lock import FolderLock

@@ -23,7 +23,7 @@ from gls_es.certification import certifier
 from gls_es.errors import BusyError, ConfigError, DataError, TrainingError
 from gls_es.experiments.asking import next_point, optuna
 from gls_es.experiments.front import front, save_picture
-from gls_es.experiments.plan import alone
+from gls_es.experiments.planning import alone
 from gls_es.experiments.runner import ROUND_STAGES, STAGES
 from gls_es.experiments.space import Dimension, changes, space_of, start_of
 from gls_es.experiments.trials import Trial, folder_of, read_trials, write_asked, write_found

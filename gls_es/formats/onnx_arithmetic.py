@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,7 +11,7 @@ from torch import nn
 from gls_es.formats.onnx_activations import product
 from gls_es.formats.onnx_building import Building, Refused, Value, float_tensor
 from gls_es.formats.onnx_graph import Array, OnnxNode, Shape
-from gls_es.formats.onnx_module import Difference, Sum
+from gls_es.formats.onnx_module import Difference, Function, Sum
 
 _FLOATS = {"float32": 1, "float64": 11}  # of onnx.TensorProto, the element types
 
@@ -91,15 +92,23 @@ def extreme(b: Building, node: OnnxNode) -> Value:
 
 
 def clip(b: Building, node: OnnxNode) -> Value:
-    """Clip, whose ends may be left out."""
+    """Clip, whose ends may be left out; between two numbers it is one curve, with tighter lines than two ReLUs."""
     found = b.activation(node)
-    for position, name, least in ((1, "min", False), (2, "max", True)):
-        given = b.optional(node, position)
-        if name in node.attributes:
-            given = np.asarray(node.attributes[name], dtype=np.float32)
-        if given is not None:
-            found = _limited(b, found, _ranked(given, found.full), least=least)
+    ends = [_end(b, node, position, name) for position, name in ((1, "min"), (2, "max"))]
+    low, high = (None if end is None or end.size != 1 else float(end.reshape(())) for end in ends)
+    if low is not None and high is not None and -math.inf < low <= high < math.inf:
+        return b.add(Function(f"Clip({low}, {high})", lambda x: x.clamp(low, high)), (found,), found.full)
+    for end, least in zip(ends, (False, True), strict=True):
+        if end is not None:
+            found = _limited(b, found, _ranked(end, found.full), least=least)
     return found
+
+
+def _end(b: Building, node: OnnxNode, position: int, name: str) -> Array | None:
+    """An end of a Clip: an input, or an attribute in old files."""
+    if name in node.attributes:
+        return np.asarray(node.attributes[name], dtype=np.float32)
+    return b.optional(node, position)
 
 
 def larger(b: Building, x: Value, y: Value, *, least: bool = False) -> Value:

@@ -173,7 +173,7 @@ class Chain:
         signs, members, images, _, count = out.shape
         positions = (1, 1) if self.positions is None else self.positions
         ops = (_Op * len(self.ops))(*(self._op(op) for op in self.ops))
-        flags = (signs - 1, int(self._hoisted()), int(self.positions is not None))
+        flags = (signs - 1, int(self.hoisted()), int(self.positions is not None))
         shape = (members, images, *positions, self.units, *flags)
         strides = (out.stride(1), out.stride(2), count, 1, out.stride(0))
         start = Values() if self.rows is None else values_of(self.rows, 2, self._held)
@@ -184,7 +184,7 @@ class Chain:
         parts = [t for op in self.ops for t in (op.size, op.weight, op.multiplier, *(op.lines or ())) if t is not None]
         return parts if self.rows is None else [*parts, self.rows]
 
-    def _hoisted(self) -> bool:
+    def hoisted(self) -> bool:
         """Whether the first operation is the same for all images and positions."""
         first = self.ops[0]
         others = any(op.target == first.target for op in self.ops[1:])

@@ -22,16 +22,49 @@ static void NAME(pass_laid)(const gls_pass *p, const gls_op *ops, int64_t g, int
     }
 }
 
+/* V vectors as the rows of a square, turned into its columns: quarters change places, then quarters of quarters. */
+INLINE void NAME(turned)(VEC *rows)
+{
+#if defined(__clang__)
+    VEC from[V];
+    memcpy(from, rows, sizeof from);
+    for (int i = 0; i < V; i++)
+        for (int j = 0; j < V; j++)
+            rows[i][j] = from[j][i];
+#else
+    const IVEC j = NAME(count)();
+#pragma GCC unroll 4
+    for (int half = V / 2; half; half /= 2) {
+        const IVEC right = (j & half) != 0; /* all bits where the column is in the right half */
+        const IVEC up = j + (right & (V - half)), down = up + half;
+#pragma GCC unroll 16
+        for (int i = 0; i < V; i++)
+            if (!(i & half)) {
+                const VEC one = rows[i], other = rows[i + half];
+                rows[i] = __builtin_shuffle(one, other, up);
+                rows[i + half] = __builtin_shuffle(one, other, down);
+            }
+    }
+#endif
+}
+
 /* Numbers of V images side by side; lanes beyond the last image repeat it. */
 static void NAME(side_by_side)(const gls_values *from, int64_t g, int64_t b, int64_t images, int64_t size, VEC *to)
 {
-    for (int64_t i = 0; i < size; i += V)
-        for (int64_t l = 0; l < V; l++) {
-            const REAL *value = NAME(at)(from, g, b + l < images ? b + l : images - 1, 0);
-            REAL *place = (REAL *)to + l;
-            for (int64_t j = i; j < i + V && j < size; j++)
-                place[j * V] = value[j];
-        }
+    const REAL *values[V];
+    int64_t i = 0;
+    for (int64_t l = 0; l < V; l++)
+        values[l] = NAME(at)(from, g, b + l < images ? b + l : images - 1, 0);
+    for (; i + V <= size; i += V) {
+        VEC rows[V];
+        for (int64_t l = 0; l < V; l++)
+            memcpy(&rows[l], values[l] + i, sizeof(VEC));
+        NAME(turned)(rows);
+        memcpy(to + i, rows, sizeof rows);
+    }
+    for (; i < size; i++)
+        for (int64_t l = 0; l < V; l++)
+            ((REAL *)to)[i * V + l] = values[l][i];
 }
 
 /* What an operation has in lanes: its lines and size, in this order. */

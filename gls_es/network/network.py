@@ -61,6 +61,8 @@ class Network:
     """The traced graph (see :mod:`gls_es.network.graph`)."""
     steps: Graph
     """The same before layers were merged: a node for every operator that the module was seen to execute."""
+    left_out: str | None
+    """"Softmax" or "LogSoftmax", if the module ended with that layer; it is left out, in :meth:`module`, too."""
 
     @ordinary_modes()
     def __init__(self, module: nn.Module, input_shape: Sequence[int]) -> None:
@@ -76,6 +78,7 @@ class Network:
         self._wide = traced.wide
         self.graph = traced.graph
         self.steps = traced.steps
+        self.left_out = traced.left_out
         self.input_shape = shape
 
     @property

@@ -19,6 +19,7 @@ from torch.nn.utils import parameters_to_vector
 
 from gls_es.errors import UnsupportedNetworkError
 from gls_es.network.admission import refuse
+from gls_es.network.endings import inner_endings, without_ending
 from gls_es.network.faithful import Pass, unfaithful
 from gls_es.network.graph import Constant, Graph, Input, Nonlinear, Scale, Shape
 from gls_es.network.merging import fused
@@ -37,17 +38,21 @@ class Traced:
         steps: the same before anything was merged, a node for every executed operator.
         constants: what ``Constant`` nodes refer to when the module runs in its own format, by name; float64 numbers.
         wide: the same when it runs in float64: a 0.1 in the code is another number there.
+        left_out: "Softmax" or "LogSoftmax", if that layer came after the logits.
     """
 
     graph: Graph
     steps: Graph
     constants: dict[str, Tensor]
     wide: dict[str, Tensor]
+    left_out: str | None
 
 
 @torch.no_grad()
 def trace(module: nn.Module, input_shape: Shape) -> Traced:
     """Translate ``module`` (a private copy in eval mode) for inputs of ``input_shape`` (without the batch axis).
+
+    A last Softmax is taken out of the module.
 
     Raises:
         UnsupportedNetworkError: listing every offending step by its module's path, why, and what to use instead.
@@ -59,6 +64,10 @@ def trace(module: nn.Module, input_shape: Shape) -> Traced:
     images = torch.cat([noise[:1], *plain, noise[1:]]).to(like.device)
     with _undisturbed(like.device):
         own = _watched(module, images[:3].to(like.dtype), "")
+        left_out = without_ending(module, own.nodes)
+        if left_out is not None:
+            own = _watched(module, images[:3].to(like.dtype), "")
+            refuse(module, inner_endings(own.nodes))
         _check_single(module, images[:1].to(like.dtype), own.nodes[-1].shape)
         wide = copy.deepcopy(module).double()
         again = _watched(wide, images, f" in float64 on a batch of {len(images)}")
@@ -67,10 +76,10 @@ def trace(module: nn.Module, input_shape: Shape) -> Traced:
             parameter.mul_(1.5).add_(noise.to(parameter.device), alpha=0.05)
         other = _watched(wide, images[1:].flip(0), " with other weights")
     _check(module, (own, again, other), exact=like.dtype == torch.float64)
-    return _finished(own, again.constants, like.device)
+    return _finished(own, again.constants, like.device, left_out)
 
 
-def _finished(own: Pass, wide: dict[str, Tensor], device: torch.device) -> Traced:
+def _finished(own: Pass, wide: dict[str, Tensor], device: torch.device, left_out: str | None) -> Traced:
     nodes, constants = own.nodes, own.constants
     last = nodes[-1]
     if isinstance(last, Input | Nonlinear):  # logits need a last affine layer to fold the margins into
@@ -79,7 +88,7 @@ def _finished(own: Pass, wide: dict[str, Tensor], device: torch.device) -> Trace
             found[f"{key}.scale"] = torch.ones((1,), dtype=torch.float64, device=device)
             found[f"{key}.shift"] = torch.zeros((1,), dtype=torch.float64, device=device)
         nodes = (*nodes, Scale("output", (len(nodes) - 1,), last.shape, Constant(key)))
-    return Traced(fused(nodes, len(own.params)), Graph(nodes, len(own.params)), constants, wide)
+    return Traced(fused(nodes, len(own.params)), Graph(nodes, len(own.params)), constants, wide, left_out)
 
 
 @contextmanager
@@ -116,6 +125,8 @@ def _watched(module: nn.Module, images: Tensor, condition: str) -> Pass:
     if output is None and not problems:
         problems.append("forward must return one tensor of logits that depends on its input")
     nodes = recorder.translation.nodes
+    if output is not None:
+        problems += inner_endings(nodes[:output])
     if output is not None and (len(nodes[output].shape) != 1 or nodes[output].shape[0] < 2):
         problems.append(
             f"forward returns shape (batch, {', '.join(map(str, nodes[output].shape))}): logits must be (batch, K) "

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gls_es.network import activation_translations, max_pools
+from gls_es.network import activation_translations, endings, max_pools
 from gls_es.network.graph import Add, BatchNorm, Conv, Linear, Pool, ReLU, Slice, Window
 from gls_es.network.movements import MOVEMENTS
 from gls_es.network.operators import ParameterMisused, Refused
@@ -317,5 +317,5 @@ for _name, _translate in _ARITHMETIC.items():
         OPERATORS |= dict.fromkeys(_with_variants(_name, _overload), _translate)
 for _name, _translate in _UNARY.items():
     OPERATORS |= dict.fromkeys(_with_variants(_name, ""), _translate)
-OPERATORS |= activation_translations.OPERATORS | max_pools.OPERATORS
+OPERATORS |= activation_translations.OPERATORS | endings.OPERATORS | max_pools.OPERATORS
 """Translations by an operator's name and overload. What PyTorch does not have does no harm here."""

@@ -9,10 +9,11 @@ from types import ModuleType
 
 import pytest
 import torch
+import torch.nn.functional as F
 from click.testing import CliRunner
 from torch import nn
 
-from gls_es import bounds
+from gls_es import bounds, kernels
 from gls_es.network import Network, Normalize
 from gls_es.training import train
 
@@ -93,21 +94,37 @@ def test_slopes_are_exponents(scripts) -> None:
     assert scripts("scaling").slope(values, [3 * v**1.7 for v in values]) == pytest.approx(1.7)
 
 
-def test_operations_and_bytes_of_the_roofline(scripts) -> None:
-    a, b, c = torch.ones(3, 5), torch.ones(5, 7), torch.ones(7)
-    with scripts("roofline").Work(product=1e3, convolution=1e4, bandwidth=1e6) as counted:
-        product = a @ b  # 210 operations, 4 (15 + 35 + 21) bytes
-        product.t()  # nothing
-        product.add_(c[None].expand(3, 7))  # reads itself and 7 values once, writes itself
-    assert counted.flops == 2 * 3 * 5 * 7
-    assert counted.bytes == 4 * (15 + 35 + 21) + 4 * (21 + 7 + 21)
-    assert counted.seconds == pytest.approx(210 / 1e3 + 4 * 49 / 1e6)
-    image, kernel = torch.ones(1, 2, 4, 4), torch.ones(3, 2, 3, 3)
-    with scripts("roofline").Work(product=1e3, convolution=1e4, bandwidth=1e6) as counted:
-        torch.conv2d(image, kernel)
-    assert counted.seconds == pytest.approx(2 * (3 * 2 * 2) * (2 * 3 * 3) / 1e4)
+@pytest.mark.skipif(not kernels.available(), reason="counts what kernels run")
+@pytest.mark.parametrize(("stride", "padding"), [(1, 0), (2, 1), (2, 0)])
+def test_multiplications_of_the_roofline(scripts, stride: int, padding: int) -> None:
+    roofline = scripts("roofline")
+    torch.manual_seed(0)
+    second = nn.Conv2d(2, 3, 3, stride, padding)
+    convs = (nn.Conv2d(1, 2, 2), nn.ReLU(), second, nn.ReLU())
+    rows = (6 + 2 * padding - 3) // stride + 1
+    net = Network(nn.Sequential(*convs, nn.Flatten(), nn.Linear(3 * rows * rows, 2)), (1, 7, 7))
+    x = torch.rand(1, 1, 7, 7)
+    with roofline.counted() as work, torch.no_grad():
+        bounds.margins(net, x - 0.1, x + 0.1, [0], method="crown")
+    taps = F.conv2d(torch.ones(1, 1, 6, 6), torch.ones(1, 1, 3, 3), stride=stride, padding=padding)[0, 0]
+    expected, reached = 0.0, torch.zeros(1, 1, 6, 6)
+    for row in range(rows):
+        for column in range(rows):
+            one = torch.zeros(1, 1, rows, rows)
+            one[0, 0, row, column] = 1
+            window = F.conv_transpose2d(one, torch.ones(1, 1, 3, 3), stride=stride)
+            window = F.pad(window, (0, 6 + 2 * padding - window.shape[3], 0, 6 + 2 * padding - window.shape[2]))
+            window = window[..., padding : padding + 6, padding : padding + 6]
+            reached = torch.maximum(reached, window)
+            image = F.conv_transpose2d(window, torch.ones(1, 1, 2, 2))
+            products = 2 * float(image.sum())  # the second convolution's weights are only read
+            expected += 6 * (products + 4 * 2 * float(window.sum()) + float((image > 0).sum()))
+    image, hidden = F.conv_transpose2d(reached, torch.ones(1, 1, 2, 2)), 2 * float(reached.sum())
+    expected += (2 + 4) * 3 * rows * rows + 6 * float(taps.sum()) + (4 + 4) * hidden + float((image > 0).sum())
+    assert work.multiplications == expected
 
 
+@pytest.mark.skipif(not kernels.available(), reason="counts what kernels run")
 def test_the_roofline(scripts) -> None:
     result = CliRunner().invoke(scripts("roofline").main, ["--tiny", "--repeats", "1"])
     assert result.exit_code == 0, result.output

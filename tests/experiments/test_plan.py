@@ -10,8 +10,7 @@ import torch
 
 from gls_es.bounds import preactivations
 from gls_es.errors import ConfigError, DataError
-from gls_es.experiments import TABLES, Cell, Table, make_plan, pace
-from gls_es.experiments import plan as plan_module
+from gls_es.experiments import TABLES, Cell, Table, make_plan, pace, planning
 from gls_es.experiments.fitting import FEWEST_IMAGES, MOST_IMAGES, SHORTEST, TRAINING_SHARE, Extent, fitted
 from gls_es.experiments.tables import BASELINES, SEARCHERS, SHORT, Published
 from gls_es.problem.recipe import Recipe
@@ -81,7 +80,7 @@ def test_options_without_sense_are_refused(tmp_path: Path, options: dict[str, ob
 
 def test_a_budget_is_shared_by_all_runs_and_fills_their_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cost = {"grad": 0.5, "pgpe": 2.0}
-    monkeypatch.setattr(plan_module, "generation_seconds", lambda _problem, searcher, _recipe, center: cost[searcher])
+    monkeypatch.setattr(planning, "generation_seconds", lambda _problem, searcher, _recipe, center: cost[searcher])
     plan = make_plan(TOY, tmp_path, seeds=3, limit=4, budget=800.0)
     assert plan.train_seconds == pytest.approx(800 * TRAINING_SHARE / 6)
     assert plan.generations == {"grad-ibp": 200, "pgpe-ibp": 50}  # 100 s each
@@ -111,7 +110,7 @@ def test_a_short_budget_leaves_out_seeds_then_baselines_and_images() -> None:
 
 
 def test_a_budget_goes_on_as_it_was_fitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan_module, "generation_seconds", lambda _problem, _searcher, _recipe, center: 1.0)
+    monkeypatch.setattr(planning, "generation_seconds", lambda _problem, _searcher, _recipe, center: 1.0)
     said: list[str] = []
     baseline = Cell("grad-natural", "grad", "ibp", {"generations": 2, "loss": "natural"}, kind="baseline")
     table = replace(TOY, cells=(*TOY.cells, baseline))
@@ -171,7 +170,7 @@ def test_a_folder_in_which_another_process_plans_is_waited_for(tmp_path: Path, m
         monkeypatch.undo()
         make_plan(TOY, tmp_path, cells=["grad-ibp"], seeds=2, limit=4)
 
-    monkeypatch.setattr(plan_module.time, "sleep", nap)
+    monkeypatch.setattr(planning.time, "sleep", nap)
     said: list[str] = []
     plan = make_plan(TOY, tmp_path, cells=["pgpe-ibp"], seeds=1, limit=4, say=said.append)
     assert (sorted(plan.generations), plan.seeds) == (["grad-ibp", "pgpe-ibp"], (0, 1))
@@ -236,7 +235,7 @@ def test_what_starts_from_a_cell_is_measured_on_weights_that_it_trained(
         centers.append(center)
         return 1.0
 
-    monkeypatch.setattr(plan_module, "generation_seconds", seconds)
+    monkeypatch.setattr(planning, "generation_seconds", seconds)
     make_plan(table, tmp_path, limit=4, seeds=1, train_seconds=3.0)
     problem = DigitsCNN3(method="ibp", batch_size=8, eps=0.1)
     assert centers[0] is None
@@ -315,7 +314,7 @@ def test_a_budget_is_time_on_the_clock(
 def test_a_busy_machine_gets_fewer_generations_and_is_told_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plan_module, "generation_seconds", lambda _problem, _searcher, _recipe, center: 1.0)
+    monkeypatch.setattr(planning, "generation_seconds", lambda _problem, _searcher, _recipe, center: 1.0)
     monkeypatch.setattr(pace.Pace, "slowdown", 2.0)
     monkeypatch.setattr(pace.Pace, "spent", 9.0)
     said: list[str] = []

@@ -70,6 +70,8 @@ READ: dict[str, tuple[list[Any], list[int | str]]] = {
         [2, 3],
     ),
     "within ends": ([node("Clip", "x low high", "y")], [2, 3]),
+    "within one end": ([helper.make_node("Clip", ["x", "", "high"], ["y"])], [2, 3]),
+    "within ends that have changed places": ([node("Clip", "x high low", "a"), node("Add", "x a", "y")], [2, 3]),
     "shape of its own": (
         [
             node("Shape", "x", "s"),
@@ -105,6 +107,12 @@ def test_what_is_read_is_what_onnxruntime_computes(case: str, tmp_path: Path) ->
     assert own.shape == theirs.shape
     assert float((own - theirs).abs().max()) <= 1e-5 * max(1.0, float(theirs.abs().max()))
     assert theirs.std() > 0.05
+
+
+def test_a_clip_between_numbers_is_one_curve(tmp_path: Path) -> None:
+    needed = {name: _C[name] for name in ("low", "high")}
+    loaded = load_onnx(saved(model([node("Clip", "x low high", "y")], needed, [3]), tmp_path))
+    assert len(loaded.network.graph.relus()) == 1
 
 
 def test_several_inputs_and_outputs_follow_one_another(tmp_path: Path) -> None:

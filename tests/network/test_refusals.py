@@ -31,7 +31,7 @@ class Wrong(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         h = torch.flatten(self.good(self.features(x)), 1)
-        return self.head["squash"](self.head["fc"](h))
+        return self.head["squash"](self.head["fc"](h)) + 0.0
 
 
 def test_one_error_lists_every_offending_module_by_path() -> None:
@@ -50,6 +50,7 @@ SINGLE = {
     "Hardshrink": (nn.Hardshrink(), (3,), 3, "activations with bounds"),
     "LogSigmoid": (nn.LogSigmoid(), (3,), 3, "activations with bounds"),
     "Softmax": (nn.Softmax(dim=1), (3,), 3, "logits"),
+    "LogSoftmax": (nn.LogSoftmax(dim=1), (3,), 3, "logits"),
     "LayerNorm": (nn.LayerNorm(3), (3,), 3, "BatchNorm"),
     "GroupNorm": (nn.GroupNorm(1, 2), (2, 4, 4), 32, "BatchNorm"),
     "InstanceNorm2d": (nn.InstanceNorm2d(2), (2, 4, 4), 32, "BatchNorm"),
