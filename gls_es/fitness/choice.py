@@ -16,23 +16,19 @@ from torch import Tensor
 FLOOR = 0.1
 
 
-def chosen(losses: Tensor, size: int, generator: torch.Generator, *, q: float = 0.0) -> tuple[Tensor, Tensor]:
+def chosen(losses: Tensor, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Draw images by systematic sampling: one random offset, and the scores' sum in equal steps.
 
     Args:
         losses: (N,) cross-entropies >= 0 of the candidates, in random order; NaN counts as infinite.
         size: B, how many to draw.
         generator: on the CPU.
-        q: of the generalised cross-entropy, where that is what is minimised: its derivative is exp(-q loss) times as
-            large.
 
     Returns:
         Rows (B,) in random order, of which one with a score above the sum's B-th part comes more than once, and their
         weights (B,) in float64: the expectation of the weighted mean of any values at these rows is their mean over N.
     """
-    known = losses.detach().double().cpu().nan_to_num(torch.inf)
-    steep = torch.exp(-q * known) if q > 0.0 else 1.0
-    scores = FLOOR - steep * torch.expm1(-known)
+    scores = FLOOR - torch.expm1(-losses.detach().double().cpu().nan_to_num(torch.inf))
     sums = scores.cumsum(0)
     places = (torch.rand((), dtype=torch.float64, generator=generator) + torch.arange(size)) * (sums[-1] / size)
     rows = torch.searchsorted(sums, places, right=True).clamp_(max=len(scores) - 1)

@@ -20,19 +20,3 @@ def robust_cross_entropy(margins: Tensor) -> Tensor:
         The losses, shape (...): ``logsumexp(0, -margins)``.
     """
     return torch.logsumexp(pad(-margins, (1, 0)), dim=-1)
-
-
-def generalised_cross_entropy(losses: Tensor, q: float) -> Tensor:
-    """Cross-entropies made flat where they are large: (1 - p^q) / q with p = exp(-loss).
-
-    Between the cross-entropy (q to 0) and 1 - p (q = 1), so at most 1 / q: an image that cannot be won pulls less than
-    one that can (Zhang & Sabuncu 2018, arXiv 1805.07836, formula 6).
-
-    Args:
-        losses: cross-entropies >= 0, any shape.
-        q: in [0, 1]; 0 gives the losses themselves.
-
-    Returns:
-        The same shape.
-    """
-    return -torch.expm1(-q * losses) / q if q > 0.0 else losses

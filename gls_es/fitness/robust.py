@@ -9,7 +9,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from gls_es.bounds import Plan, box_margins
-from gls_es.fitness.losses import generalised_cross_entropy, robust_cross_entropy
+from gls_es.fitness.losses import robust_cross_entropy
 from gls_es.fitness.minibatch import Minibatch
 from gls_es.network import Network
 
@@ -17,5 +17,4 @@ from gls_es.network import Network
 def robust_losses(net: Network, batch: Minibatch, params: Tensor, plan: Plan, *, method: str | None = None) -> Tensor:
     """Every member's robust cross-entropy on every image, (n, B), under the stage's relaxation or another."""
     method = batch.stage.method if method is None else method
-    margins = box_margins(net, batch.box, batch.labels, params, method=method, plan=plan)
-    return generalised_cross_entropy(robust_cross_entropy(margins), batch.stage.flatness)
+    return robust_cross_entropy(box_margins(net, batch.box, batch.labels, params, method=method, plan=plan))

@@ -44,7 +44,6 @@ class Stage:
         stand_in: a cheaper relaxation that stands in for the method on most images of "robust"
             (``gls_es.fitness.stand_in``); empty: none.
         exact_images: on how many images of a minibatch the method is used as well, where there is a stand-in.
-        flatness: q of the generalised cross-entropy that "robust" takes of its bounds, in [0, 1]; 0: the cross-entropy.
         candidates: a minibatch is chosen from so many times as many images (``gls_es.fitness.choice``); 1: taken as
             they come.
     """
@@ -66,7 +65,6 @@ class Stage:
     stand_in: str = ""
     exact_images: int = 4
     candidates: int = 1
-    flatness: float = 0.0
 
     @property
     def attack_eps(self) -> float:

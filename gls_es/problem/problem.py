@@ -278,12 +278,11 @@ class CertifiedTrainingProblem(NormalizedProblem):
         if stage.candidates == 1:
             return
         images = self._images(stage.candidates)
-        cheap = dataclasses.replace(stage, method=stage.stand_in or stage.method, stand_in="", flatness=0.0)
+        cheap = dataclasses.replace(stage, method=stage.stand_in or stage.method, stand_in="")
         many = self._minibatch_of(images, cheap)
         losses = image_losses(self.network, many, center.to(self.aux_device)[None], plan=self._plan())[0]
         size = min(self.batch_size, len(self._training_images))
-        source = generator(self.run_seed, "choice", max(self.generation, 0))
-        self._choice = chosen(losses, size, source, q=stage.flatness if stage.eps > 0.0 else 0.0)
+        self._choice = chosen(losses, size, generator(self.run_seed, "choice", max(self.generation, 0)))
         self._batch = self._minibatch_of(images, stage, self._choice)
 
     def _images(self, times: int) -> tuple[Tensor, Tensor]:

@@ -63,8 +63,6 @@ class Recipe:
         stand_in: a cheaper relaxation that stands in for the run's own method on most images of a minibatch, without
             a bias (loss "robust"; ``gls_es.fitness.stand_in``), if it is cheaper; empty: none.
         exact_images: on how many images of a minibatch the method itself is used as well, where there is a stand-in.
-        flatness: q of the generalised cross-entropy of the bounds, with which images that cannot be certified pull less
-            (loss "robust"; ``gls_es.fitness.losses``); it grows from 0 as eps does. 0: the cross-entropy.
         candidates: the minibatch is chosen from so many times as many images, those with larger losses at the center
             more often and with smaller weights (``gls_es.fitness.choice``); 1: images are taken as they come.
         natural_weight: weight κ of the natural cross-entropy in the loss once eps is full.
@@ -120,7 +118,6 @@ class Recipe:
     stand_in: str = ""
     exact_images: int = 4
     candidates: int = 1
-    flatness: float = 0.0
     natural_weight: float = 0.0
     natural_weight_start: float = 1.0
     eps_factor: float = 1.0
@@ -164,7 +161,6 @@ class Recipe:
         for name in _SHARES:
             self._require(name, 0 <= getattr(self, name) <= 1, "between 0 and 1")
         self._require("stand_in", not self.stand_in or self.loss == "robust", "empty unless loss is 'robust'")
-        self._require("flatness", self.flatness == 0.0 or self.loss == "robust", "0 unless loss is 'robust'")
         drops = self.learning_rate_drops
         whole = all(type(drop) is int and drop >= 0 for drop in drops)
         self._require("learning_rate_drops", whole and list(drops) == sorted(drops), "generations in ascending order")
@@ -199,7 +195,7 @@ class Recipe:
             if name not in known:
                 raise ConfigError(f"recipe: unknown key {name!r}{ending(name, known)}")
         loss = changes.get("loss", self.loss)
-        inherited = {"stand_in": "", "flatness": 0.0} if loss != "robust" else {}
+        inherited = {"stand_in": ""} if loss != "robust" else {}
         return dataclasses.replace(self, **(self._attack_of(loss) | inherited | changes))
 
     def _attack_of(self, loss: str) -> dict[str, Any]:
@@ -248,7 +244,6 @@ _POSITIVE = (
     "taps_connector",
 )
 _SHARES = (
-    "flatness",
     "natural_weight",
     "natural_weight_start",
     "average_decay",

@@ -77,7 +77,6 @@ class Schedule:
             stand_in="" if early else _cheaper(recipe.stand_in, self.method),
             exact_images=recipe.exact_images,
             candidates=recipe.candidates,
-            flatness=recipe.flatness * ramp,
             attack=Attack(
                 recipe.attack_steps, recipe.attack_step_size, recipe.attack_restarts, recipe.attack_eps_factor
             ),

@@ -226,15 +226,3 @@ def test_an_unknown_loss_is_refused_with_the_closest_name() -> None:
     with pytest.raises(ConfigError, match="unknown loss 'saber': did you mean 'sabr'"):
         loss_named("saber")
     assert all(loss_named(name).name == name and loss_named(name).summary for name in LOSSES)
-
-
-@pytest.mark.parametrize("stand_in", ["", "ibp"])
-def test_flatness_bends_the_robust_loss(stand_in: str) -> None:
-    """Between the cross-entropy and the chance of an error, by its formula in probabilities."""
-    options = {"method": "crown", "stand_in": stand_in, "exact_images": IMAGES}
-    plain = value("robust", **options)
-    chance = torch.exp(-plain)
-    for q in (0.3, 1.0):
-        assert torch.allclose(value("robust", flatness=q, **options), (1 - chance**q) / q, rtol=1e-9)
-    assert torch.allclose(value("robust", flatness=1e-7, **options), plain, rtol=1e-5)
-    assert torch.equal(value("robust", flatness=0.0, **options), plain)

@@ -117,12 +117,10 @@ def test_initial_weights_come_from_the_seed() -> None:
 def test_chosen_images_stand_for_all_of_them() -> None:
     """Averaged over generations, losses away from the center are those on all candidates under the method."""
     problem = Blobs(batch_size=5, seed=1)
-    problem.stages = lambda _: Stage(0.1, 0.0, "crown", stand_in="ibp", exact_images=2, candidates=4, flatness=0.3)
+    problem.stages = lambda _: Stage(0.1, 0.0, "crown", stand_in="ibp", exact_images=2, candidates=4)
     center = problem.network.parameter_vector()
     values = center + 0.5 * torch.randn(3, len(center), generator=torch.Generator().manual_seed(0))
     whole = Blobs(batch_size=20)
-    whole.stages = lambda _: Stage(0.1, 0.0, "crown", flatness=0.3)
-    whole.begin(0)
     wanted = whole.losses(values).double()
     found = []
     for generation in range(600):

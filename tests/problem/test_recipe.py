@@ -129,6 +129,3 @@ def test_a_stand_in_goes_with_the_robust_loss() -> None:
     assert recipe.replaced(loss="sabr").stand_in == ""
     with pytest.raises(ConfigError, match="stand_in must be empty unless loss is 'robust'"):
         recipe.replaced(loss="sabr", stand_in="ibp")
-    assert Recipe(flatness=0.3).replaced(loss="sabr").flatness == 0.0
-    with pytest.raises(ConfigError, match="flatness must be 0 unless loss is 'robust'"):
-        recipe.replaced(loss="sabr", flatness=0.3)

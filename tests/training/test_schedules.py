@@ -165,16 +165,7 @@ def test_rates() -> None:
     ],
 )
 def test_a_stand_in_is_used_where_it_is_cheaper(method: str, stand_in: str, wanted: str) -> None:
-    recipe = Recipe(
-        stand_in=stand_in,
-        exact_images=3,
-        candidates=2,
-        flatness=0.4,
-        ramp_until=8,
-        warmup_method="crown-ibp",
-        warmup_until=4,
-    )
+    recipe = Recipe(stand_in=stand_in, exact_images=3, candidates=2, warmup_method="crown-ibp", warmup_until=4)
     schedule = Schedule(recipe, 0.1, method)
     assert (schedule.stage(3).stand_in, schedule.stage(4).stand_in) == ("", wanted)
     assert (schedule.stage(4).exact_images, schedule.stage(4).candidates) == (3, 2)
-    assert [schedule.stage(g).flatness for g in (0, 4, 8)] == pytest.approx([0.0, 0.2, 0.4])
