@@ -91,6 +91,7 @@ class CertifiedTrainingProblem(NormalizedProblem):
     recipes: ClassVar[dict[str, Recipe]] = {}
 
     _input_shape: tuple[int, ...] | None = None
+    _choice: tuple[Tensor, Tensor] | None = None
 
     def __new__(cls, *args: Any, **kwargs: Any) -> CertifiedTrainingProblem:
         """Remember the arguments of the outermost constructor: a checkpoint rebuilds the problem from them."""
@@ -159,7 +160,6 @@ class CertifiedTrainingProblem(NormalizedProblem):
         self._data: Dataset | None = None
         self._resident: Split | None = None
         self._batch: Minibatch | None = None
-        self._choice: tuple[Tensor, Tensor] | None = None
         self.network = self._initial_network()
         radii = type(self).eps if eps is None else eps
         self.eps, self.perturbation = perturbation_of(radii, self.norm, self.network.input_shape)
