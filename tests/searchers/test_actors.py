@@ -107,8 +107,8 @@ def spread(ray: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Marke
 
 def trajectory(name: str, recipe: Recipe, problem: Marked) -> tuple[Tensor, list[float]]:
     searcher = build(name, problem, recipe)
-    stage = replace(problem.stage, stand_in="ibp", exact_images=2, candidates=2)
-    problem.stages = lambda _: stage
+    usual = problem.stage
+    problem.stages = lambda _: replace(usual, stand_in="ibp", exact_images=2, candidates=2)
     problem.network.load_buffers({"1.running_mean": torch.zeros(6), "1.running_var": torch.ones(6)})
     losses = []
     for generation in range(6):
@@ -118,6 +118,7 @@ def trajectory(name: str, recipe: Recipe, problem: Marked) -> tuple[Tensor, list
         losses.append(mean_loss(searcher))
         finish_generation(searcher)
         problem.update_statistics(searcher._distribution.mu)  # which the actors get with the next generation
+    problem.stages, problem.stage = None, usual
     assert float(problem.network.buffers()["1.running_mean"].abs().max()) > 0.01
     assert (searcher.population is None) == (problem.num_actors == 2)
     return torch.stack([searcher._distribution.mu, searcher._distribution.sigma]), losses
