@@ -55,4 +55,4 @@ def _radii(axis: Any, shown: dict[str, Any]) -> None:
     axis.set(
         xlabel="ε, largest change of a pixel", ylabel=f"of {n} test digits (%)", ylim=(0, 102), title="The network"
     )
-    axis.legend(loc="upper right")
+    axis.legend(loc="lower left")

@@ -1,5 +1,6 @@
 """The fitness: losses of members on a minibatch, one loss a file, and their mean gradient within a budget of memory."""
 
+from gls_es.fitness.choice import chosen as chosen
 from gls_es.fitness.gradient import mean_gradient as mean_gradient
 from gls_es.fitness.minibatch import Minibatch as Minibatch
 from gls_es.fitness.stage import Attack as Attack

@@ -76,7 +76,7 @@ def _gradient(net: Network, batch: Minibatch, member: Tensor, chunk: int, plan: 
         part = batch.part(start, min(start + chunk, len(batch)))
         leaf = member.detach().clone()[None].requires_grad_()
         with torch.enable_grad():
-            return gradient(image_losses(net, part, leaf, plan=plan).sum() / len(batch), leaf)
+            return gradient(part.weighted(image_losses(net, part, leaf, plan=plan)).sum() / len(batch), leaf)
 
     starts = range(0, len(batch), chunk)
     pieces = each(piece, starts) if member.device.type == "cpu" else [piece(start) for start in starts]

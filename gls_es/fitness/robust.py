@@ -9,16 +9,12 @@ from __future__ import annotations
 from torch import Tensor
 
 from gls_es.bounds import Plan, box_margins
-from gls_es.fitness.loss import Loss, passes_of_method
 from gls_es.fitness.losses import robust_cross_entropy
 from gls_es.fitness.minibatch import Minibatch
 from gls_es.network import Network
 
 
-def robust_losses(net: Network, batch: Minibatch, params: Tensor, plan: Plan) -> Tensor:
-    """Every member's robust cross-entropy on every image under the stage's relaxation, (n, B)."""
-    margins = box_margins(net, batch.box, batch.labels, params, method=batch.stage.method, plan=plan)
-    return robust_cross_entropy(margins)
-
-
-ROBUST = Loss("robust", "cross-entropy of the relaxation's worst case", robust_losses, passes_of_method)
+def robust_losses(net: Network, batch: Minibatch, params: Tensor, plan: Plan, *, method: str | None = None) -> Tensor:
+    """Every member's robust cross-entropy on every image, (n, B), under the stage's relaxation or another."""
+    method = batch.stage.method if method is None else method
+    return robust_cross_entropy(box_margins(net, batch.box, batch.labels, params, method=method, plan=plan))

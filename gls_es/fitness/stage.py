@@ -41,6 +41,11 @@ class Stage:
         taps_connector: width of TAPS' gradient connector, in (0, 1].
         crown_ibp_beta: weight of CROWN-IBP in the mixture with intervals, in [0, 1].
         regularizer: weight of the ramp's regulariser (see ``gls_es.fitness.regularizer``).
+        stand_in: a cheaper relaxation that stands in for the method on most images of "robust"
+            (``gls_es.fitness.stand_in``); empty: none.
+        exact_images: on how many images of a minibatch the method is used as well, where there is a stand-in.
+        candidates: a minibatch is chosen from so many times as many images (``gls_es.fitness.choice``); 1: taken as
+            they come.
     """
 
     eps: float
@@ -57,6 +62,9 @@ class Stage:
     taps_connector: float = 0.5
     crown_ibp_beta: float = 1.0
     regularizer: float = 0.0
+    stand_in: str = ""
+    exact_images: int = 4
+    candidates: int = 1
 
     @property
     def attack_eps(self) -> float:

@@ -16,9 +16,9 @@ from gls_es.fitness.minibatch import Minibatch
 from gls_es.fitness.mtl_ibp import MTL_IBP
 from gls_es.fitness.natural import NATURAL
 from gls_es.fitness.regularizer import regularization
-from gls_es.fitness.robust import ROBUST
 from gls_es.fitness.sabr import SABR
 from gls_es.fitness.stage import Stage
+from gls_es.fitness.stand_in import ROBUST
 from gls_es.fitness.taps import STAPS, TAPS
 from gls_es.network import Network
 
@@ -55,8 +55,8 @@ def image_losses(net: Network, batch: Minibatch, params: Tensor, *, plan: Plan |
 def member_losses(
     net: Network, batch: Minibatch, params: Tensor, *, l1: float = 0.0, plan: Plan | None = None
 ) -> Tensor:
-    """Every member's fitness: the mean of its image losses, the stage's regulariser and l1 Σ|θ|, (n,)."""
-    losses = image_losses(net, batch, params, plan=plan).mean(1)
+    """Every member's fitness: the weighted mean of its image losses, the stage's regulariser and l1 Σ|θ|, (n,)."""
+    losses = batch.weighted(image_losses(net, batch, params, plan=plan)).mean(1)
     if batch.stage.regularizer > 0.0:
         plan = Plan.default(params.device.type) if plan is None else plan
         losses = losses + batch.stage.regularizer * regularization(net, batch, params, plan=plan)

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
+from gls_es.basics.checks import real_number, whole_number
 from gls_es.bounds import METHODS
 from gls_es.errors import ConfigError
 from gls_es.fitness import loss_named
@@ -38,6 +39,24 @@ def held(name: str, value: _T, holds: bool, wanted: str) -> _T:
     if not holds:
         raise ConfigError(f"{name} must be {wanted}, not {value!r}.")
     return value
+
+
+def check_actors(count: Any, gpus: Any, config: Any) -> None:
+    """Refuse what EvoTorch would stumble over; it knows words like "max" besides numbers.
+
+    Args:
+        count: actors.
+        gpus: GPUs of each.
+        config: options of Ray.
+
+    Raises:
+        ConfigError: one makes no sense.
+    """
+    if not (count is None or isinstance(count, str)):
+        whole_number("num_actors", count, least=0)
+    if not (gpus is None or isinstance(gpus, str)):
+        real_number("num_gpus_per_actor", gpus, "at least 0", least=0)
+    held("actor_config", config, config is None or isinstance(config, dict), "a dict of Ray's options")
 
 
 def check_norm(norm: str, method: str, loss: str) -> None:

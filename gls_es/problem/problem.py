@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import PurePath
 from typing import Any, ClassVar
 
@@ -24,18 +24,25 @@ from gls_es.basics.threads import over_members
 from gls_es.bounds import Plan, method_named, perturbation_of
 from gls_es.data import Dataset, Split
 from gls_es.errors import ConfigError
-from gls_es.fitness import Minibatch, Stage, active_loss, loss_named, mean_gradient, member_losses
+from gls_es.fitness import (
+    Minibatch,
+    Stage,
+    active_loss,
+    chosen,
+    image_losses,
+    loss_named,
+    mean_gradient,
+    member_losses,
+)
 from gls_es.network import Network
-from gls_es.network.batchnorm import has_statistics, precise_statistics, updated_statistics
+from gls_es.network.batchnorm import has_statistics
 from gls_es.network.initialisation import INITIALISATIONS, initialise
-from gls_es.problem.arguments import check_norm, held, plain_argument
-from gls_es.problem.population import PopulationProblem
+from gls_es.problem.arguments import check_actors, check_norm, held, plain_argument
 from gls_es.problem.recipe import Recipe
+from gls_es.problem.statistics import NormalizedProblem
 
-_STATISTICS_BATCH = 256  # images whose activations are in memory at a time
 
-
-class CertifiedTrainingProblem(PopulationProblem):
+class CertifiedTrainingProblem(NormalizedProblem):
     """Find weights with a small robust loss. Subclass it, write :meth:`make_network` and :meth:`make_data`, and run it.
 
     The same object serves ``gls_es.train``, EvoTorch's own searchers (``PGPE(problem, ...)``) and ``gls_es.RGS``.
@@ -84,6 +91,7 @@ class CertifiedTrainingProblem(PopulationProblem):
     recipes: ClassVar[dict[str, Recipe]] = {}
 
     _input_shape: tuple[int, ...] | None = None
+    _choice: tuple[Tensor, Tensor] | None = None
 
     def __new__(cls, *args: Any, **kwargs: Any) -> CertifiedTrainingProblem:
         """Remember the arguments of the outermost constructor: a checkpoint rebuilds the problem from them."""
@@ -148,7 +156,7 @@ class CertifiedTrainingProblem(PopulationProblem):
         held("data_root", data_root, isinstance(data_root, str | PurePath | None), "the path of a folder")
         self.data_root = None if data_root is None else str(data_root)
         existing_device(device)
-        self._check_actors(num_actors, num_gpus_per_actor, actor_config)
+        check_actors(num_actors, num_gpus_per_actor, actor_config)
         self._data: Dataset | None = None
         self._resident: Split | None = None
         self._batch: Minibatch | None = None
@@ -173,15 +181,6 @@ class CertifiedTrainingProblem(PopulationProblem):
             actor_config=actor_config,
         )
         self.manual_seed(derived_seed(self.run_seed, "population") % 2**31)
-
-    @staticmethod
-    def _check_actors(count: Any, gpus: Any, config: Any) -> None:
-        """Refuse what EvoTorch would stumble over; it knows words like "max" besides numbers."""
-        if not (count is None or isinstance(count, str)):
-            whole_number("num_actors", count, least=0)
-        if not (gpus is None or isinstance(gpus, str)):
-            real_number("num_gpus_per_actor", gpus, "at least 0", least=0)
-        held("actor_config", config, config is None or isinstance(config, dict), "a dict of Ray's options")
 
     # -- what a subclass writes ---------------------------------------------------------------------------------------
 
@@ -262,49 +261,50 @@ class CertifiedTrainingProblem(PopulationProblem):
     def minibatch(self) -> Minibatch:
         """The current generation's images and boxes."""
         if self._batch is None:
-            split = self._training_images
-            indices = minibatch_indices(self.run_seed, max(self.generation, 0), size=self.batch_size, total=len(split))
-            images, labels = split.batch(indices, device=str(self.aux_device), dtype=torch.float32)
-            images = self.augment(images, generator(self.run_seed, "augmentation", max(self.generation, 0)))
-            attacks = active_loss(self.stage).attacks
-            seed = derived_seed(self.run_seed, "attack", max(self.generation, 0)) if attacks else None
-            self._batch = Minibatch.prepare(
-                self.network, images, labels, self.stage, attack_seed=seed, perturbation=self.perturbation
-            )
+            times = 1 if self._choice is None else self.stage.candidates
+            self._batch = self._minibatch_of(self._images(times), self.stage, self._choice)
         return self._batch
 
-    def update_statistics(self, center: Tensor) -> None:
-        """Let BatchNorm's statistics follow the center, by one clean forward pass on the current minibatch.
+    @torch.no_grad()
+    def choose_images(self, center: Tensor) -> None:
+        """Let the generation's minibatch be chosen from the stage's candidates, by their losses at the center.
 
-        A training loop calls it between generations; within one they stay, so that the fitness is a function of the
-        weights. Without BatchNorm it does nothing.
-
-        Args:
-            center: (L,).
-
-        Raises:
-            ConfigError: the minibatch is a single image.
-        """
-        if has_statistics(self.network):
-            self.network.load_buffers(updated_statistics(self.network, center, self.minibatch.images))
-
-    def settle_statistics(self, center: Tensor, *, images: int) -> None:
-        """Replace BatchNorm's running statistics by those of the center over the training set.
+        A training loop calls it after :meth:`begin`. Without candidates, or without this call, images come as they are.
 
         Args:
             center: (L,).
-            images: at most so many training images, chosen by the seed and not augmented.
         """
-        if not has_statistics(self.network):
+        stage = self.stage
+        if stage.candidates == 1:
             return
-        train = self._training_images
-        rows = minibatch_indices(derived_seed(self.run_seed, "statistics"), 0, size=images, total=len(train))
+        images = self._images(stage.candidates)
+        cheap = dataclasses.replace(stage, method=stage.stand_in or stage.method, stand_in="")
+        many = self._minibatch_of(images, cheap)
+        losses = image_losses(self.network, many, center.to(self.aux_device)[None], plan=self._plan())[0]
+        size = min(self.batch_size, len(self._training_images))
+        self._choice = chosen(losses, size, generator(self.run_seed, "choice", max(self.generation, 0)))
+        self._batch = self._minibatch_of(images, stage, self._choice)
 
-        def batches() -> Iterator[Tensor]:
-            for part in rows.split(_STATISTICS_BATCH):
-                yield train.batch(part, device=str(self.aux_device), dtype=torch.float32)[0]
+    def _images(self, times: int) -> tuple[Tensor, Tensor]:
+        """So many minibatches' images of the generation, augmented, and their labels."""
+        split, numbered = self._training_images, max(self.generation, 0)
+        indices = minibatch_indices(self.run_seed, numbered, size=self.batch_size * times, total=len(split))
+        images, labels = split.batch(indices, device=str(self.aux_device), dtype=torch.float32)
+        return self.augment(images, generator(self.run_seed, "augmentation", numbered)), labels
 
-        self.network.load_buffers(precise_statistics(self.network, center, batches))
+    def _minibatch_of(
+        self, images: tuple[Tensor, Tensor], stage: Stage, choice: tuple[Tensor, Tensor] | None = None
+    ) -> Minibatch:
+        """A minibatch of these images, or of those among them that were chosen."""
+        pixels, labels = images
+        weights = None
+        if choice is not None:
+            rows, weights = choice
+            pixels, labels = pixels[rows.to(pixels.device)], labels[rows.to(labels.device)]
+        seed = derived_seed(self.run_seed, "attack", max(self.generation, 0)) if active_loss(stage).attacks else None
+        return Minibatch.prepare(
+            self.network, pixels, labels, stage, attack_seed=seed, perturbation=self.perturbation, weights=weights
+        )
 
     def _enter(self, generation: int, stage: Stage | None = None) -> None:
         self.generation = int(generation)
@@ -312,7 +312,7 @@ class CertifiedTrainingProblem(PopulationProblem):
             self.stage = stage
         elif self.stages is not None:
             self.stage = self.stages(self.generation)
-        self._batch = None
+        self._batch = self._choice = None
 
     # -- evaluation ---------------------------------------------------------------------------------------------------
 
@@ -381,13 +381,14 @@ class CertifiedTrainingProblem(PopulationProblem):
 
     @property
     def _nonserialized_attribs(self) -> list[str]:
-        return ["_data", "_resident", "_batch", "_sampling", "_share"]
+        return ["_data", "_resident", "_batch", "_choice", "_sampling", "_share"]
 
     def _make_sync_data_for_actors(self) -> dict[str, Any]:
         buffers = self.network.buffers() if has_statistics(self.network) else {}
-        return {"generation": self.generation, "stage": self.stage, "buffers": buffers}
+        return {"generation": self.generation, "stage": self.stage, "choice": self._choice, "buffers": buffers}
 
     def _use_sync_data_from_main(self, received: dict[str, Any]) -> None:
         self._enter(received["generation"], received["stage"])
+        self._choice = received["choice"]
         self.manual_seed(derived_seed(self.run_seed, "actor", self.generation, str(self.actor_index)) % 2**31)
         self.network.load_buffers(received["buffers"])

@@ -60,6 +60,11 @@ class Recipe:
             (``gls_es.fitness.regularizer``); it falls to 0 as eps grows.
         warmup_method: a cheaper relaxation for the ramp; empty: the run's own method.
         warmup_until: generation at which the run's own method takes over from ``warmup_method``.
+        stand_in: a cheaper relaxation that stands in for the run's own method on most images of a minibatch, without
+            a bias (loss "robust"; ``gls_es.fitness.stand_in``), if it is cheaper; empty: none.
+        exact_images: on how many images of a minibatch the method itself is used as well, where there is a stand-in.
+        candidates: the minibatch is chosen from so many times as many images, those with larger losses at the center
+            more often and with smaller weights (``gls_es.fitness.choice``); 1: images are taken as they come.
         natural_weight: weight κ of the natural cross-entropy in the loss once eps is full.
         natural_weight_start: κ at the ramp's start, from where it moves as eps does.
         eps_factor: training radius relative to the certification radius.
@@ -110,6 +115,9 @@ class Recipe:
     ramp_regularizer: float = 0.0
     warmup_method: str = ""
     warmup_until: int = 0
+    stand_in: str = ""
+    exact_images: int = 4
+    candidates: int = 1
     natural_weight: float = 0.0
     natural_weight_start: float = 1.0
     eps_factor: float = 1.0
@@ -152,6 +160,7 @@ class Recipe:
         self._require("statistics_images", self.statistics_images >= 2, "at least 2")
         for name in _SHARES:
             self._require(name, 0 <= getattr(self, name) <= 1, "between 0 and 1")
+        self._require("stand_in", not self.stand_in or self.loss == "robust", "empty unless loss is 'robust'")
         drops = self.learning_rate_drops
         whole = all(type(drop) is int and drop >= 0 for drop in drops)
         self._require("learning_rate_drops", whole and list(drops) == sorted(drops), "generations in ascending order")
@@ -185,7 +194,9 @@ class Recipe:
         for name in changes:
             if name not in known:
                 raise ConfigError(f"recipe: unknown key {name!r}{ending(name, known)}")
-        return dataclasses.replace(self, **(self._attack_of(changes.get("loss", self.loss)) | changes))
+        loss = changes.get("loss", self.loss)
+        inherited = {"stand_in": ""} if loss != "robust" else {}
+        return dataclasses.replace(self, **(self._attack_of(loss) | inherited | changes))
 
     def _attack_of(self, loss: str) -> dict[str, Any]:
         """The usual attack of another loss, where this recipe has the usual one of its own."""
@@ -207,6 +218,8 @@ _AT_LEAST_ONE = (
     "evaluate_images",
     "attack_steps",
     "attack_restarts",
+    "exact_images",
+    "candidates",
 )
 _NOT_NEGATIVE = (
     "natural_until",

@@ -164,6 +164,7 @@ class Loop:
     def _generation(self) -> dict[str, Any]:
         generation = self.done
         self.problem.begin(generation)
+        self.problem.choose_images(self._position)
         rate = self.schedule.learning_rate(generation)
         set_learning_rate(self.searcher, rate)
         if self.recipe.stdev_learning_rate == 0.0 and self.recipe.stdev_end != 1.0:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from gls_es.bounds import method_named
 from gls_es.fitness import Attack, Stage
 from gls_es.problem.recipe import Recipe
 
@@ -73,6 +74,9 @@ class Schedule:
             natural_weight=1.0 if generation < recipe.natural_until else natural,
             method=recipe.warmup_method if early else self.method,
             loss=recipe.loss,
+            stand_in="" if early else _cheaper(recipe.stand_in, self.method),
+            exact_images=recipe.exact_images,
+            candidates=recipe.candidates,
             attack=Attack(
                 recipe.attack_steps, recipe.attack_step_size, recipe.attack_restarts, recipe.attack_eps_factor
             ),
@@ -97,6 +101,17 @@ class Schedule:
     def stdev(self, generation: int) -> float:
         """σ, where it is not learned."""
         return self.recipe.stdev_init * geometric_decay(generation, self.recipe.generations, self.recipe.stdev_end)
+
+
+_DEARER = ("none", "forward", "last", "all")  # passes of relaxations, from cheap to dear
+
+
+def _cheaper(stand_in: str, method: str) -> str:
+    """The stand-in where it spares backward passes, else none; a recipe's was chosen for the problem's usual method."""
+    if not stand_in:
+        return ""
+    spent, spared = (_DEARER.index(method_named(name).passes) for name in (stand_in, method))
+    return stand_in if spent < spared else ""
 
 
 def _between(start: float, end: float, share: float) -> float:

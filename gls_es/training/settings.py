@@ -133,8 +133,8 @@ def _made(
     recipe = recipe.replaced(**changes)
     if searcher == "grad":
         recipe = recipe.replaced(popsize=1, stdev_init=0.0)
-    if recipe.warmup_method:
-        method_named(recipe.warmup_method)
+    for method in filter(None, (recipe.warmup_method, recipe.stand_in)):
+        method_named(method)
     if not isinstance(problem, (str, type)):
         if actors.count:
             raise ConfigError("actors are settled by the problem object; make it with num_actors=... instead.")

@@ -66,6 +66,7 @@ def brief_weights(
     with whole_operations():
         for generation in range(short.generations):
             problem.begin(generation)
+            problem.choose_images(position(search))
             run_generation(search)
     return position(search)
 
@@ -97,6 +98,7 @@ def generation_seconds(
     with whole_operations():
         for first, end in phases(recipe):
             problem.begin((first + end) // 2)
+            problem.choose_images(position(search))
             run_generation(search)  # what is compiled or allocated once
             began = tell()
             for _ in range(repeats):

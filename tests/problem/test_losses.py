@@ -112,3 +112,43 @@ def test_initial_weights_come_from_the_seed() -> None:
     assert not values[2][24:30].any()  # the first layer's biases, of members made anew, too
     torch.manual_seed(0)
     assert [p.shape for p in initialise(perceptron(), "ibp").parameters()] == [(6, 4), (6,), (3, 6), (3,)]
+
+
+def test_chosen_images_stand_for_all_of_them() -> None:
+    """Averaged over generations, losses away from the center are those on all candidates under the method."""
+    problem = Blobs(batch_size=5, seed=1)
+    problem.stages = lambda _: Stage(0.1, 0.0, "crown", stand_in="ibp", exact_images=2, candidates=4)
+    center = problem.network.parameter_vector()
+    values = center + 0.5 * torch.randn(3, len(center), generator=torch.Generator().manual_seed(0))
+    whole = Blobs(batch_size=20)
+    wanted = whole.losses(values).double()
+    found = []
+    for generation in range(600):
+        problem.begin(generation)
+        problem.choose_images(center)
+        assert len(problem.minibatch) == 5
+        found.append(problem.losses(values).double())
+    losses = torch.stack(found)
+    error = losses.std(0) / 600**0.5
+    assert ((losses.mean(0) - wanted).abs() < 4 * error).all()
+    assert (error < 0.03 * wanted).all()
+
+
+def test_the_choice_depends_on_seed_generation_and_center_alone() -> None:
+    def images(seed: int, generation: int, *centers: Tensor) -> Tensor:
+        problem = Blobs(batch_size=5, seed=seed)
+        problem.stages = lambda _: Stage(0.1, 0.0, "ibp", candidates=3)
+        problem.begin(generation)
+        for center in centers:
+            problem.choose_images(center)
+        return problem.minibatch.images
+
+    first, second = (3 * torch.randn(2, Blobs().solution_length, generator=torch.Generator().manual_seed(2))).unbind()
+    assert torch.equal(images(0, 3, first), images(0, 3, second, first))
+    for other in (images(1, 3, first), images(0, 4, first), images(0, 3, second), images(0, 3)):
+        assert not torch.equal(images(0, 3, first), other)
+    problem = Blobs(batch_size=5)
+    problem.begin(3)
+    plain = problem.minibatch
+    problem.choose_images(first)  # without candidates there is nothing to choose
+    assert problem.minibatch is plain

@@ -121,3 +121,11 @@ def test_a_loss_brings_its_usual_attack_unless_one_was_chosen() -> None:
     assert attack(pgd.replaced(attack_steps=3).replaced(loss="mtl-ibp")) == ("mtl-ibp", 3, 0.25)
     for recipe in (mtl, Recipe(loss="mtl-ibp"), pgd.replaced(attack_steps=3)):
         assert Recipe().replaced(**recipe.as_dict()) == recipe  # as a checkpoint brings it back
+
+
+def test_a_stand_in_goes_with_the_robust_loss() -> None:
+    recipe = Recipe(stand_in="crown-ibp")
+    assert recipe.replaced(popsize=8).stand_in == "crown-ibp"
+    assert recipe.replaced(loss="sabr").stand_in == ""
+    with pytest.raises(ConfigError, match="stand_in must be empty unless loss is 'robust'"):
+        recipe.replaced(loss="sabr", stand_in="ibp")

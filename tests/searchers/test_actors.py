@@ -2,6 +2,7 @@
 
 import pickle
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -106,14 +107,18 @@ def spread(ray: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Marke
 
 def trajectory(name: str, recipe: Recipe, problem: Marked) -> tuple[Tensor, list[float]]:
     searcher = build(name, problem, recipe)
+    usual = problem.stage
+    problem.stages = lambda _: replace(usual, stand_in="ibp", exact_images=2, candidates=2)
     problem.network.load_buffers({"1.running_mean": torch.zeros(6), "1.running_var": torch.ones(6)})
     losses = []
     for generation in range(6):
         problem.begin(generation)
+        problem.choose_images(searcher._distribution.mu)
         searcher.step()
         losses.append(mean_loss(searcher))
         finish_generation(searcher)
         problem.update_statistics(searcher._distribution.mu)  # which the actors get with the next generation
+    problem.stages, problem.stage = None, usual
     assert float(problem.network.buffers()["1.running_mean"].abs().max()) > 0.01
     assert (searcher.population is None) == (problem.num_actors == 2)
     return torch.stack([searcher._distribution.mu, searcher._distribution.sigma]), losses

@@ -38,7 +38,7 @@ EVERYTHING = [
 ]
 MORE = {
     "adam": {"natural_weight": 0.5, "average_decay": 0.5},
-    "clipup": {"average_decay": 1.0, "average_from": 3},
+    "clipup": {"average_decay": 1.0, "average_from": 3, "stand_in": "ibp", "exact_images": 2, "candidates": 2},
     "sgd": {"fitness": "ranks", "average_decay": 0.9, "average_from": 5},
 }
 

@@ -223,6 +223,8 @@ def test_outside_the_main_thread_there_are_no_signals(tmp_path: Path) -> None:
         ({"overrides": {"popsize": 5}}, "popsize must be even"),
         ({"overrides": {"popsiez": 4}}, "did you mean 'popsize'"),
         ({"overrides": {"warmup_method": "ipb"}}, "did you mean 'ibp'"),
+        ({"overrides": {"stand_in": "ipb"}}, "did you mean 'ibp'"),
+        ({"overrides": {"stand_in": "ibp", "loss": "sabr"}}, "stand_in must be empty unless loss is 'robust'"),
         ({"problem": Blobs(), "overrides": {"batch_size": 4}}, "batch_size is settled by the problem object"),
     ],
 )

@@ -150,3 +150,22 @@ def test_rates() -> None:
     schedule = Schedule(recipe, 0.1, "crown")
     assert [schedule.learning_rate(g) for g in (0, 5, 10)] == pytest.approx([0.5, 0.275, 0.05])
     assert [schedule.stdev(g) for g in (0, 5, 10)] == pytest.approx([0.4, 0.2, 0.1])
+
+
+@pytest.mark.parametrize(
+    ("method", "stand_in", "wanted"),
+    [
+        ("crown", "crown-ibp", "crown-ibp"),
+        ("crown", "ibp", "ibp"),
+        ("crown-ibp", "ibp", "ibp"),
+        ("crown-ibp", "crown-ibp", ""),
+        ("ibp", "crown-ibp", ""),
+        ("crown", "crown-same", ""),
+        ("crown", "", ""),
+    ],
+)
+def test_a_stand_in_is_used_where_it_is_cheaper(method: str, stand_in: str, wanted: str) -> None:
+    recipe = Recipe(stand_in=stand_in, exact_images=3, candidates=2, warmup_method="crown-ibp", warmup_until=4)
+    schedule = Schedule(recipe, 0.1, method)
+    assert (schedule.stage(3).stand_in, schedule.stage(4).stand_in) == ("", wanted)
+    assert (schedule.stage(4).exact_images, schedule.stage(4).candidates) == (3, 2)
