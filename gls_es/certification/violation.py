@@ -34,7 +34,7 @@ _BEST = 256
 _ROUNDS = 3
 _MOMENTUM = 0.8
 _FIRST_STEP, _DECAY = 0.2, 0.93
-_SHARE = 0.05  # of the time left, for sampling and what follows: bounds have to get theirs
+_SHARE = 0.03  # of the time left, for sampling and what follows: bounds have to get theirs
 
 
 @dataclass(frozen=True, eq=False)
