@@ -153,6 +153,7 @@ class Halving:
         """
         self._kept: dict[int, Bounds] = {} if known is None else {0: known}
         self._named = len(self._kept)
+        self._told = False  # whether affine functions have ruled out a part: before, their coefficients mean little
         try:
             return self._run(box)
         except OutOfTime:
@@ -163,7 +164,7 @@ class Halving:
         lower, upper = self.violations.group.shaped([box.outward()])
         parts = _Parts(lower, upper, torch.ones(1, dtype=torch.float64), torch.full((1,), self._named - 1))
         self._whole = (upper - lower).flatten(1)
-        seen, aside, by_bound = 0, 0, True
+        seen, aside, turn = 0, 0, 0
         while len(parts):
             deadline.check()
             if seen > MOST_PARTS:
@@ -190,7 +191,8 @@ class Halving:
             if aside > MOST_ASIDE:
                 return False, None
             smear = gradients.sum(dim=0).abs() * (taken.upper - taken.lower).flatten(1)
-            by_bound = not by_bound and moves is not None
+            turn += 1
+            by_bound = turn % (2 if self._told else 3) == 0
             smear = moves[open_still] if by_bound and moves is not None else smear
             axis = _axes(taken.lower, taken.upper, smear, divisible)
             parts = parts.joined(_halved(taken.at(~whole), axis[~whole]))
@@ -236,6 +238,7 @@ class Halving:
                 query = self._query(parts)
                 rows, moved = margins_and_reach(query, torch.zeros(len(parts), dtype=torch.int64))
             left = cases_left(group, rows[0])
+            self._told |= not bool(left.any(dim=1).all())
             least, worst = self._worst(torch.nan_to_num(rows[0], nan=-math.inf), left)
             moves = torch.nan_to_num(moved[0, torch.arange(len(parts)), :, worst])
             moves = moves + self._unexplained(parts, least)
