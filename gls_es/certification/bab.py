@@ -27,6 +27,8 @@ from gls_es.certification.leaves import LeafSolver
 
 ASCENT = Ascent(steps=3, slope_rate=0.1, multiplier_rate=0.2)
 """The ascent of every part: short, since most parts are split further and their children go on from where it ended."""
+CURVED_ASCENT = Ascent(steps=12, slope_rate=0.02, multiplier_rate=0.05)
+"""That of parts of networks with other activations: the lines of a split neuron's cells are new, and so is its β."""
 TIMEOUT = 20.0
 """Seconds that the stages may spend on an image by default."""
 BUDGET = 2**30
@@ -177,7 +179,9 @@ class _Tree:
         if len(inner) == 0:
             return inner
         halves = children(inner.goals, choice.neuron[choice.exists])
-        climbed_halves, _ = ascend(self.balls.lower_bounds, halves, ASCENT, deadline)
+        climbed_halves, _ = ascend(
+            self.balls.lower_bounds, halves, CURVED_ASCENT if halves.curved else ASCENT, deadline
+        )
         for image in halves.image.tolist():
             self.found.domains[image] += 1
         return self._remaining(_Open(climbed_halves, inner.bounds.repeat(2)))

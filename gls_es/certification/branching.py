@@ -79,7 +79,7 @@ def children(goals: Goals, neuron: Tensor) -> Goals:
 
 def _split(goals: Goals, neuron: Tensor, sign: int) -> Goals:
     signs: Layers = {}
-    multipliers = dict(goals.multipliers)
+    slopes, multipliers = dict(goals.slopes), dict(goals.multipliers)
     start = 0
     for relu, value in goals.signs.items():
         flat = value.flatten(1).clone()
@@ -94,8 +94,11 @@ def _split(goals: Goals, neuron: Tensor, sign: int) -> Goals:
             multiplier = goals.multipliers[relu].flatten(1).clone()
             multiplier[rows, places] = 0.0  # it was that of another split
             multipliers[relu] = multiplier.reshape(value.shape)
+            slope = goals.slopes[relu].flatten(1).clone()
+            slope[rows, places] = 0.5  # it was how far from the best line of a larger cell
+            slopes[relu] = slope.reshape(value.shape)
         signs[relu] = flat.reshape(value.shape)
-    return replace(goals, signs=signs, multipliers=multipliers)
+    return replace(goals, signs=signs, slopes=slopes, multipliers=multipliers)
 
 
 def _scores(balls: Balls, goals: Goals) -> tuple[Tensor, Tensor]:

@@ -12,22 +12,25 @@ import math
 import operator
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from gls_es.basics.checks import whole_number
 from gls_es.basics.deadline import NEVER, Deadline, OutOfTime
 from gls_es.basics.modes import ordinary_modes
 from gls_es.basics.property import Boundary, Numbers, Property, Row
+from gls_es.bounds import Plan
 from gls_es.certification import inputs
 from gls_es.certification.equality import LastLook
 from gls_es.certification.execution import DTYPES, direct_sums, refuse_autocast
-from gls_es.certification.halving import Halving, open_cases
+from gls_es.certification.halving import Halving, cases_left, open_cases
 from gls_es.certification.neurons import NeuronSplits
+from gls_es.certification.renewal import Bounds, crown_bounds
+from gls_es.certification.rounding import sound_query
 from gls_es.certification.rows import settled, with_rows
 from gls_es.certification.splitting import certify_box
 from gls_es.certification.violation import Group, Replay, Violations, Witness
@@ -141,6 +144,7 @@ class _Search:
         run = replay or _executed(module)
         self.open: list[Violations] = []
         self._asked: list[Group] = []
+        self._known: dict[tuple[int, Boundary], Bounds] = {}
         largest = None if execution == "real" else torch.finfo(DTYPES[execution]).max
         self._fresh = (Violations(group, run, seed, deadline) for group in _groups(module, shape, prop, largest))
 
@@ -194,12 +198,21 @@ class _Search:
             for start in range(0, len(group.boxes), _AT_ONCE):
                 chunk = group.boxes[start : start + _AT_ONCE]
                 ends = group.shaped([box.outward() for box in chunk])
-                cases = open_cases(group, *ends, method=method, execution=self.execution, deadline=self.deadline)
+                if method == "crown" and self._few and len(group.boxes) == 1:  # halving goes on from its bounds
+                    cases, self._known[id(group.network), chunk[0]] = self._kept(group, *ends)
+                else:
+                    cases = open_cases(group, *ends, method=method, execution=self.execution, deadline=self.deadline)
                 boxes += [box for box, still in zip(chunk, cases.any(dim=1).tolist(), strict=True) if still]
             if boxes:
                 rest = Group(group.rows, group.network, tuple(boxes))
                 left.append(Violations(rest, violations.replay, violations.seed, self.deadline))
         self.open = left
+
+    def _kept(self, group: Group, lower: Tensor, upper: Tensor) -> tuple[Tensor, Bounds]:
+        """The cases that ``crown`` leaves open on boxes, and its bounds of all ReLUs' inputs."""
+        plan = replace(Plan.default("cpu"), deadline=self.deadline)
+        rows, bounds = crown_bounds(sound_query(group.network, lower, upper, execution=self.execution, plan=plan))
+        return cases_left(group, rows), bounds
 
     def _search(self, violations: Violations, box: Boundary) -> tuple[bool, Witness | None, str | None]:
         if self._late():
@@ -213,7 +226,9 @@ class _Search:
             if done or witness is not None or self._late():
                 return done, witness, "splits"
         if few or (not single and self.deadline != NEVER):
-            done, witness = Halving(violations, self.execution).run(box)
+            done, witness = Halving(violations, self.execution).run(
+                box, self._known.get((id(violations.group.network), box))
+            )
             return done, witness, "halving"
         if single:
             left = None if self.deadline == NEVER else self.deadline.left

@@ -9,7 +9,8 @@ the whole ball's bounds fixed; a part costs far more, too. So the search gives u
 
 What is done once, on the whole box: ReLUs that are 0 there are left out (``alive``), the slopes for the bounds of every
 layer are climbed (``shared``), and every neuron gets its price (``prices``). Price times height says which neuron is
-split, and whose bounds are left as they are: those of the cheapest, which have ``NEGLIGIBLE`` of their layer's costs.
+split, and whose bounds are left as they are: those of the cheapest, which have a small share of their layer's costs
+(``renewal``).
 
 A part is empty if bounds contradict each other on it, for they hold for every executed number. A part without unstable
 neurons is a linear program (``leaves``). The signs are those of the executed z, and every bound is guarded, so what
@@ -19,7 +20,6 @@ this proves holds as what ``halving`` proves does.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -27,19 +27,18 @@ from torch import Tensor
 
 from gls_es.basics.deadline import NEVER, Deadline, OutOfTime
 from gls_es.basics.property import Boundary
-from gls_es.bounds.nodes import backward_bounds, backward_margins, backward_rows
+from gls_es.bounds.nodes import backward_margins
 from gls_es.bounds.query import Query
 from gls_es.certification.alive import without_dead
 from gls_es.certification.ascent import Ascent, ascend, with_best_start
 from gls_es.certification.dual import Balls, Layers, adaptive_slopes
 from gls_es.certification.halving import cases_left
 from gls_es.certification.leaves import LeafSolver
-from gls_es.certification.prices import heights, prices
+from gls_es.certification.prices import prices
+from gls_es.certification.renewal import Bounds, heights, met, renewed
 from gls_es.certification.shared import shared_slopes, take
 from gls_es.certification.violation import Violations, Witness
 
-NEGLIGIBLE = 0.02
-"""The share of a layer's costs, see ``prices``, whose neurons keep the bounds that they had."""
 AT_ONCE = 32
 """Parts that are split together."""
 MOST_BYTES = 2**29
@@ -57,8 +56,6 @@ LEVELS = (3, 6)
 TRIAL = 0.25
 """The share of the time after which the closed share of the tree decides, and how much less than that may be closed."""
 
-Bounds = dict[int, tuple[Tensor, Tensor]]
-"""Pre-activation bounds by ReLU, (N, *shape) each, float64."""
 Dual = dict[int, tuple[Tensor, Tensor]]
 """Slopes and multipliers of every row by ReLU, (N, R, *shape) each, in the precision of the search."""
 
@@ -255,12 +252,12 @@ class NeuronSplits:
             source = query.source(relu)
             if relu > behind and relu in self._shared:
                 take(query, {i: value.expand(count, *value.shape[1:]) for i, value in self._shared[relu].items()})
-                low, up = _tighter(query, source, low, up, self._prices[relu])
+                low, up = renewed(query, source, low, up, self._prices[relu])
             empty |= (low > up).flatten(1).any(dim=1)
             found[relu] = low, torch.maximum(low, up)
             query.bounds[relu] = low[None], found[relu][1][None]
         take(query, {relu: adaptive_slopes(query.node(relu), *found[relu]) for relu in found})
-        rows = _met(parts.rows, backward_margins(query, torch.zeros(count, dtype=torch.int64))[0], torch.maximum)
+        rows = met(parts.rows, backward_margins(query, torch.zeros(count, dtype=torch.int64))[0], torch.maximum)
         parts = replace(parts, bounds=found, rows=rows)
         left = cases_left(self._group, rows) & ~empty[:, None]
         if bool(left.any()):
@@ -287,7 +284,7 @@ class NeuronSplits:
         with torch.enable_grad():
             start = with_best_start(balls, balls.lower_bounds, goals)
             found, _ = ascend(balls.lower_bounds, start, ascent, self._deadline)
-        proven = _met(parts.rows[image, column], balls.proven_bounds(found), torch.maximum)
+        proven = met(parts.rows[image, column], balls.proven_bounds(found), torch.maximum)
         dual: Dual = {}
         for relu, (slopes, multipliers) in parts.dual.items():
             slopes = slopes.index_put((image, column), found.slopes[relu])
@@ -329,33 +326,3 @@ def _sides(bounds: Bounds, neuron: Tensor, sign: int) -> Bounds:
         found[relu] = (side, up) if sign > 0 else (low, side)
         start += value.shape[1]
     return found
-
-
-def _tighter(query: Query, index: int, low: Tensor, up: Tensor, price: Tensor) -> tuple[Tensor, Tensor]:
-    """The bounds of a node, (N, *shape), met with those of backward passes; on flat values, of unstable ones only."""
-    if low.dim() == 2:
-        return _of_unstable(query, index, low, up, price)
-    below, above = backward_bounds(query, index)
-    return _met(low, below[0], torch.maximum), _met(up, above[0], torch.minimum)
-
-
-def _of_unstable(query: Query, index: int, low: Tensor, up: Tensor, price: Tensor) -> tuple[Tensor, Tensor]:
-    cost, order = (price * heights(low, up)).sort(dim=1, descending=True)
-    left = cost.sum(dim=1, keepdim=True) - cost.cumsum(dim=1) + cost
-    most = int((left > NEGLIGIBLE * cost.sum(dim=1, keepdim=True)).sum(dim=1).max())
-    if most == 0:
-        return low, up
-    chosen = order[:, :most]
-    units = low.new_zeros(*chosen.shape, low.shape[1]).scatter_(2, chosen[..., None], 1.0)
-    query.interval(index)  # fills in the rounding errors up to here
-    upper, negated = backward_rows(query, index, torch.cat([units, -units], dim=1)[None])[0].chunk(2, dim=1)
-    base = query.base(index)
-    known = torch.zeros_like(chosen, dtype=low.dtype) if base is None else base[0].expand_as(low).gather(1, chosen)
-    below = _met(low.gather(1, chosen), known - negated, torch.maximum)
-    above = _met(up.gather(1, chosen), known + upper, torch.minimum)
-    return low.scatter(1, chosen, below), up.scatter(1, chosen, above)
-
-
-def _met(known: Tensor, found: Tensor, tighter: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """The tighter of two bounds where the second is a number."""
-    return torch.where(found.isfinite(), tighter(known, found), known)

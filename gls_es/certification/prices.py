@@ -12,7 +12,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
-from torch import Tensor
 
 from gls_es.bounds.nodes import backward_margins, backward_rows
 from gls_es.bounds.query import Query
@@ -21,11 +20,6 @@ from gls_es.certification.shared import MOST_NEURONS, Shared, lines_with, unstab
 
 LEAST = 1e-9
 """The price of what seems to cost nothing, relative to the greatest one: something has to be split in the end."""
-
-
-def heights(low: Tensor, up: Tensor) -> Tensor:
-    """How far the lines of ReLUs are apart at 0, where the neuron is unstable, else 0."""
-    return torch.where((low < 0) & (up > 0), -low * up / (up - low), 0.0)
 
 
 def prices(query: Query, shared: Shared) -> Layers:

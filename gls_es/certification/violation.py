@@ -2,8 +2,8 @@
 
 Sign steps down the largest row of each case, from the centre and from random points, as in ``attack``; here the domain
 is any box. Boxes of few inputs are then sampled densely, and steps with momentum (Dong et al., arXiv 1710.06081) go on
-from the points where least is lacking. A point counts only if the executor's outputs fulfil the exact rows, with no
-tolerance.
+from the points where least is lacking, as long as all that has taken a small share of the time. A point counts only if
+the executor's outputs fulfil the exact rows, with no tolerance.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from gls_es.basics.deadline import Deadline
+from gls_es.basics.deadline import NEVER, Deadline
 from gls_es.basics.property import Boundary, Case, Numbers, Row
 from gls_es.certification.execution import Executor
 from gls_es.network import Network
@@ -34,6 +34,7 @@ _BEST = 256
 _ROUNDS = 3
 _MOMENTUM = 0.8
 _FIRST_STEP, _DECAY = 0.2, 0.93
+_SHARE = 0.03  # of the time left, for sampling and what follows: bounds have to get theirs
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,29 +106,29 @@ class Violations:
             return None
         generator = torch.Generator().manual_seed(self.seed)
         count = max(1, _SAMPLES // len(self.group.boxes))
+        soon = self.deadline if self.deadline == NEVER else Deadline.after(_SHARE * self.deadline.left)
         for _ in range(_ROUNDS):
             for box in self.group.boxes:
-                found = self._from_best(box, count, generator)
-                if found is not None or self.deadline.late():
+                found = self._from_best(box, count, generator, soon)
+                if found is not None or soon.late():
                     return found
         return None
 
-    def _from_best(self, box: Boundary, count: int, generator: torch.Generator) -> Witness | None:
-        """Steps from those of ``count`` random points that are best for each case."""
+    def _from_best(self, box: Boundary, count: int, generator: torch.Generator, soon: Deadline) -> Witness | None:
+        """Steps from those of ``count`` random points that are best for each case; of fewer if time runs out."""
         lower, upper = (end[0] for end in self.group.shaped([box.points()]))
         width, cases = upper - lower, len(self.group.rows)
-        each = max(1, min(count, _BEST // cases))
         points = torch.clamp(lower + torch.rand(count, *lower.shape, generator=generator) * width, lower, upper)
-        with torch.no_grad():
-            best = self.excess(points).topk(each, dim=0, largest=False).indices.T.flatten()
-        points = points[best]
+        known = self._excesses(points, soon)
+        each = max(1, min(len(known), _BEST // cases))
+        points = points[known.topk(each, dim=0, largest=False).indices.T.flatten()]
         wanted = torch.arange(cases).repeat_interleave(each)
         momentum = torch.zeros_like(points)
         for step in range(_STEPS + 1):
             points = points.detach().requires_grad_()
             excess = self.excess(points)
             found = self._harvest(points.detach()[:, None, None], excess.detach().amin(dim=1), (box,))
-            if found is not None or step == _STEPS or self.deadline.late():
+            if found is not None or step == _STEPS or soon.late():
                 return found
             (gradient,) = torch.autograd.grad(excess.gather(1, wanted[:, None]).sum(), points)
             gradient = torch.nan_to_num(gradient)
@@ -136,6 +137,17 @@ class Violations:
             moved = points.detach() - _FIRST_STEP * _DECAY**step * width * momentum.sign()
             points = torch.clamp(moved, lower, upper)
         return None
+
+    @torch.no_grad()
+    def _excesses(self, points: Tensor, soon: Deadline) -> Tensor:
+        """:meth:`excess` of the points in turn, of those whose turn comes in half of the time, and of some at least."""
+        half = soon if soon == NEVER else Deadline.after(soon.left / 2)
+        found = []
+        for part in points.split(_AT_ONCE):
+            found.append(self.excess(part))
+            if half.late():
+                break
+        return torch.cat(found)
 
     def _descend(self, boxes: tuple[Boundary, ...]) -> Witness | None:
         """All boxes, cases and starts at once: points are (starts, cases, boxes, *shape)."""

@@ -16,6 +16,8 @@ from gls_es.certification import certify, decide
 from gls_es.certification.dual import Balls
 from gls_es.certification.leaves import LeafSolver
 from gls_es.certification.rounding import outward_ball, sound_margins
+from gls_es.certification.rows import with_rows
+from gls_es.certification.violation import Group, Violations
 from gls_es.network import Network
 
 NET = relu_net(2, (4, 16, 16, 5))
@@ -73,3 +75,23 @@ def test_decide_is_late_in_a_word(inputs: int, ticking: Ticking) -> None:
     row = Row(tuple(Fraction(c) for c in (1, -1, 0, 0, 0)), Fraction(-100))
     box = Boundary((Fraction(0),) * inputs, (Fraction(1),) * inputs)
     assert decide(net, (inputs,), Property(inputs, 5, (Case(box, (row,)),)), timeout=5.0).result == "timeout"
+
+
+def test_samples_leave_time_for_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A point takes a hundredth of a second here, so that all samples would take three times 200, and steps more."""
+    clocks = Ticking()
+    monkeypatch.setattr(clocks, "perf_counter", lambda: clocks.now)
+    monkeypatch.setattr(clock, "time", clocks)
+    executed = Violations.excess
+
+    def slow(self: Violations, points: torch.Tensor) -> torch.Tensor:
+        clocks.now += 0.01 * len(points)
+        return executed(self, points)
+
+    monkeypatch.setattr(Violations, "excess", slow)
+    row = Row(tuple(Fraction(c) for c in (1, -1, 0, 0, 0)), Fraction(-100))
+    box = Boundary((Fraction(0),) * 4, (Fraction(1),) * 4)
+    network = Network(with_rows(NET, [row]), (4,))
+    begun = clocks.now
+    Violations(Group(((row,),), network, (box,)), lambda x: NET(x), 0, Deadline.after(300.0)).search()
+    assert 5 < clocks.now - begun < 60
