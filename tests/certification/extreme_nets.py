@@ -118,9 +118,9 @@ def _overflowing() -> dict[str, Extreme]:
 
 def _underflowing() -> dict[str, Extreme]:
     """Subnormal numbers are multiples of 2^-149: x times twice that becomes a half or a whole multiple of it."""
-    lost = nn.Sequential(linear([[2.0**-148]], [0.0]), norm(nn.BatchNorm1d(1, eps=0.0), var=1.0, gamma=2.0**100))
+    lost = nn.Sequential(linear([[2.0**-148]], [0.0]), norm(nn.BatchNorm1d(1, eps=1e-30), var=1.0, gamma=2.0**100))
     dim = nn.Sequential(
-        linear([[2.0**100]], [0.0]), norm(nn.BatchNorm1d(1, eps=0.0), var=float(0.7**-2), gamma=2.0**-149)
+        linear([[2.0**100]], [0.0]), norm(nn.BatchNorm1d(1, eps=1e-30), var=float(0.7**-2), gamma=2.0**-149)
     )
     return {
         "products before BatchNorm": Extreme(

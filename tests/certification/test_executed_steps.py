@@ -144,9 +144,9 @@ class Chain(nn.Module):
             self._fill(self.layers[-1].weight, abs(ratio))
             self._fill(self.layers[-1].bias, abs(ratio) * now)
         elif kind == "norm":
-            what = self._add(nn.BatchNorm2d(2, eps=0.0))
             root = 2.0 ** min(max(round(np.log2(now)), -50), 60)
-            self.layers[-1].running_var.copy_(torch.tensor([root**2, (1.25 * root) ** 2]))
+            what = self._add(nn.BatchNorm2d(2, eps=root**2 / 4))  # PyTorch 2.10 takes positive ones only
+            self.layers[-1].running_var.copy_(torch.tensor([root**2, (1.25 * root) ** 2]) - root**2 / 4)
             self._fill(self.layers[-1].running_mean, now)
             self._fill(self.layers[-1].weight, min(abs(ratio) * root, 2.0**120))
             self._fill(self.layers[-1].bias, self.draw.choice([0.0, min(wanted, 2.0**120)]))
