@@ -39,6 +39,7 @@ def test_images_are_there_and_are_described() -> None:
 def test_the_script_makes_the_files_that_the_pages_show(make: Make, tmp_path: Path) -> None:
     made = make("make_figures").main(tmp_path / "new")
     shown = {(page.parent / target).resolve() for page in PAGES for _, target in images(page)}
+    shown = {path for path in shown if path.parent != ROOT / "benchmarks" / "results"}  # drawn by gls-es reproduce
     assert {path.name for path in made} == {path.name for path in (tmp_path / "new").iterdir()}
     assert {FOLDER / path.name for path in made} == set(FOLDER.iterdir()) == shown
     for path in (*made, *FOLDER.iterdir()):
