@@ -140,5 +140,6 @@ def batch_norm(b: Building, node: OnnxNode) -> Value:
     eps = float(node.attributes.get("epsilon", 1e-5))
     if not eps >= 0 or not bool((weights["running_var"] + eps > 0).all()):
         raise Refused("its variances are not positive")
+    eps = max(eps, math.ulp(0.0))  # some versions of PyTorch refuse 0; this changes no variance that is bounded
     layer = with_weights(kinds[len(source.full)], channels, eps=eps, weights=dict(weights))
     return b.add(layer, (source,), source.full)

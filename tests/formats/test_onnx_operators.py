@@ -69,6 +69,10 @@ READ: dict[str, tuple[list[Any], list[int | str]]] = {
         [node("Neg", "x", "a"), node("Max", "x a", "b"), node("Min", "a b high", "y")],
         [2, 3],
     ),
+    "normalisation without epsilon": (
+        [helper.make_node("BatchNormalization", ["x", "ones2", "ones2", "ones2", "ones2"], ["y"], epsilon=0.0)],
+        [1, 2, 3],
+    ),
     "within ends": ([node("Clip", "x low high", "y")], [2, 3]),
     "within one end": ([helper.make_node("Clip", ["x", "", "high"], ["y"])], [2, 3]),
     "within ends that have changed places": ([node("Clip", "x high low", "a"), node("Add", "x a", "y")], [2, 3]),
@@ -91,7 +95,13 @@ READ: dict[str, tuple[list[Any], list[int | str]]] = {
         [1, 1, 4, 1],
     ),
 }
-_C |= {"zero_": np.array([0]), "one_": np.array([1]), "zero_i": np.array([0]), "s13_": np.array([1, 6])}
+_C |= {
+    "ones2": np.ones(2, dtype=np.float32),
+    "zero_": np.array([0]),
+    "one_": np.array([1]),
+    "zero_i": np.array([0]),
+    "s13_": np.array([1, 6]),
+}
 
 
 @pytest.mark.parametrize("case", READ)

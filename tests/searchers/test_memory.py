@@ -27,7 +27,7 @@ class Cheap(Blobs):
 
 def peak(make: Callable[[], SearchAlgorithm]) -> float:
     """The most bytes of tensors alive at once while a searcher is built and runs two generations, in populations."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as seen:
         searcher = make()
         for _ in range(2):
             searcher.step()
