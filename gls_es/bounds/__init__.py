@@ -136,12 +136,13 @@ def box_margins(
     _check_round(box, chosen)
     parts = []
     with full_precision(params.device, tf32=plan.tf32):
-        direct = chosen.direct if plan.direct and not box.round and _untracked_on_cpu(params, box) else None
-        if direct is None:
-            compiled = chosen.passes == "all" and _untracked_on_cpu(params, box) and runs(net.graph, box)
-            passes = "compiled" if compiled else chosen.passes
-        else:
+        untracked = _untracked_on_cpu(params, box)
+        direct = chosen.direct if plan.direct and not box.round and untracked else None
+        passes = chosen.passes
+        if direct is not None:
             passes = "push" if pushable(net.graph, box) else "sweep"
+        elif passes == "all" and untracked and runs(net.graph, box):
+            passes = "compiled"
         for query in _queries(net, box, params, passes, plan):
             if direct is not None:
                 parts.append(query.for_all(direct(query, labels)))

@@ -81,10 +81,9 @@ def _cells(length: Length) -> tuple[Cell, ...]:
         for label, changes in _variants(length).items()
     ]
     after: dict[str, Any] = {"warmup_method": "ibp", "warmup_until": length.ramp_until}
-    relative: dict[str, Any] = {"stdev_init": 0.1, "stdev_mode": "relative"}
     cells += [
         Cell("rgs-crown-after-ibp", "rgs", "crown", rgs | after, kind="further"),
-        Cell("rgs-crown-r0.1-after-ibp", "rgs", "crown", rgs | relative | after, kind="further"),
+        Cell("rgs-crown-r0.1-after-ibp", "rgs", "crown", rgs | _noises(length.stdev)["r0.1"] | after, kind="further"),
         Cell("grad-crown-after-ibp", "grad", "crown", same | after, kind="further"),
     ]
     onwards: dict[str, Any] = {

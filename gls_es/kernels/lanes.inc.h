@@ -1,27 +1,6 @@
 /* Backward passes with an image in each lane: one function after the other, for all images of a block. Few functions of
    many images fill the lanes better so. Lines and sizes are then each lane's own. Included for one vector a block. */
 
-/* A backward pass with an image in each lane: one function after the other. `ops` are the pass' own with its lines. */
-static void NAME(pass_laid)(const gls_pass *p, const gls_op *ops, int64_t g, int64_t b, NAME(slot) *slots)
-{
-    const int64_t size = p->channels * p->height * p->width;
-    NAME(place)(p, slots, 0, 0);
-    for (int64_t unit = 0; unit < p->units; unit++) {
-        VEC sums[SUMS * NV], total;
-        for (int64_t l = 0; l < V; l++) {
-            const REAL *row = NAME(at)(&p->start, 0, b + l < p->images ? b + l : p->images - 1, unit * size);
-            for (int64_t i = 0; i < size; i++)
-                ((REAL *)slots[0].data)[i * V + l] = row[i];
-        }
-        memset(sums, 0, sizeof sums);
-        for (int64_t i = 0; i < p->count; i++)
-            NAME(operate)(&ops[i], g, b, slots, slots[p->slots].data, sums);
-        total = (sums[0] + sums[1]) + (sums[2] + sums[3]);
-        for (int64_t l = 0; l < V && b + l < p->images; l++)
-            ((REAL *)p->out)[g * p->out_member + (b + l) * p->out_image + unit * p->out_unit] = ((const REAL *)&total)[l];
-    }
-}
-
 /* V vectors as the rows of a square, turned into its columns: quarters change places, then quarters of quarters. */
 INLINE void NAME(turned)(VEC *rows)
 {
@@ -65,6 +44,24 @@ static void NAME(side_by_side)(const gls_values *from, int64_t g, int64_t b, int
     for (; i < size; i++)
         for (int64_t l = 0; l < V; l++)
             ((REAL *)to)[i * V + l] = values[l][i];
+}
+
+/* A backward pass with an image in each lane: one function after the other. `ops` are the pass' own with its lines. */
+static void NAME(pass_laid)(const gls_pass *p, const gls_op *ops, int64_t g, int64_t b, NAME(slot) *slots)
+{
+    const int64_t size = p->channels * p->height * p->width;
+    NAME(place)(p, slots, 0, 0);
+    for (int64_t unit = 0; unit < p->units; unit++) {
+        VEC sums[SUMS * NV], total;
+        const gls_values row = {NAME(at)(&p->start, 0, 0, unit * size), 0, p->start.image};
+        NAME(side_by_side)(&row, g, b, p->images, size, slots[0].data);
+        memset(sums, 0, sizeof sums);
+        for (int64_t i = 0; i < p->count; i++)
+            NAME(operate)(&ops[i], g, b, slots, slots[p->slots].data, sums);
+        total = (sums[0] + sums[1]) + (sums[2] + sums[3]);
+        for (int64_t l = 0; l < V && b + l < p->images; l++)
+            ((REAL *)p->out)[g * p->out_member + (b + l) * p->out_image + unit * p->out_unit] = ((const REAL *)&total)[l];
+    }
 }
 
 /* What an operation has in lanes: its lines and size, in this order. */
