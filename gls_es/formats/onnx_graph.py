@@ -117,6 +117,7 @@ def read_onnx(path: str | Path, *, output: str | None = None, classifier: bool =
     data = unpacked(path, read_file(path), largest=LARGEST)
     try:
         model = onnx.load_model_from_string(data)
+        _check_names(path, model, onnx)
         beside = include_other_files(path, model)
         onnx.checker.check_model(model)
     except FormatError:
@@ -177,6 +178,25 @@ def _without_the_rest(data: bytes, model: Any, live: Sequence[int], read: Collec
     rest.graph.ClearField("value_info")
     smaller: bytes = rest.SerializeToString(deterministic=True)
     return smaller
+
+
+def _check_names(path: Path, model: Any, onnx: Any) -> None:
+    """Refuse what only looks like an operator of ONNX: tf2onnx keeps TensorFlow's where it knows no translation."""
+    own = {(function.domain, function.name) for function in model.functions}
+    known = {schema.name for schema in onnx.defs.get_all_schemas_with_history() if schema.domain in ("", "ai.onnx")}
+    for node in model.graph.node:
+        if node.domain in ("", "ai.onnx") and node.op_type not in known and (node.domain, node.op_type) not in own:
+            hint = _NO_OPERATORS.get(node.op_type, "write the network with operations that the exporter translates")
+            raise FormatError(
+                f"{path}: node {node.name[:60]!r} is {node.op_type[:40]!r}, which is no operator of ONNX, so that "
+                f"nothing can run the file; {hint}."
+            )
+
+
+_NO_OPERATORS = {
+    "Erfc": "Keras' exact GELU on TensorFlow makes it: use keras.activations.gelu(x, approximate=True) there"
+}
+"""What tf2onnx 1.17.0 was seen to write, and what helps."""
 
 
 def _check_operators(path: Path, model: Any) -> None:

@@ -3,6 +3,8 @@
 Each exporter is an extra that few people have; where one is not installed its tests are skipped.
 """
 
+import os
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -130,8 +132,9 @@ def _spox(path: Path) -> tuple[int, ...]:
 
 
 def _keras(path: Path) -> tuple[int, ...]:
-    pytest.importorskip("onnxscript")
+    """Over the backend that the environment names: onnxscript writes for PyTorch, tf2onnx for TensorFlow."""
     keras = pytest.importorskip("keras")
+    pytest.importorskip("tf2onnx" if keras.backend.backend() == "tensorflow" else "onnxscript")
     layers = keras.layers
     inputs = keras.Input((8, 8, 3))
     h = layers.ZeroPadding2D(1)(inputs)
@@ -142,6 +145,35 @@ def _keras(path: Path) -> tuple[int, ...]:
     model(np.zeros((1, 8, 8, 3), dtype=np.float32))
     model.export(str(path), format="onnx", verbose=False)
     return (8, 8, 3)
+
+
+def _paddle(path: Path) -> tuple[int, ...]:
+    pytest.importorskip("paddle2onnx")
+    if "tensorflow" in sys.modules:
+        pytest.skip("Paddle is tried in a process without TensorFlow")
+    import paddle
+    from paddle import nn as layers
+
+    class Net(layers.Layer):  # type: ignore[misc, unused-ignore]
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.norm, self.other = (
+                layers.Conv2D(3, 4, 3, padding=1),
+                layers.BatchNorm2D(4),
+                layers.Conv2D(3, 4, 1),
+            )
+            self.up, self.last = layers.Conv2DTranspose(4, 2, 2, stride=2), layers.Linear(128, 3)
+
+        def forward(self, x: Any) -> Any:
+            h = layers.functional.relu6(self.norm(self.conv(x)) + self.other(x))
+            h = self.up(layers.functional.avg_pool2d(h, 2))
+            return self.last(paddle.flatten(paddle.concat([h[:, 1:], h[:, :1]], 1), 1))
+
+    net = Net()
+    net.eval()
+    spec = [paddle.static.InputSpec([None, 3, 8, 8], "float32", "x")]
+    paddle.onnx.export(net, str(path.with_suffix("")), input_spec=spec, opset_version=15)
+    return (3, 8, 8)
 
 
 EXPORTERS: dict[str, Callable[[Path], tuple[int, ...]]] = {
@@ -155,12 +187,13 @@ EXPORTERS: dict[str, Callable[[Path], tuple[int, ...]]] = {
     "skl2onnx": _sklearn,
     "spox": _spox,
     "keras": _keras,
+    "paddle2onnx": _paddle,
 }
 
 
 @pytest.mark.parametrize("name", EXPORTERS)
 def test_exported_networks_are_read_and_bounded(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    monkeypatch.setenv("KERAS_BACKEND", os.environ.get("KERAS_BACKEND", "torch"))
     torch.manual_seed(0)
     path = tmp_path / "net.onnx"
     shape = EXPORTERS[name](path)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gls_es.errors import UnsupportedNetworkError
+from gls_es.errors import FormatError, UnsupportedNetworkError
 from gls_es.formats import load_onnx
 from tests.formats.hand_made import helper, model, node, numbers, saved
 
@@ -125,3 +125,10 @@ def test_dropout_that_is_on_is_refused(tmp_path: Path) -> None:
     made = model([node("Dropout", "x half on", "y")], constants, [1, 4])
     with pytest.raises(UnsupportedNetworkError, match="training mode"):
         load_onnx(saved(made, tmp_path))
+
+
+@pytest.mark.parametrize(("op", "hint"), [("Erfc", "approximate=True"), ("Selu6", "the exporter translates")])
+def test_what_is_no_operator_of_onnx_is_said_to_be_the_exporters_fault(tmp_path: Path, op: str, hint: str) -> None:
+    path = saved(model([node(op, "x", "y")], {}, [1, 4]), tmp_path)
+    with pytest.raises(FormatError, match=f"'{op}', which is no operator of ONNX.*{hint}"):
+        load_onnx(path)
