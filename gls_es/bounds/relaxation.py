@@ -53,15 +53,25 @@ class Lines:
     mean_offset: Tensor
     half_offset: Tensor
 
+    @property
+    def parts(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The four tensors, in the order above."""
+        return self.mean, self.half, self.mean_offset, self.half_offset
+
     def images(self, start: int, stop: int) -> Lines:
         """The lines for the images start:stop (views)."""
-        parts = (self.mean, self.half, self.mean_offset, self.half_offset)
-        return Lines(*(v[:, start:stop] if v.shape[1] > 1 else v for v in parts))
+        return Lines(*(v[:, start:stop] if v.shape[1] > 1 else v for v in self.parts))
 
     def members(self, chosen: slice) -> Lines:
         """The lines of some members (views)."""
-        parts = (self.mean, self.half, self.mean_offset, self.half_offset)
-        return Lines(*(v[chosen] if len(v) > 1 else v for v in parts))
+        return Lines(*(v[chosen] if len(v) > 1 else v for v in self.parts))
+
+    def moved(self, base: Tensor | None) -> Lines:
+        """The lines for pre-activations with this constant part, broadcastable to (G, B, *shape); None: without one."""
+        if base is None:
+            return self
+        offsets = self.mean_offset + self.mean * base, self.half_offset + self.half * base
+        return Lines(self.mean, self.half, *offsets)
 
 
 def enclose(lower: Tensor, upper: Tensor, base: Tensor | None, rule: LowerSlope) -> Lines:

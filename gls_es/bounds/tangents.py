@@ -24,6 +24,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from gls_es.bounds.pieces import by_pieces
 from gls_es.bounds.relaxation import Lines
 from gls_es.network.activations.curve import Bow, Curve, held
 
@@ -46,12 +47,18 @@ def enclosing_lines(curve: Curve, lower: Tensor, upper: Tensor, base: Tensor | N
         place: where the lower line touches the lower envelope, 0 at the lower end, 1/2 for the least area, 1 at the
             upper end; None for two parallel lines with the slope of the chord.
     """
-    if place is None:
-        chord = _chord(curve, lower, upper)
-        return lines_of_slopes(curve, lower, upper, base, (chord, chord))
-    above, top = _touched(curve, lower, upper, 0.5, 1.0)
-    below, bottom = _touched(curve, lower, upper, place, -1.0)
-    return lines_of_slopes(curve, lower, upper, base, (below, above), (bottom, top))
+
+    def found(piece: Curve, lower: Tensor, upper: Tensor) -> tuple[Tensor, ...]:
+        if place is None:
+            chord = _chord(piece, lower, upper)
+            lines = lines_of_slopes(piece, lower, upper, None, (chord, chord))
+        else:
+            above, top = _touched(piece, lower, upper, 0.5, 1.0)
+            below, bottom = _touched(piece, lower, upper, place, -1.0)
+            lines = lines_of_slopes(piece, lower, upper, None, (below, above), (bottom, top))
+        return lines.parts
+
+    return Lines(*by_pieces(curve, (lower, upper), found)).moved(base)
 
 
 def lines_of_slopes(
@@ -76,10 +83,7 @@ def lines_of_slopes(
     bottom = offset(curve, lower, upper, below, -1.0, touched[0])
     top = offset(curve, lower, upper, above, 1.0, touched[1])
     mean, half = (above + below) * 0.5, (above - below) * 0.5
-    mean_offset, half_offset = (top + bottom) * 0.5, (top - bottom) * 0.5
-    if base is None:
-        return Lines(mean, half, mean_offset, half_offset)
-    return Lines(mean, half, mean_offset + mean * base, half_offset + half * base)
+    return Lines(mean, half, (top + bottom) * 0.5, (top - bottom) * 0.5).moved(base)
 
 
 def touching(curve: Curve, lower: Tensor, upper: Tensor, place: float, sign: float) -> Tensor:

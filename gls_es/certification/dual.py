@@ -22,6 +22,7 @@ from gls_es.bounds import Plan, entry_box, method_named
 from gls_es.bounds.box import Box
 from gls_es.bounds.curved import curve_of
 from gls_es.bounds.nodes import backward_rows, margin_rows
+from gls_es.bounds.pieces import by_pieces
 from gls_es.bounds.plan import row_size
 from gls_es.bounds.query import Query
 from gls_es.bounds.relaxation import Lines, enclose
@@ -30,6 +31,7 @@ from gls_es.bounds.tangents import lines_of_slopes, touching
 from gls_es.certification.cells import cell
 from gls_es.certification.rounding import sound_query
 from gls_es.network import Network
+from gls_es.network.activations.curve import Curve
 from gls_es.network.graph import Node
 
 ROWS_AT_ONCE = 64
@@ -260,8 +262,12 @@ def sloped(node: Node, lower: Tensor, upper: Tensor, base: Tensor | None, slopes
     if f is not None:
         least, greatest = f.steepness
         moved = torch.where(f.crooked(lower, upper), (greatest - least) * (2 * _within(slopes, 0.0, 1.0) - 1), 0.0)
-        below = touching(f, lower, upper, 0.5, -1.0) + moved
-        return lines_of_slopes(f, lower, upper, base, (below, touching(f, lower, upper, 0.5, 1.0)))
+
+        def found(piece: Curve, low: Tensor, up: Tensor, more: Tensor) -> tuple[Tensor, ...]:
+            slopes = touching(piece, low, up, 0.5, -1.0) + more, touching(piece, low, up, 0.5, 1.0)
+            return lines_of_slopes(piece, low, up, None, slopes).parts
+
+        return Lines(*by_pieces(f, torch.broadcast_tensors(lower, upper, moved), found)).moved(base)
 
     def rule(low: Tensor, up: Tensor, _slope: Tensor) -> Tensor:
         unstable = (low < 0) & (up > 0)

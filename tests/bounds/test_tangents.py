@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from gls_es.bounds import pieces
 from gls_es.bounds.relaxation import Lines
 from gls_es.bounds.tangents import enclosing_lines, lines_of_slopes
 from gls_es.network.activations.curve import Curve
@@ -11,6 +12,12 @@ from gls_es.network.activations.table import curve
 from tests.network.test_activations import CASES
 
 POINTS = 801
+
+
+@pytest.fixture(autouse=True)
+def _sorted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in large layers, intervals are sorted by the pieces that they meet."""
+    monkeypatch.setattr(pieces, "_FEW", 0)
 
 
 def intervals(f: Curve, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
@@ -117,3 +124,38 @@ def test_gradients_of_lines_are_those_of_differences(
     off = (found - expected).abs() > 1e-5 * 1e-6 * scale * (1 + sum(g.abs() for g in gradients))
     # steps across a kink, or to another piece
     assert int((off & wide).sum()) <= 3
+
+
+@pytest.mark.parametrize("place", [0.0, 0.5, 1.0, None])
+@pytest.mark.parametrize(("kind", "constants"), CASES)
+def test_intervals_that_are_sorted_by_pieces_get_the_whole_curves_lines(
+    kind: str, constants: tuple[float, ...], place: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    f = curve(kind, constants)
+    lower, upper = intervals(f)
+    at = torch.lerp(lower, upper, 0.5 if place is None else min(max(place, 1 / 64), 63 / 64))
+    alone = sides(enclosing_lines(f, lower, upper, None, place), at)
+    monkeypatch.setattr(pieces, "_FEW", 1 << 30)
+    whole = sides(enclosing_lines(f, lower, upper, None, place), at)
+    slack = 1e-13 * (1 + f.largest(lower, upper) + f.steepest * torch.maximum(lower.abs(), upper.abs()))
+    room = 0.01 * (whole[1] - whole[0]) + slack  # searches from other starting points
+    assert (alone[0] >= whole[0] - room).all()
+    assert (alone[1] <= whole[1] + room).all()
+
+
+@pytest.mark.parametrize(("kind", "constants"), CASES)
+def test_offsets_of_given_slopes_do_not_depend_on_the_pieces_that_an_interval_misses(
+    kind: str, constants: tuple[float, ...]
+) -> None:
+    f = curve(kind, constants)
+    lower, upper = intervals(f)
+    slope = 3 * torch.randn(lower.shape, generator=torch.Generator().manual_seed(8), dtype=torch.float64)
+
+    def found(piece: Curve, low: Tensor, up: Tensor, slopes: Tensor) -> tuple[Tensor, ...]:
+        return lines_of_slopes(piece, low, up, None, (slopes, slopes)).parts
+
+    slack = 1e-9 * (1 + f.largest(lower, upper) + (f.steepest + 9) * torch.maximum(lower.abs(), upper.abs()))
+    for alone, whole in zip(
+        pieces.by_pieces(f, (lower, upper, slope), found), found(f, lower, upper, slope), strict=True
+    ):
+        assert ((alone - whole).abs() <= slack).all()
