@@ -2,7 +2,7 @@
 
     python examples/certified_script.py
 
-Takes about thirty seconds.
+Takes about a minute.
 """
 
 import torch
@@ -18,7 +18,7 @@ train_loader = DataLoader(TensorDataset(*digits.train.batch()), batch_size=64, s
 test_loader = DataLoader(TensorDataset(*digits.test.batch()), batch_size=64)
 model = nn.Sequential(nn.Flatten(), nn.Linear(64, 40), nn.ReLU(), nn.Linear(40, 10))
 
-model = gls_es.train(model, train_loader, eps=0.05, searcher="rgs", budget="20s").module
+model = gls_es.train(model, train_loader, eps=0.05, searcher="rgs", budget="1m").module
 
 correct = sum(int((model(images).argmax(1) == labels).sum()) for images, labels in test_loader)
 print(f"accuracy: {correct / len(digits.test):.1%}")

@@ -56,17 +56,22 @@ def real_number(name: str, value: Any, wanted: str, *, least: float, most: float
     return number
 
 
-def radius(value: Any) -> float:
-    """A radius eps as a float in [0, 1]; "8/255" and "0.1" are read as on the command line.
+def radius(value: Any, *, most: float = 1.0) -> float:
+    """A radius eps as a float in [0, most]; "8/255" and "0.1" are read as on the command line.
+
+    Args:
+        value: what was given.
+        most: the largest distance of two images; 1 is that of two pixels, sqrt(d) the Euclidean one of d pixels.
 
     Raises:
         ConfigError: it is none.
     """
     number = _written(value) if isinstance(value, str) else as_real(value)
     if number is None:
-        raise ConfigError(f"eps must be one number between 0 and 1, in pixel units, not {_shown(value)}.")
-    if not 0 <= number <= 1:
-        raise ConfigError(f"eps must be between 0 and 1, in pixel units before normalisation, not {_shown(value)}.")
+        raise ConfigError(f"eps must be one number between 0 and {most:.4g}, in pixel units, not {_shown(value)}.")
+    if not 0 <= number <= most:
+        wanted = f"between 0 and {most:.4g}, in pixel units before normalisation"
+        raise ConfigError(f"eps must be {wanted}, not {_shown(value)}.")
     return number
 
 

@@ -6,6 +6,7 @@ With radii e_i, one a pixel, the L∞ region around x is the box |z_i - x_i| <= 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -64,13 +65,14 @@ class Perturbation:
         return Box(images[None], torch.full_like(images, eps)[None], round=True)
 
 
-def split_radii(value: Any, shape: Sequence[int]) -> tuple[float, Tensor | None]:
+def split_radii(value: Any, shape: Sequence[int], *, norm: Any = "linf") -> tuple[float, Tensor | None]:
     """A radius as a number, and where it was a tensor, an array or a list, the pixels' radii.
 
     Args:
         value: a number in [0, 1] or a text such as "8/255"; or radii in [0, 1] of a shape that broadcasts to an image.
-            (C,) for images (C, H, W) means a radius for each channel.
+            (C,) for images (C, H, W) means a radius for each channel. Radii of L2 balls reach sqrt(d) for d pixels.
         shape: of an image.
+        norm: a name from :data:`NORMS`.
 
     Returns:
         The largest radius, and the radii as float64 of the image's number of axes; None for a number.
@@ -78,16 +80,17 @@ def split_radii(value: Any, shape: Sequence[int]) -> tuple[float, Tensor | None]
     Raises:
         ConfigError: a value that is no radius, or a shape that does not fit.
     """
+    most = math.sqrt(math.prod(shape)) if norm == "l2" else 1.0
     if isinstance(value, list | tuple) or getattr(value, "ndim", 0) > 0:  # a tensor, or an array
         try:
             radii = torch.as_tensor(value, dtype=torch.float64, device="cpu").detach()
         except (TypeError, ValueError, RuntimeError):
             raise ConfigError(f"eps must be a number or a tensor of radii, not {type(value).__name__}.") from None
-        return _checked(radii, tuple(shape))
-    return radius(value), None
+        return _checked(radii, tuple(shape), most)
+    return radius(value, most=most), None
 
 
-def _checked(radii: Tensor, shape: tuple[int, ...]) -> tuple[float, Tensor]:
+def _checked(radii: Tensor, shape: tuple[int, ...], most: float) -> tuple[float, Tensor]:
     if len(shape) == 3 and tuple(radii.shape) == shape[:1]:
         radii = radii[:, None, None]
     found = tuple(radii.shape)
@@ -97,8 +100,8 @@ def _checked(radii: Tensor, shape: tuple[int, ...]) -> tuple[float, Tensor]:
             f"eps of shape {found} does not fit images of shape {shape}; give a number, one radius a channel, or one "
             "a pixel."
         )
-    if radii.numel() == 0 or not bool(((radii >= 0) & (radii <= 1)).all()):
-        raise ConfigError("every radius in eps must be between 0 and 1, in pixel units before normalisation.")
+    if radii.numel() == 0 or not bool(((radii >= 0) & (radii <= most)).all()):
+        raise ConfigError(f"every radius in eps must be between 0 and {most:.4g}, in pixel units before normalisation.")
     return float(radii.max()), radii.reshape(*[1] * (len(shape) - len(found)), *found).contiguous()
 
 
@@ -113,6 +116,6 @@ def perturbation_of(value: Any, norm: Any, shape: Sequence[int]) -> tuple[float,
     Raises:
         ConfigError: a value that is no radius, a shape that does not fit, or another norm.
     """
-    eps, radii = split_radii(value, shape)
+    eps, radii = split_radii(value, shape, norm=norm)
     weights = None if radii is None else radii / eps if eps > 0 else radii
     return eps, Perturbation(norm if isinstance(norm, str) else repr(norm), weights)

@@ -128,7 +128,7 @@ def specify(
         raise ConfigError(f"attack must be an AttackOptions, not {type(attack).__name__}")
     if not isinstance(execution, str) or execution not in DTYPES:
         raise ConfigError(f"execution must be one of {', '.join(DTYPES)}, not {execution!r}")
-    largest, pixels = split_radii(eps, network.input_shape)
+    largest, pixels = split_radii(eps, network.input_shape, norm=norm)
     perturbation_of(eps, norm, network.input_shape)  # refuses what does not go together
     where = check_device(device, network)
     return Specification(

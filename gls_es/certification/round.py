@@ -62,8 +62,9 @@ def find_in_ball(
 ) -> AttackResult:
     """Search every image's L2 ball for a point that is not classified as labelled; arguments as for boxes.
 
-    Steps of length α eps along the gradient of the least margin, from the image and from random points, each put back
-    into the ball (Madry et al. 2018, arXiv 1706.06083, with the L2 norm).
+    Steps of length α eps down the gradient of the least margin from the image, then from random points down those of
+    single margins, the least at the image first; each is put back into the ball (Madry et al. 2018, arXiv 1706.06083,
+    with the L2 norm). The least margin alone may lead to a class that the ball does not reach.
     """
     executors = tuple(Executor(network, dtype=kind, device=images.device) for kind in (dtype, torch.float64))
     least = torch.full((len(images),), math.inf, dtype=torch.float64, device=images.device)
@@ -73,7 +74,10 @@ def find_in_ball(
         points = _back(images + torch.stack([s[restart] for s in starts]).to(images) * eps, images, eps, clip=clip)
         for step in range(options.steps + 1):
             points = points.detach().requires_grad_(step < options.steps)
-            margins = executors[0].margins(points, labels).amin(1)
+            every = executors[0].margins(points, labels)
+            if restart == step == 0:
+                nearest = torch.nan_to_num(every.detach(), nan=math.inf).argsort(1)
+            margins = every.amin(1)
             least = torch.minimum(least, torch.nan_to_num(margins.detach().double(), nan=math.inf))
             inside = in_ball(points.detach(), images, eps=eps, clip=clip)
             for row in ((margins <= 0) & inside).nonzero().flatten().tolist():
@@ -82,7 +86,8 @@ def find_in_ball(
                     found[row], least[row] = points[row].detach().cpu().clone(), margin
             if step == options.steps or deadline.late() or all(one is not None for one in found):
                 break
-            (gradient,) = torch.autograd.grad(margins.sum(), points)
+            aims = nearest[:, (restart - 1) % nearest.shape[1]][:, None]
+            (gradient,) = torch.autograd.grad((every.gather(1, aims) if restart else margins).sum(), points)
             length = gradient.flatten(1).norm(dim=1).clamp_min(1e-30).reshape(-1, *[1] * (images.dim() - 1))
             moved = points.detach() - options.step_at(step) * eps * torch.nan_to_num(gradient / length)
             points = _back(moved, images, eps, clip=clip)

@@ -269,7 +269,8 @@ def _check_values(images: Tensor, scale: float) -> None:
         raise DataError(f"image {row} holds NaN or infinity; a certificate cannot be about it, so mend or drop it.")
     low, high = float(images.min()), float(images.max())
     if low < 0 or high > scale:
-        raise DataError(
-            f"images lie in [{low / scale:.6g}, {high / scale:.6g}] after division by {scale:.6g}; [0, 1] is needed "
-            "(leave mean and deviation to a Normalize layer of the network)."
-        )
+        divided = "" if scale == 1 else f" after division by {scale:.6g}"
+        cure = "leave mean and deviation to a Normalize layer of the network"
+        if low >= 0 and scale == 1 and 2 < high <= 255:
+            cure = "if they are bytes, divide them by 255, or give torch.uint8"
+        raise DataError(f"images lie in [{low / scale:.6g}, {high / scale:.6g}]{divided}; [0, 1] is needed: {cure}.")

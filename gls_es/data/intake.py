@@ -145,7 +145,10 @@ def _tensor(value: Any, what: str) -> Tensor:
     if isinstance(value, (tuple, list)) and value and all(isinstance(one, Tensor) for one in value):
         return _stacked([one.detach().cpu() for one in value], torch.stack)
     try:
-        return torch.from_numpy(np.array(value))
+        array = np.array(value)
+        if array.dtype.kind in "US":
+            raise DataError(f"{what} are text; number the classes: np.unique(labels, return_inverse=True)[1], say.")
+        return torch.from_numpy(array)
     except (TypeError, ValueError) as error:
         raise DataError(f"{what}: {type(value).__name__} holds no numbers that can be read as an array.") from error
 
@@ -167,6 +170,10 @@ def _pixels(images: Tensor) -> tuple[Tensor, float]:
         if images.numel() and not 0 <= int(images.min()) <= int(images.max()) <= 255:
             raise DataError(
                 f"images of {images.dtype} must be bytes, 0 to 255, not {int(images.min())} to {int(images.max())}."
+            )
+        if images.numel() and int(images.max()) == 1:
+            raise DataError(
+                f"images of {images.dtype} hold 0 and 1 only: give floats if 1 is white, torch.uint8 if 255 is."
             )
         return images.to(torch.uint8), 255.0
     low, high = (float(images.min()), float(images.max())) if images.numel() else (0.0, 0.0)

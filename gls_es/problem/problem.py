@@ -368,7 +368,7 @@ class CertifiedTrainingProblem(NormalizedProblem):
         if network.num_classes < self.data.num_classes:
             raise ConfigError(
                 f"{type(self).__name__}: the network has {network.num_classes} logits, the data "
-                f"{self.data.num_classes} classes."
+                f"{self.data.num_classes} classes (labels are numbers from 0: the greatest one counts)."
             )
         return network
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -79,6 +81,7 @@ def generation_seconds(
     center: Tensor | None = None,
     clock: Callable[[], float] | None = None,
     repeats: int = REPEATS,
+    allowance: float = math.inf,
 ) -> float:
     """Mean time of a generation over the whole of a recipe.
 
@@ -89,21 +92,26 @@ def generation_seconds(
         center: the weights that a run begins with, (L,); None: the problem's own.
         clock: what tells seconds; None: processor time of this process divided by its threads, so that other programs
             on the machine do not count.
-        repeats: generations timed in each phase.
+        repeats: generations timed in each phase, one at least.
+        allowance: seconds after which each phase's repeats end, a share of them for each phase.
     """
     problem.stages = Schedule(recipe, problem.eps, problem.method).stage
     search = build(searcher, problem, recipe, center=center)
     tell = clock or _processor_seconds
     total = 0.0
+    parts = phases(recipe)
+    share = allowance / len(parts)
     with whole_operations():
-        for first, end in phases(recipe):
+        for first, end in parts:
             problem.begin((first + end) // 2)
             problem.choose_images(position(search))
             run_generation(search)  # what is compiled or allocated once
             began = tell()
-            for _ in range(repeats):
+            done = 0
+            while done < 1 or (done < repeats and tell() - began < share):
                 run_generation(search)
-            total += (end - first) * (tell() - began) / repeats
+                done += 1
+            total += (end - first) * (tell() - began) / done
     return total / recipe.generations
 
 
@@ -156,21 +164,26 @@ def fitted(problem: CertifiedTrainingProblem, searcher: str, recipe: Recipe, bud
     if problem.num_actors > 1:
         raise ConfigError("a budget is measured in this process alone: with actors, give --generations instead.")
     began = time.perf_counter()
-    each = generation_seconds(problem, searcher, recipe, clock=lambda: finished_seconds(problem))
+    clock: dict[str, Any] = {"clock": lambda: finished_seconds(problem), "allowance": BRIEF_SHARE * budget}
+    each = generation_seconds(problem, searcher, recipe, **clock)
     brief = min(BRIEF, recipe.generations, int(BRIEF_SHARE * budget / each))
     center = problem.network.parameter_vector()
     if brief >= SHORTEST_BRIEF:
         center = brief_weights(problem, searcher, recipe, generations=brief)
-        each = generation_seconds(problem, searcher, recipe, center=center, clock=lambda: finished_seconds(problem))
+        each = generation_seconds(problem, searcher, recipe, center=center, **clock)
     looked = finished_seconds(problem)
     center_row(problem, center, images=recipe.evaluate_images)
     look = finished_seconds(problem) - looked
     left = budget - (time.perf_counter() - began)
     generations = int((left - look) / (each + look / recipe.evaluate_every))
     if generations < FEWEST:
+        cheaper = (
+            "" if method_named(problem.method).passes == "none" else ", or a cheaper relaxation: ibp is the cheapest"
+        )
         raise ConfigError(
-            f"a budget of {budget:.3g} s leaves {max(generations, 0)} generations, which take {each:.3g} s each; "
-            f"give at least {2 * (budget - left) + (FEWEST + 1) * each + 2 * look:.3g} s."
+            f"a budget of {budget:.3g} s is too short here and now: measuring took {budget - left:.3g} s, a generation "
+            f"takes {each:.3g} s, and {max(generations, 0)} fit into the rest; "
+            f"give at least {2 * (budget - left) + (FEWEST + 1) * each + 2 * look:.3g} s{cheaper}."
         )
     hint = ""
     if (

@@ -138,6 +138,8 @@ def test_methods_without_balls_refuse_them(method: str) -> None:
         (torch.tensor([0.1, -0.1, 0.1]), "linf", "between 0 and 1"),
         (torch.tensor([0.1, math.nan, 0.1]), "linf", "between 0 and 1"),
         (["a", "b"], "linf", "number or a tensor"),
+        (1.5, "linf", "between 0 and 1, "),
+        (7.0, "l2", "between 0 and 6.928"),  # no two images of 48 pixels are farther apart
         (0.1, "l3", "unknown norm 'l3'"),
         (0.1, None, "unknown norm"),
         ([0.1, 0.2, 0.3], "l2", "one radius"),

@@ -96,12 +96,13 @@ def test_channels_are_told_from_columns() -> None:
     assert report.counts["falsified"] > 0
 
 
-def test_linear_networks_on_l2_balls() -> None:
+@pytest.mark.parametrize("eps", [EPS, 1.25])
+def test_linear_networks_on_l2_balls(eps: float) -> None:
     """min of a z + b is a x + b - eps ||a||, computed in decimals: margins stay below it with tolerance 0."""
     net = random_linear(3, pixels=PIXELS, classes=4)
     images, labels = images_of(net)
-    report = certify(net, images, labels, EPS, norm="l2", clip=False, attack=QUICK)
-    proven = ball_margins(Network(net, (PIXELS,)), images, labels, "ibp", eps=EPS, execution="real")
+    report = certify(net, images, labels, eps, norm="l2", clip=False)
+    proven = ball_margins(Network(net, (PIXELS,)), images, labels, "ibp", eps=eps, execution="real")
     with localcontext() as context:
         context.prec = 60
         for index, (verdict, image) in enumerate(zip(report.verdicts, images, strict=True)):
@@ -110,14 +111,15 @@ def test_linear_networks_on_l2_balls() -> None:
             for row, constant in zip(rows, constants, strict=True):
                 value, square = at_image(row, constant, image), sum((a * a for a in row), Fraction(0))
                 root = (Decimal(square.numerator) / Decimal(square.denominator)).sqrt()
-                exact.append(Decimal(value.numerator) / Decimal(value.denominator) - Decimal(EPS) * root)
+                exact.append(Decimal(value.numerator) / Decimal(value.denominator) - Decimal(eps) * root)
             if abs(min(exact)) > Decimal("1e-4"):
                 assert verdict.verdict == ("certified" if min(exact) > 0 else "falsified")
             assert all(Decimal(m) <= e for m, e in zip(proven[index].tolist(), exact, strict=True))
             if verdict.verdict == "certified":
                 assert verdict.margin is not None
                 assert Decimal(verdict.margin) <= min(exact)
-    assert min(report.counts["certified"], report.counts["falsified"]) > 3
+    assert report.counts["falsified"] > 3
+    assert report.counts["certified"] > 3 or eps > 1
 
 
 @pytest.mark.parametrize("clip", [True, False])

@@ -115,7 +115,11 @@ def test_the_last_tenth_is_held_out() -> None:
         (Pairs([torch.zeros(2), torch.zeros(3)]), "images have different shapes"),
         (Pairs([]), "the dataset is empty"),
         ([(1, 2, 3)] * 5, r"item 0 of the data is not an \(image, label\) pair"),
-        ((np.array(["a"]), [0]), "holds no numbers|can't convert"),
+        ((np.array(["a"]), [0]), "images are text"),
+        ((PIXELS, ["cat", "dog"] * 7), r"labels are text; .* return_inverse=True"),
+        ((PIXELS, [[1], [2, 3]]), "labels: list holds no numbers"),
+        ((BYTES.clamp(0, 1).long(), LABELS), "hold 0 and 1 only: give floats if 1 is white"),
+        ((PIXELS * 254.5, LABELS), r"images lie in .* \[0, 1\] is needed: if they are bytes, divide them by 255"),
     ],
 )
 def test_what_cannot_be_taken_is_named(data: Any, message: str) -> None:
