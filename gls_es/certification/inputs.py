@@ -43,7 +43,7 @@ def taken(source: Any, images: Any, labels: Any, eps: Any) -> tuple[Any, Any, An
         raise ConfigError("certify() needs eps, the radius: certify(network, images, labels, 0.1)")
     takes = partial(_takes, source)
     if labels is not None and isinstance(images, Tensor):
-        return _with_channel(images, takes), labels, eps
+        return _arranged(images, takes), labels, eps
     if isinstance(images, Tensor):
         raise DataError("images come without labels: certify(network, images, labels, eps)")
     if labels is not None and not isinstance(images, np.ndarray | list | tuple):
@@ -51,13 +51,13 @@ def taken(source: Any, images: Any, labels: Any, eps: Any) -> tuple[Any, Any, An
     return *labelled(images, labels, takes=takes), eps
 
 
-def _with_channel(images: Tensor, takes: Callable[[Tensor], bool]) -> Tensor:
-    """Images (n, H, W) as (n, 1, H, W) where only that is what the network takes; all others as they are."""
+def _arranged(images: Tensor, takes: Callable[[Tensor], bool]) -> Tensor:
+    """Images (n, C, H, W), from (n, H, W) or channels last where only that is what the network takes; others stay."""
     plain = images.layout == torch.strided and not images.is_nested and not images.is_meta
-    if not plain or images.ndim != 3 or len(images) == 0 or not images.is_floating_point():
+    if not plain or images.ndim not in (3, 4) or len(images) == 0 or not images.is_floating_point():
         return images
-    one = images[:1].float()
-    return images.unsqueeze(1) if not takes(one) and takes(one.unsqueeze(1)) else images
+    other = images.unsqueeze(1) if images.ndim == 3 else images.permute(0, 3, 1, 2)
+    return other if not takes(images[:1].float()) and takes(other[:1].float()) else images
 
 
 @torch.no_grad()

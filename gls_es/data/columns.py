@@ -78,8 +78,13 @@ class Columns:
         """
         for name in units:
             if name not in self.names:
-                raise ConfigError(f"there is no column {name!r}{ending(name, self.names)}")
+                raise ConfigError(f"there is no column {name!r}{ending(name, self.names, _there_are(self.names))}")
         return torch.tensor([float(units.get(name, 0.0)) for name in self.names], dtype=torch.float64) / self.widths
+
+
+def _there_are(names: Sequence[str]) -> str:
+    """The end of a sentence: the columns, of many the first."""
+    return f"; there are {', '.join(names[:12])}{', ...' if len(names) > 12 else ''}."
 
 
 def read_csv(
@@ -110,7 +115,7 @@ def read_csv(
     given = dict(ranges or {})
     for name in (label, *given):
         if name not in names:
-            raise ConfigError(f"{path}: there is no column {name!r}{ending(name, names)}")
+            raise ConfigError(f"{path}: there is no column {name!r}{ending(name, names, _there_are(names))}")
     place = names.index(label)
     kept = tuple(name for name in names if name != label)
     rows = [_numbers(path, row, line, len(names), place) for row, line in enumerate(lines[1:], 2)]

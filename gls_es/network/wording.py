@@ -11,12 +11,13 @@ HINTS = {
     "LogSoftmax": "leave it out: the robust loss and the certificate work on logits",
     "Conv3d": "convolutions over one axis and two axes are bounded",
     "ConvTranspose3d": "convolutions over one axis and two axes are bounded",
-    "LayerNorm": "use nn.BatchNorm2d, whose statistics are frozen",
+    "LayerNorm": "use nn.BatchNorm1d or nn.BatchNorm2d, whose statistics are frozen",
     "GroupNorm": "use nn.BatchNorm2d, whose statistics are frozen",
+    "Mish": "use nn.SiLU or nn.GELU, which are close to it",
     "InstanceNorm1d": "use nn.BatchNorm1d, whose statistics are frozen",
     "InstanceNorm2d": "use nn.BatchNorm2d, whose statistics are frozen",
 }
-_ACTIVATION_HINT = "docs/custom_problem.md lists the activations with bounds"
+_ACTIVATION_HINT = "use ReLU, LeakyReLU, GELU, SiLU or another of the activations with bounds in docs/custom_problem.md"
 _KNOWN = (
     *(nn.Linear, nn.Conv2d, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.AvgPool2d, nn.AdaptiveAvgPool2d),
     *(nn.MaxPool1d, nn.MaxPool2d),

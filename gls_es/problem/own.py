@@ -32,7 +32,7 @@ class ModuleProblem(CertifiedTrainingProblem):
         if self.module is None:
             raise ConfigError(
                 "it was trained by gls_es.train(module, data, ...), whose module is not in the file; give the module "
-                "again: gls_es.training.load_trained(path, problem=gls_es.training.owned(module)), and with data "
+                "again: gls_es.load(path, module), or to go on training "
                 "gls_es.training.resume(run, problem=gls_es.training.owned(module, data))."
             )
         return copy.deepcopy(self.module)

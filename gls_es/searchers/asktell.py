@@ -52,12 +52,13 @@ class AskTell:
         """Learn from the losses of the members that :meth:`ask` gave; a loss that is not finite counts as the worst.
 
         Args:
-            losses: (P,), in the members' order.
+            losses: (P,), in the members' order; a tensor, an array or a list.
 
         Raises:
             ConfigError: nothing was asked, or the number of losses is another.
             TrainingError: no loss is finite.
         """
+        losses = torch.as_tensor(losses)
         batch = self._told(losses)
         batch.set_evals(self._judged(losses.detach().to(batch.access_evals())))
         self._learn()

@@ -123,7 +123,7 @@ def ga(problem: CertifiedTrainingProblem, recipe: Recipe, center: Tensor) -> Sea
 def _ranked(name: str, recipe: Recipe, *, learns: bool = True) -> None:
     """What holds for all of them."""
     if recipe.fitness != "ranks":
-        raise ConfigError(f'{name} ranks its members: leave fitness at "ranks", not "{recipe.fitness}".')
+        raise ConfigError(f'{name} ranks its members: its recipe needs fitness="ranks", not "{recipe.fitness}".')
     if recipe.gradient_clip > 0:
         raise ConfigError(f"{name} has no gradient to clip: leave gradient_clip at 0.")
     if recipe.stdev_init == 0:

@@ -132,6 +132,7 @@ class RGS(AskTell, GaussianSearchAlgorithm):  # type: ignore[misc]
             ConfigError: nothing was asked, shapes do not fit, or there is no gradient to be had.
             TrainingError: no loss is finite.
         """
+        losses = torch.as_tensor(losses)
         batch, members = self._told(losses), self._members
         if gradients is None:
             if not losses.requires_grad:
@@ -140,6 +141,7 @@ class RGS(AskTell, GaussianSearchAlgorithm):  # type: ignore[misc]
                     "the gradients as well."
                 )
             (gradients,) = torch.autograd.grad(losses.sum(), members)
+        gradients = torch.as_tensor(gradients)
         if gradients.shape != members.shape:
             raise ConfigError(f"tell() needs gradients of shape {tuple(members.shape)}, not {tuple(gradients.shape)}.")
         judged, mean = finite_mean(losses.detach().to(batch.access_evals()), gradients.detach().to(members))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,6 +14,7 @@ from torch import nn
 
 from gls_es.errors import ConfigError
 from gls_es.problem.own import owned
+from gls_es.problem.recipe import Recipe
 from gls_es.training import runs
 from gls_es.training.bookkeeping import Bookkeeping
 from gls_es.training.names import BEST
@@ -68,7 +70,13 @@ def train(problem: Any, *arguments: Any, **options: Any) -> Any:
         TrainingError: training cannot go on.
     """
     if isinstance(problem, nn.Module):
-        return train_module(problem, *arguments, **options)
+        try:
+            taken = inspect.signature(train_module).bind(problem, *arguments, **options)
+        except TypeError as error:
+            recipe = [name for name in options if name in Recipe.__dataclass_fields__]
+            hint = f"; hyper-parameters go into overrides={{{recipe[0]!r}: ...}}" if recipe else ""
+            raise ConfigError(f"gls_es.train(module, data, eps=...): {error}{hint}.") from error
+        return train_module(*taken.args, **taken.kwargs)
     return runs.train(problem, *arguments, **options)
 
 

@@ -50,7 +50,7 @@ def test_columns_and_values_that_do_not_fit(path: Path) -> None:
         read_csv(path, label="kind", ranges={"b": (-6, 4)})
     with pytest.raises(ConfigError, match="needs low < high"):
         read_csv(path, label="kind", ranges={"b": (4, 4)})
-    with pytest.raises(ConfigError, match="no column 'c'"):
+    with pytest.raises(ConfigError, match="no column 'c'; there are a"):
         Columns(("a",), (0.0,), (1.0,)).radii({"c": 1.0})
     with pytest.raises(DataError, match="cannot be read"):
         read_csv(path.with_name("none.csv"), label="kind")

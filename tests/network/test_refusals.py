@@ -46,7 +46,7 @@ def test_one_error_lists_every_offending_module_by_path() -> None:
 
 # name: layer, input shape, features after it, a word of the advice
 SINGLE = {
-    "Mish": (nn.Mish(), (3,), 3, "activations with bounds"),
+    "Mish": (nn.Mish(), (3,), 3, "use nn.SiLU or nn.GELU"),
     "Hardshrink": (nn.Hardshrink(), (3,), 3, "activations with bounds"),
     "LogSigmoid": (nn.LogSigmoid(), (3,), 3, "activations with bounds"),
     "Softmax": (nn.Softmax(dim=1), (3,), 3, "logits"),

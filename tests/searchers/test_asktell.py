@@ -92,7 +92,7 @@ def test_what_cannot_be_told() -> None:
             searcher.tell(torch.zeros(8))
         searcher.ask()
         with pytest.raises(ConfigError, match="needs 8 losses, one for each member, not \\(3,\\)"):
-            searcher.tell(torch.zeros(3))
+            searcher.tell([0.0, 1.0, 2.0])
     with pytest.raises(ConfigError, match="RGS follows gradients"):
         rgs.tell(torch.zeros(8))
     rgs.ask()

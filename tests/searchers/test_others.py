@@ -181,7 +181,7 @@ def test_a_population_that_is_mostly_nan_goes_where_it_is_not(name: str) -> None
 @pytest.mark.parametrize(
     ("name", "changes", "message"),
     [
-        ("snes", {"fitness": "raw"}, 'snes ranks its members: leave fitness at "ranks"'),
+        ("snes", {"fitness": "raw"}, 'snes ranks its members: its recipe needs fitness="ranks"'),
         ("snes", {"stdev_init": 0.0}, "snes learns from noise"),
         ("snes", {"gradient_clip": 1.0}, "snes has no gradient to clip"),
         ("xnes", {"optimizer": "adam"}, "xnes takes plain steps"),

@@ -101,7 +101,9 @@ def test_channels_may_come_last(tmp_path: Path) -> None:
     first = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
     report = gls_es.certify(done.module, images, labels, 0.01)
     by_hand = gls_es.certify(done.module, first, labels.tolist(), 0.01)
-    assert [v.verdict for v in report.verdicts] == [v.verdict for v in by_hand.verdicts]
+    last = gls_es.certify(done.module, first.permute(0, 2, 3, 1), torch.from_numpy(labels), 0.01)
+    for other in (by_hand, last):
+        assert [v.verdict for v in report.verdicts] == [v.verdict for v in other.verdicts]
 
 
 def test_a_stopped_run_goes_on_when_both_are_given_again(tmp_path: Path) -> None:
@@ -150,4 +152,8 @@ def test_what_cannot_be_trained(tmp_path: Path) -> None:
         gls_es.certify(module(), torch.rand(2, 4), 0.1)
     with pytest.raises(ConfigError, match=r"module must be an nn\.Module, not str"):
         owned("net")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"gls_es.train\(module, data, eps=...\): .*'eps'"):
+        gls_es.train(module(), DATA, out=tmp_path / "run")
+    with pytest.raises(ConfigError, match=r"'popsize'; hyper-parameters go into overrides=\{'popsize': ...\}"):
+        gls_es.train(module(), DATA, eps=0.1, popsize=3, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
