@@ -93,6 +93,7 @@ def landscape(session: Session, /, checkpoint: Path, **options: Any) -> None:
     table = {"checkpoint": str(checkpoint), "problem": trained.problem_name, **found.to_json()}
     if options["plot"] is not None:
         save_plot(found, options["plot"])
+        console.print(f"written: {options['plot']}", soft_wrap=True)
     if options["out"] is not None:
         write_text(options["out"], json.dumps(table) + "\n")
     if session.json:

@@ -37,6 +37,8 @@ FOLDERS = {
     "TinyImageNet": ("tiny-imagenet-200",),
 }
 """Where the data sets lie below the data root."""
+FETCHED = {"MNIST": "mnist", "Fashion-MNIST": "fashion-mnist", "CIFAR-10": "cifar10"}
+"""What ``gls-es data fetch`` calls those that it knows."""
 
 
 @dataclass(frozen=True)
@@ -175,6 +177,8 @@ def _data(root: str | Path | None) -> list[Finding]:
         if there:
             found.append(Finding(name, str(folder / there[0])))
         else:
-            advice = f"put it into {folder / places[0]}, or name another root with --data or GLS_ES_DATA"
+            fetched = FETCHED.get(name)
+            way = "" if fetched is None else f"gls-es data fetch {fetched}, or "
+            advice = f"{way}put it into {folder / places[0]}, or name another root with --data or GLS_ES_DATA"
             found.append(Finding(name, "not found", "note", advice))
     return found

@@ -266,7 +266,7 @@ def _done(searches: list[_Search], tried: int) -> tuple[int, int, dict[str, int]
     """Images done, images in all, how many of those done are certified somewhere, and radii tried and left."""
     done = [search for search in searches if search.next is None]
     left = sum(search.left for search in searches)
-    counts = {"certified": sum(search.low >= 0 for search in done), "radii tried": tried, "radii left": left}
+    counts = {"certified somewhere": sum(search.low >= 0 for search in done), "radii tried": tried, "radii left": left}
     return len(done), len(searches), counts
 
 

@@ -112,9 +112,9 @@ def read_onnx(path: str | Path, *, output: str | None = None, classifier: bool =
         FormatError: the file cannot be read, is no ONNX model or a damaged one, keeps weights outside of its
             folder, or does not have floating-point inputs of known shapes and outputs.
     """
-    onnx = library("onnx", "reading ONNX")
     path = Path(path)
     data = unpacked(path, read_file(path), largest=LARGEST)
+    onnx = library("onnx", "reading ONNX")
     try:
         model = onnx.load_model_from_string(data)
         _check_names(path, model, onnx)

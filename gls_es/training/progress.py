@@ -216,7 +216,8 @@ def ending(summary: Mapping[str, Any]) -> str:
         parts.append(f"{summary['generations']} generations")
     for key, name in (("natural_accuracy", "natural"), ("certified_accuracy", "certified")):
         if summary.get(key) is not None:
-            parts.append(f"{name} accuracy {100 * float(summary[key]):.1f} %")
+            estimate = " (estimate)" if name == "certified" else ""
+            parts.append(f"{name} accuracy {100 * float(summary[key]):.1f} %{estimate}")
     if summary.get("elapsed_seconds") is not None:
         parts.append(f"in {duration(float(summary['elapsed_seconds']))}")
     return "trained: " + ", ".join(parts) if parts else "trained"

@@ -47,7 +47,7 @@ def test_lines_come_at_intervals_and_at_both_ends(monkeypatch: pytest.MonkeyPatc
     assert lines[0] == "training: problem digits-cnn3, eps 0.1, generations 10, popsize 64"
     assert lines[1] == "generation 1/10 has begun"
     assert [line.split(",")[0] for line in lines[2:5]] == ["generation 1/10", "generation 6/10", "generation 10/10"]
-    assert lines[5] == "trained: 10 generations, natural accuracy 90.0 %, certified accuracy 60.0 %, in 1:01"
+    assert lines[5] == "trained: 10 generations, natural accuracy 90.0 %, certified accuracy 60.0 % (estimate), in 1:01"
     assert len(lines) == 6
 
 
@@ -89,7 +89,7 @@ def test_the_live_line_ends_with_the_summary() -> None:
         shown.start({})
         shown.update({"generation": 1})
         shown.finish(SUMMARY)
-    assert "certified accuracy 60.0 %, in 1:01" in stream.getvalue()
+    assert "certified accuracy 60.0 % (estimate), in 1:01" in stream.getvalue()
 
 
 def test_slow_generations_show_their_time(monkeypatch: pytest.MonkeyPatch) -> None:
