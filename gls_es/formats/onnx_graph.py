@@ -43,6 +43,10 @@ class OnnxNode:
     def __str__(self) -> str:
         return f"{self.name[:60]!r} ({self.op[:40]})"
 
+    def number(self, name: str, default: float) -> float:
+        """An attribute that is a number. All are float32 ones in ONNX, in networks of float64, too; so are defaults."""
+        return float(np.float32(self.attributes.get(name, default)))
+
 
 @dataclass(frozen=True)
 class Signature:
