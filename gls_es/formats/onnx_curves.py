@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -39,7 +40,8 @@ def _silu(append: Append, _keep: Keep, name: str, source: str) -> str:
 
 
 def _clamp(append: Append, keep: Keep, name: str, source: str, least: float, greatest: float) -> str:
-    ends = [keep(f"{name}.{side}", torch.tensor(end)) for side, end in (("min", least), ("max", greatest))]
+    sides = (("min", least), ("max", greatest))
+    ends = [keep(f"{name}.{side}", torch.tensor(end)) if math.isfinite(end) else "" for side, end in sides]
     return append("Clip", name, [source, *ends])
 
 

@@ -22,15 +22,23 @@ from gls_es.network.wording import PRODUCT
 
 _LARGEST = 1e30
 """Constants are smaller than this, so that sums with them do not overflow."""
+_MOST = torch.finfo(torch.float32).max
+_FAR = 64.0
+"""Beyond it, c - ReLU(c - z) would round z away, and be charged for it, where min(z, c) hands it on as it is."""
 
 
 def curved(t: Translation, where: str, source: Activation, out: Tensor, kind: str, *constants: float) -> int:
     """Add the activation ``kind`` with these constants."""
     if t.shape_of(out) != t.shape(source):
         raise Refused(f"it broadcasts an activation of shape {t.shape(source)} to {t.shape_of(out)}")
-    if not all(abs(value) < _LARGEST for value in constants):
+    if not all(abs(value) < _LARGEST or (kind == "clamp" and _is_end(value)) for value in constants):
         raise Refused(f"its constants {constants} are too large")
     return t.add(graph.Activation(where, (source.node,), t.shape(source), kind, constants))
+
+
+def _is_end(value: float) -> bool:
+    """Whether a number is an end that every format holds, or none at all; sums with it are not made."""
+    return abs(value) <= _MOST or math.isinf(value)
 
 
 def _plain(kind: str) -> Callable[..., int]:
@@ -90,7 +98,11 @@ def _prelu(t: Translation, where: str, out: Tensor, *, x: Any, weight: Any) -> i
 
 
 def _limited(t: Translation, where: str, out: Tensor, source: Activation, end: Tensor, *, least: bool) -> int:
-    """max(z, end) = end + ReLU(z - end), or min(z, end) = end - ReLU(end - z)."""
+    """max(z, end) = end + ReLU(z - end), or min(z, end) = end - ReLU(end - z); far off, a curve with one kink."""
+    number = float(end.reshape(-1)[0])
+    if abs(number) > _FAR and _is_end(number) and bool((end == number).all()):
+        ends = (-math.inf, number) if least else (number, math.inf)
+        return curved(t, where, t.expanded(where, source, t.shape_of(out)), out, "clamp", *ends)
     if not bool((end.abs() < _LARGEST).all()):
         raise Refused("its limit is too large, infinite, or no number")
     if not least and not bool(end.any()):
