@@ -19,7 +19,7 @@ from gls_es.formats.extras import library
 
 TOLERANCES = {torch.float32: 1e-5, torch.float64: 1e-12}
 """How far logits may lie apart by the format of the file, relative to the largest of them or to 1."""
-_POINTS = 4
+_POINTS, _CORNERS = 4, 2
 
 
 class Reader(Protocol):
@@ -102,12 +102,15 @@ class OnnxRuntime:
 def check_same_logits(
     data: bytes, module: nn.Module, input_shape: Sequence[int], *, what: str, reference: bool = False
 ) -> None:
-    """Compare a module in the file's format with onnxruntime on random inputs, or with onnx's own evaluator.
+    """Compare a module in the file's format with onnxruntime, or with onnx's own evaluator.
+
+    Inputs are random ones between 0 and 1, and random corners, where activations are farthest from 0.
 
     Raises:
         FormatError: logits differ by more than the format's entry of ``TOLERANCES``.
     """
     x = torch.rand(_POINTS, *input_shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    x = torch.cat([x, x[:_CORNERS].round()])
     name, reader = ("onnx.reference", OnnxReference) if reference else ("onnxruntime", OnnxRuntime)
     theirs = reader(data, what=what).logits(x)
     with torch.no_grad():

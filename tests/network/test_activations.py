@@ -16,7 +16,7 @@ EXAMPLES: dict[str, list[tuple[float, ...]]] = {
     "clamp": [(-0.5, 0.75), (0.0, 6.0), (2.0, 2.0), (-math.inf, 0.3), (-1.5, math.inf), (-math.inf, 150.0)],
     "elu": [(1.0, 1.0, 1.0), (1.6732632423543772, 1.0507009873554805, 1.0), (0.5, 1.0, 2.0), (0.3, 2.0, 1.0)],
     "hard-sigmoid": [(1 / 6, 0.5), (0.2, 0.5)],
-    "softplus": [(1.0, 20.0), (3.0, 2.0)],
+    "softplus": [(1.0, 20.0), (3.0, 2.0), (1.0, -1000.0)],
 }
 CASES = [(kind, constants) for kind in CURVES for constants in EXAMPLES.get(kind, [()])]
 
