@@ -124,7 +124,12 @@ def _limited(b: Building, x: Value, end: Array, *, least: bool) -> Value:
     """max(x, end), or min; the value itself where the end is none."""
     if _endless(b, end, least=least):
         return x
-    return b.with_constant("Min" if least else "Max", x, _ranked(end, x.full))
+    ranked = _ranked(end, x.full)
+    number = float(float_tensor(ranked).reshape(-1)[0])
+    if bool((ranked == number).all()):  # told apart from a tensor when it is traced: far off, it costs no rounding
+        name, sides = ("Min", (None, number)) if least else ("Max", (number, None))
+        return b.add(Function(f"{name}({number})", lambda z: z.clamp(*sides)), (x,), x.full)
+    return b.with_constant("Min" if least else "Max", x, ranked)
 
 
 def _endless(b: Building, end: Array, *, least: bool) -> bool:

@@ -227,7 +227,7 @@ class Building:
         if size * len(values) > _LARGEST_MATRIX:
             raise Refused("an output that is a constant is too large for a matrix")
         source = Value(0, (1, size)) if len(self.graph.inputs) > 1 else Value(0, self.graph.inputs[0].one)
-        return self.linear(source, torch.zeros(len(values), size), torch.from_numpy(values), constant.shape)
+        return self.linear(source, torch.zeros(len(values), size), float_tensor(values), constant.shape)
 
 
 def joined(b: Building, parts: Sequence[Value | Array], axis: int) -> Value:
@@ -266,6 +266,8 @@ def float_tensor(array: Array) -> Tensor:
     """A float32 or float64 tensor with memory of its own."""
     if array.dtype not in (np.float32, np.float64):
         raise Refused(f"its constant holds {array.dtype} numbers, not float32 or float64")
+    if not np.isfinite(array).all():
+        raise Refused("its constant holds NaN or infinity")
     return torch.from_numpy(np.array(array))
 
 

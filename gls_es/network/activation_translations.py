@@ -98,11 +98,7 @@ def _prelu(t: Translation, where: str, out: Tensor, *, x: Any, weight: Any) -> i
 
 
 def _limited(t: Translation, where: str, out: Tensor, source: Activation, end: Tensor, *, least: bool) -> int:
-    """max(z, end) = end + ReLU(z - end), or min(z, end) = end - ReLU(end - z); far off, a curve with one kink."""
-    number = float(end.reshape(-1)[0])
-    if abs(number) > _FAR and _is_end(number) and bool((end == number).all()):
-        ends = (-math.inf, number) if least else (number, math.inf)
-        return curved(t, where, t.expanded(where, source, t.shape_of(out)), out, "clamp", *ends)
+    """max(z, end) = end + ReLU(z - end), or min(z, end) = end - ReLU(end - z)."""
     if not bool((end.abs() < _LARGEST).all()):
         raise Refused("its limit is too large, infinite, or no number")
     if not least and not bool(end.any()):
@@ -153,7 +149,12 @@ def _clamp(t: Translation, where: str, out: Tensor, *, x: Any, min: Any = None, 
     if numbers and math.isfinite(min) and math.isfinite(max):
         return curved(t, where, source, out, "clamp", float(min), float(max)) if min <= max else _refuse_ends(min, max)
     for end, least in ((min, False), (max, True)):
-        if end is not None and not (isinstance(end, float) and end == (math.inf if least else -math.inf)):
+        if end is None or (isinstance(end, float) and end == (math.inf if least else -math.inf)):
+            continue
+        if isinstance(end, int | float) and _FAR < abs(end) <= _MOST:
+            ends = (-math.inf, float(end)) if least else (float(end), math.inf)
+            source = Activation(curved(t, where, source, out, "clamp", *ends))
+        else:
             source = Activation(_limited(t, where, out, source, t.constant(end), least=least))
     return source.node
 

@@ -100,6 +100,7 @@ _TENTH |= {
     "m": np.array([0.0, 0.1, 0.2]),
     "v": np.array([0.0, 1.0, 1e-6]),
 }
+_TENTH |= {"far": np.array(-1e9 / 3), "most": np.array(3.4028234663852886e38)}
 NUMBERS = {
     "border": node("Pad", "x pads tenth", "y"),
     "border of an attribute": node("Pad", "x", "y", pads=[0, 1, 0, 0], value=0.1),
@@ -109,6 +110,8 @@ NUMBERS = {
     "normalisation": node("BatchNormalization", "x g m m v", "y"),
     "slope": node("LeakyRelu", "x", "y"),
     "limit": node("Min", "x tenth", "y"),
+    "far limit": helper.make_node("Clip", ["x", "far", ""], ["y"]),
+    "limit of float32": node("Min", "x most", "y"),
 }
 
 

@@ -122,6 +122,7 @@ def test_what_is_read_is_what_onnxruntime_computes(case: str, tmp_path: Path) ->
 
 _MOST = np.finfo(np.float32).max
 _FAR = {"far": np.float32(1e6), "deep": np.float32(-4e7), "most": np.float32(_MOST), "lowest": np.float32(-_MOST)}
+_FAR |= {"inf": np.float32(np.inf), "least": np.float32(-np.inf)}
 _FAR |= {"none": np.float32(0), "rows": np.array([[1e6, 2e6]], dtype=np.float32)}
 FAR: dict[str, tuple[Any, int]] = {
     "smaller": (node("Min", "x far", "a"), 13),
@@ -135,6 +136,9 @@ FAR: dict[str, tuple[Any, int]] = {
     "no end": (node("Clip", "x lowest most", "a"), 13),
     "attributes": (node("Clip", "x", "a", min=0.0, max=float(_MOST)), 7),
     "smaller than the largest": (node("Min", "x most", "a"), 13),
+    "larger than anything": (node("Max", "x least", "a"), 13),
+    "an infinite end": (node("Clip", "x none inf", "a"), 13),
+    "an infinite attribute": (node("Clip", "x", "a", min=0.0, max=float("inf")), 7),
 }
 
 

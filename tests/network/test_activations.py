@@ -115,6 +115,11 @@ REFUSED = {
         "LeakyReLU",
     ),
     "ELU that falls": (nn.ELU(-1.0), "not positive"),
+    "a border that is no number": (
+        Written(lambda x: nn.functional.pad(x[:, 1:], (1, 0), value=math.nan)),
+        "its constants hold NaN",
+    ),
+    "an end without room": (Written(lambda x: x.clamp(max=-math.inf)), "limit"),
     "a limit that is no number": (Written(lambda x: torch.maximum(x, torch.tensor(math.nan, dtype=x.dtype))), "limit"),
 }
 
