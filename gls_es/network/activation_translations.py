@@ -2,7 +2,8 @@
 
 LeakyReLU and PReLU are a z + (1 - a) ReLU(z), and max(z, c) = c + ReLU(z - c): the same lines as the function's own,
 and whatever knows ReLU (compiled passes, optimised slopes, branch and bound) knows them. What execution errs is charged
-to each of these steps, which is more than the one that is executed.
+to each of these steps, which is more than the one that is executed: far too much where a single c is far off, so
+max(z, c) is a curve there.
 """
 
 from __future__ import annotations
@@ -98,12 +99,21 @@ def _prelu(t: Translation, where: str, out: Tensor, *, x: Any, weight: Any) -> i
 
 
 def _limited(t: Translation, where: str, out: Tensor, source: Activation, end: Tensor, *, least: bool) -> int:
-    """max(z, end) = end + ReLU(z - end), or min(z, end) = end - ReLU(end - z)."""
+    """max(z, end) = end + ReLU(z - end), or min(z, end) = end - ReLU(end - z).
+
+    With ends far off, max(z, end) = z + ReLU(end - z), or min(z, end) = z - ReLU(z - end): where the end is out of
+    reach, nothing is charged, and intervals, which lose that both z are the same, lose nothing.
+    """
     if not bool((end.abs() < _LARGEST).all()):
         raise Refused("its limit is too large, infinite, or no number")
     if not least and not bool(end.any()):
         return t.append(ReLU, where, source, out)
     sign = torch.full_like(end, -1.0 if least else 1.0)
+    if bool((end.abs() > _FAR).any()):
+        source = t.expanded(where, source, t.shape_of(out))
+        gap = Activation(t.scale(where, source, out, -sign, sign * end))
+        part = t.scale(where, Activation(t.append(ReLU, where, gap, out)), out, sign)
+        return t.add(Add(where, (source.node, part), t.shape_of(out)))
     gap = Activation(t.scale(where, source, out, sign, -sign * end))
     return t.scale(where, Activation(t.append(ReLU, where, gap, out)), out, sign, end)
 

@@ -28,9 +28,18 @@ def grid(f: Curve) -> Tensor:
     return torch.cat(parts).sort().values
 
 
-@pytest.mark.parametrize("name", [*ACTIVATIONS, *SPELLINGS])
+FAR = {
+    "far rows": lambda: Written(lambda x: torch.maximum(90 * x, torch.tensor([-70.1, -1.1, 0.0, 99.9, 300.0])) / 90),
+    "a far row of the module's format": lambda: Written(
+        lambda x: torch.minimum(90 * x, torch.tensor([70.1, -100.3, 300.1, 65.3, 500.0], dtype=x.dtype)) / 90
+    ),
+    "a far number": lambda: Written(lambda x: (90 * x).clamp(max=70.1).clamp_min(-100.3) / 90),
+}
+
+
+@pytest.mark.parametrize("name", [*ACTIVATIONS, *SPELLINGS, *FAR])
 def test_the_graph_computes_what_the_module_does(name: str) -> None:
-    module = dense_net((ACTIVATIONS | SPELLINGS)[name])
+    module = dense_net((ACTIVATIONS | SPELLINGS | FAR)[name])
     net = gls_es.Network(module, (5,))
     x = 2 * torch.randn(200, 5, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
