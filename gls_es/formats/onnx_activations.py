@@ -12,6 +12,8 @@ from gls_es.formats.onnx_graph import OnnxNode
 from gls_es.formats.onnx_module import Function, Product, with_weights
 
 _ALPHA, _GAMMA = 1.67326319217681884765625, 1.05070102214813232421875  # Selu's by default, as float32 numbers
+_FAR = 40.0
+"""Beyond it, log(1 + e^x) is x in float64, too: ONNX's Softplus has no threshold."""
 
 Translation = Callable[[Building, OnnxNode], Value]
 
@@ -24,12 +26,21 @@ def _of(make: Callable[[OnnxNode], nn.Module]) -> Translation:
     return translate
 
 
-def _number(node: OnnxNode, name: str, default: float) -> float:
-    return float(node.attributes.get(name, default))
+def _of_float32(
+    make: Callable[[OnnxNode], nn.Module], other: Callable[[OnnxNode], bool] = lambda _: True
+) -> Translation:
+    """What PyTorch's module is in float32 only, since ONNX says a constant as a float32 number."""
+
+    def translate(b: Building, node: OnnxNode) -> Value:
+        if b.graph.execution == "float64" and other(node):
+            raise Refused("its constants are float32 numbers in ONNX: in float64 it has no bounds here")
+        return _of(make)(b, node)
+
+    return translate
 
 
 def _selu(node: OnnxNode) -> nn.Module:
-    alpha, gamma = _number(node, "alpha", _ALPHA), _number(node, "gamma", _GAMMA)
+    alpha, gamma = node.number("alpha", _ALPHA), node.number("gamma", _GAMMA)
     return Function(f"Selu({alpha}, {gamma})", lambda x: torch.ops.aten.elu(x, alpha, gamma))
 
 
@@ -42,13 +53,13 @@ def _gelu(node: OnnxNode) -> nn.Module:
 
 
 def _swish(node: OnnxNode) -> nn.Module:
-    if _number(node, "alpha", 1.0) != 1.0:
+    if node.number("alpha", 1.0) != 1.0:
         raise Refused("only alpha=1 has bounds here")
     return nn.SiLU()
 
 
 def _threshold(node: OnnxNode) -> nn.Module:
-    if _number(node, "alpha", 1.0) != 0.0:
+    if node.number("alpha", 1.0) != 0.0:
         raise Refused("it jumps unless alpha=0")
     return nn.ReLU()
 
@@ -65,7 +76,7 @@ def _prelu(b: Building, node: OnnxNode) -> Value:
 
 def _hard_sigmoid(b: Building, node: OnnxNode) -> Value:
     source = b.activation(node)
-    alpha, beta = _number(node, "alpha", 0.2), _number(node, "beta", 0.5)
+    alpha, beta = node.number("alpha", 0.2), node.number("beta", 0.5)
     if not alpha > 0:
         raise Refused(f"its alpha={alpha} is not positive")
     layer = Function(f"HardSigmoid({alpha}, {beta})", lambda x: (x * alpha + beta).clamp(0.0, 1.0))
@@ -91,17 +102,17 @@ def product(b: Building, left: Value, right: Value) -> Value | None:
 
 ACTIVATIONS: dict[str, Translation] = {
     "Abs": _of(lambda _: Function("Abs", torch.abs)),
-    "Celu": _of(lambda node: nn.CELU(_number(node, "alpha", 1.0))),
-    "Elu": _of(lambda node: nn.ELU(_number(node, "alpha", 1.0))),
+    "Celu": _of(lambda node: nn.CELU(node.number("alpha", 1.0))),
+    "Elu": _of(lambda node: nn.ELU(node.number("alpha", 1.0))),
     "Erf": _of(lambda _: Function("Erf", torch.erf)),
-    "Gelu": _of(_gelu),
+    "Gelu": _of_float32(_gelu, lambda node: node.attributes.get("approximate", b"none") != b"none"),
     "HardSigmoid": _hard_sigmoid,
-    "HardSwish": _of(lambda _: nn.Hardswish()),
-    "LeakyRelu": _of(lambda node: nn.LeakyReLU(_number(node, "alpha", 0.01))),
+    "HardSwish": _of_float32(lambda _: nn.Hardswish()),
+    "LeakyRelu": _of(lambda node: nn.LeakyReLU(node.number("alpha", 0.01))),
     "PRelu": _prelu,
     "Selu": _of(_selu),
     "Sigmoid": _of(lambda _: nn.Sigmoid()),
-    "Softplus": _of(lambda _: nn.Softplus()),
+    "Softplus": _of(lambda _: nn.Softplus(threshold=_FAR)),
     "Swish": _of(_swish),
     "Tanh": _of(lambda _: nn.Tanh()),
     "ThresholdedRelu": _of(_threshold),

@@ -11,7 +11,7 @@ from torch import nn
 from gls_es.formats.onnx_activations import product
 from gls_es.formats.onnx_building import Building, Refused, Value, float_tensor
 from gls_es.formats.onnx_graph import Array, OnnxNode, Shape
-from gls_es.formats.onnx_module import Difference, Function, Sum
+from gls_es.formats.onnx_module import Difference, Extreme, Function, Sum
 
 _FLOATS = {"float32": 1, "float64": 11}  # of onnx.TensorProto, the element types
 
@@ -78,7 +78,7 @@ def total(b: Building, node: OnnxNode) -> Value:
 
 
 def extreme(b: Building, node: OnnxNode) -> Value:
-    """Max and Min: max(x, y) = x + ReLU(y - x), and min(x, y) = x - ReLU(x - y)."""
+    """Max and Min of activations and constants."""
     names = list(node.inputs)
     values = [b.activation(node, at) for at, name in enumerate(names) if name not in b.constants]
     constants = [b.constants[name] for name in names if name in b.constants]
@@ -87,7 +87,7 @@ def extreme(b: Building, node: OnnxNode) -> Value:
     for value in values[1:]:
         found = larger(b, found, _expanded(b, value, full), least=node.op == "Min")
     for constant in constants:
-        found = _limited(b, found, _ranked(constant, full), least=node.op == "Min")
+        found = _limited(b, found, constant, least=node.op == "Min")
     return found
 
 
@@ -95,12 +95,16 @@ def clip(b: Building, node: OnnxNode) -> Value:
     """Clip, whose ends may be left out; between two numbers it is one curve, with tighter lines than two ReLUs."""
     found = b.activation(node)
     ends = [_end(b, node, position, name) for position, name in ((1, "min"), (2, "max"))]
+    ends = [
+        None if end is None or _endless(b, end, least=least) else end
+        for end, least in zip(ends, (False, True), strict=True)
+    ]
     low, high = (None if end is None or end.size != 1 else float(end.reshape(())) for end in ends)
     if low is not None and high is not None and -math.inf < low <= high < math.inf:
         return b.add(Function(f"Clip({low}, {high})", lambda x: x.clamp(low, high)), (found,), found.full)
     for end, least in zip(ends, (False, True), strict=True):
         if end is not None:
-            found = _limited(b, found, _ranked(end, found.full), least=least)
+            found = _limited(b, found, end, least=least)
     return found
 
 
@@ -113,18 +117,25 @@ def _end(b: Building, node: OnnxNode, position: int, name: str) -> Array | None:
 
 def larger(b: Building, x: Value, y: Value, *, least: bool = False) -> Value:
     """max(x, y) of two activations of one shape, or min."""
-    ends = (x, y) if least else (y, x)
-    gap = _positive(b, b.add(Difference(), ends, x.full))
-    return b.add(Difference() if least else Sum(), (x, gap), x.full)
+    return b.add(Extreme(least=least), (y, x), x.full)
 
 
 def _limited(b: Building, x: Value, end: Array, *, least: bool) -> Value:
-    """max(x, end), or min."""
-    if least:
-        gap = _positive(b, b.with_constant("Sub", x, end, first=True))
-        return b.with_constant("Sub", gap, end, first=True)
-    gap = _positive(b, b.with_constant("Sub", x, end) if end.any() else x)
-    return b.with_constant("Add", gap, end) if end.any() else gap
+    """max(x, end), or min; the value itself where the end is none."""
+    if _endless(b, end, least=least):
+        return x
+    ranked = _ranked(end, x.full)
+    number = float(float_tensor(ranked).reshape(-1)[0])
+    if bool((ranked == number).all()):  # told apart from a tensor when it is traced: far off, it costs no rounding
+        name, sides = ("Min", (None, number)) if least else ("Max", (number, None))
+        return b.add(Function(f"{name}({number})", lambda z: z.clamp(*sides)), (x,), x.full)
+    return b.with_constant("Min" if least else "Max", x, ranked)
+
+
+def _endless(b: Building, end: Array, *, least: bool) -> bool:
+    """Whether no number of the network's format lies beyond an end: exporters write the largest for none."""
+    most = np.finfo(b.graph.execution).max
+    return np.issubdtype(end.dtype, np.floating) and bool((end >= most if least else end <= -most).all())
 
 
 def _positive(b: Building, x: Value) -> Value:

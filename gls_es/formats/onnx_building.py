@@ -144,7 +144,7 @@ class Building:
             raise Refused(f"it makes values of shape {full}")
         if len(sources) == 1 and np.array_equal(index, np.arange(sources[0].size)):
             return self.reshaped(sources[0], full)
-        numbers = None if fill is None else float_tensor(np.where(index < 0, fill().reshape(-1), np.float32(0)))
+        numbers = None if fill is None else _between(fill().reshape(-1), index)
         return self.add(Selected(torch.from_numpy(index), Value(0, full).shape, numbers), sources, full)
 
     def moved_one(self, source: Value, function: Callable[[Array], Array]) -> Value:
@@ -227,7 +227,7 @@ class Building:
         if size * len(values) > _LARGEST_MATRIX:
             raise Refused("an output that is a constant is too large for a matrix")
         source = Value(0, (1, size)) if len(self.graph.inputs) > 1 else Value(0, self.graph.inputs[0].one)
-        return self.linear(source, torch.zeros(len(values), size), torch.from_numpy(values), constant.shape)
+        return self.linear(source, torch.zeros(len(values), size), float_tensor(values), constant.shape)
 
 
 def joined(b: Building, parts: Sequence[Value | Array], axis: int) -> Value:
@@ -245,7 +245,8 @@ def joined(b: Building, parts: Sequence[Value | Array], axis: int) -> Value:
         return np.concatenate(arrays, axis=axis)
 
     def fill() -> Array:
-        zeros = [np.zeros(full, dtype=np.float32) for full in fulls]
+        kind = np.result_type(*(c for c in constants if c is not None))
+        zeros = [np.zeros(full, dtype=kind) for full in fulls]
         arrays = [zero if c is None else c for c, zero in zip(constants, zeros, strict=True)]
         return np.concatenate(arrays, axis=axis)
 
@@ -256,10 +257,17 @@ def _part(x: Array, start: int, stop: int) -> Array:
     return x[..., start:stop]
 
 
+def _between(fill: Array, index: Array) -> Tensor:
+    """The numbers of ``fill`` in its own format where nothing is copied, and zeros."""
+    return float_tensor(np.where(index < 0, fill, fill.dtype.type(0)))
+
+
 def float_tensor(array: Array) -> Tensor:
     """A float32 or float64 tensor with memory of its own."""
     if array.dtype not in (np.float32, np.float64):
         raise Refused(f"its constant holds {array.dtype} numbers, not float32 or float64")
+    if not np.isfinite(array).all():
+        raise Refused("its constant holds NaN or infinity")
     return torch.from_numpy(np.array(array))
 
 

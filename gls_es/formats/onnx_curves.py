@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
+from gls_es.errors import UnsupportedNetworkError
 from gls_es.network.graph import Activation, Graph
 
 Append = Callable[..., str]
@@ -24,7 +26,11 @@ def opset_of(graph: Graph, least: int) -> int:
 
 
 def write_activation(append: Append, keep: Keep, name: str, node: Activation, source: str) -> str:
-    """Write ``node``, which reads ``source``, as nodes the last of which is called ``name``."""
+    """Write ``node``, which reads ``source``, as nodes the last of which is called ``name``.
+
+    Raises:
+        UnsupportedNetworkError: no node of ONNX computes it.
+    """
     if node.kind in _PLAIN:
         return append(_PLAIN[node.kind], name, [source])
     return _WRITERS[node.kind](append, keep, name, source, *node.constants)
@@ -39,7 +45,8 @@ def _silu(append: Append, _keep: Keep, name: str, source: str) -> str:
 
 
 def _clamp(append: Append, keep: Keep, name: str, source: str, least: float, greatest: float) -> str:
-    ends = [keep(f"{name}.{side}", torch.tensor(end)) for side, end in (("min", least), ("max", greatest))]
+    sides = (("min", least), ("max", greatest))
+    ends = [keep(f"{name}.{side}", torch.tensor(end)) if math.isfinite(end) else "" for side, end in sides]
     return append("Clip", name, [source, *ends])
 
 
@@ -47,7 +54,12 @@ def _hard_sigmoid(append: Append, _keep: Keep, name: str, source: str, factor: f
     return append("HardSigmoid", name, [source], alpha=factor, beta=shift)
 
 
-def _softplus(append: Append, keep: Keep, name: str, source: str, beta: float, _threshold: float) -> str:
+def _softplus(append: Append, keep: Keep, name: str, source: str, beta: float, threshold: float) -> str:
+    if threshold <= 0 or math.log1p(math.exp(-threshold)) > threshold * 2.0**-24:
+        raise UnsupportedNetworkError(
+            f"the Softplus {name!r} returns its input above a threshold of {threshold:g}, where float32 sees a step, "
+            f"and ONNX's has no threshold; export a network with nn.Softplus({beta:g}, threshold=20)."
+        )
     if beta == 1.0:
         return append("Softplus", name, [source])
     rate = keep(f"{name}.beta", torch.tensor(beta))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -34,8 +35,9 @@ def where(b: Building, node: OnnxNode) -> Value:
         return np.broadcast_to(np.where(condition, *pair), full)
 
     def fill() -> Array:
-        pair = [np.float32(0) if isinstance(end, Value) else end for end in ends]
-        return np.broadcast_to(np.where(condition, *pair), full).astype(np.float32)
+        (constant,) = (end for end in ends if not isinstance(end, Value))
+        pair = [np.zeros((), dtype=constant.dtype) if isinstance(end, Value) else end for end in ends]
+        return np.broadcast_to(np.where(condition, *pair), full)
 
     return b.moved(values, function, fill if len(values) < 2 else None)
 
@@ -49,7 +51,7 @@ def pad(b: Building, node: OnnxNode) -> Value:
     given, axes = b.optional(node, 1), b.optional(node, 3)
     pads = node.attributes.get("pads", []) if given is None else whole_numbers(given)
     value = b.optional(node, 2)
-    number = float(node.attributes.get("value", 0.0)) if value is None else float(value.reshape(-1)[0])
+    number = np.float32(node.attributes.get("value", 0.0)) if value is None else value.reshape(-1)[0]
     rank = len(source.full)
     named = list(range(rank)) if axes is None else [axis % rank for axis in whole_numbers(axes)]
     if len(pads) != 2 * len(named):
@@ -65,9 +67,17 @@ def pad(b: Building, node: OnnxNode) -> Value:
 
 
 def padded(
-    b: Building, source: Value, around: list[tuple[int, int]], number: float = 0.0, *, mode: str = "constant"
+    b: Building, source: Value, around: list[tuple[int, int]], number: Any = None, *, mode: str = "constant"
 ) -> Value:
-    """A value with a border, as wide as said before and behind each axis; what is negative is cut off first."""
+    """A value with a border, as wide as said before and behind each axis; what is negative is cut off first.
+
+    Args:
+        b: the module so far.
+        source: the value.
+        around: the widths.
+        number: what the border holds, a NumPy number in the format that it keeps; None for zeros.
+        mode: NumPy's name of what the border is made of.
+    """
     wider = [(max(p, 0), max(q, 0)) for p, q in around]
     grown = math.prod(size + sum(sides) for size, sides in zip(source.full, wider, strict=True))
     if grown > MOST_VALUES:
@@ -75,9 +85,9 @@ def padded(
     kept = tuple(slice(max(-p, 0), n + min(q, 0)) for n, (p, q) in zip(source.full, around, strict=True))
 
     def border() -> Array:
-        return np.pad(np.zeros(source.full, dtype=np.float32)[kept], wider, constant_values=number)
+        return np.pad(np.zeros(source.full, dtype=number.dtype)[kept], wider, constant_values=number)
 
     def grow(x: Array) -> Array:
         return np.pad(x[kept], wider, mode=mode)  # type: ignore[call-overload, no-any-return]
 
-    return b.moved((source,), grow, border if number and mode == "constant" else None)
+    return b.moved((source,), grow, border if number is not None and number != 0 and mode == "constant" else None)

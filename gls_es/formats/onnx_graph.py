@@ -43,6 +43,10 @@ class OnnxNode:
     def __str__(self) -> str:
         return f"{self.name[:60]!r} ({self.op[:40]})"
 
+    def number(self, name: str, default: float) -> float:
+        """An attribute that is a number. All are float32 ones in ONNX, in networks of float64, too; so are defaults."""
+        return float(np.float32(self.attributes.get(name, default)))
+
 
 @dataclass(frozen=True)
 class Signature:
@@ -136,7 +140,7 @@ def read_onnx(path: str | Path, *, output: str | None = None, classifier: bool =
     left_out = leave_out_softmax(path, model.graph) if classifier else None
     if len({value.type.tensor_type.elem_type for value in inputs}) > 1:
         raise FormatError(f"{path}: has inputs of different types; all must be float32, or all float64.")
-    live = _live(model.graph)
+    live, limits = _live(model.graph), _limits(model.graph)
     read = {name for number in live for name in model.graph.node[number].input}
     return OnnxGraph(
         path=path,
@@ -144,8 +148,10 @@ def read_onnx(path: str | Path, *, output: str | None = None, classifier: bool =
         digest=sha256(data + beside),
         inputs=tuple(_input(path, value, onnx) for value in inputs),
         outputs=tuple(_signature(value, onnx) for value in model.graph.output),
-        constants={name: _array(path, tensor, onnx) for name, tensor in held.items() if name in read},
-        nodes=tuple(_node(path, model.graph.node[number], number, onnx) for number in live),
+        constants={
+            name: _array(path, tensor, onnx, limit=name in limits) for name, tensor in held.items() if name in read
+        },
+        nodes=tuple(_node(path, model.graph.node[number], number, onnx, limits) for number in live),
         left_out=left_out,
     )
 
@@ -159,6 +165,16 @@ def _live(graph: Any) -> list[int]:
             wanted.update(node.input)
             found.append(number)
     return found[::-1]
+
+
+def _limits(graph: Any) -> set[str]:
+    """What is read as an end by Clip, Max and Min alone: infinity may stand there for none."""
+    ends, others = set(), {value.name for value in graph.output}
+    for node in graph.node:
+        first = {"Clip": 1, "Max": 0, "Min": 0}.get(node.op_type, len(node.input))
+        others.update(node.input[:first])
+        ends.update(node.input[first:])
+    return ends - others
 
 
 def _without_the_rest(data: bytes, model: Any, live: Sequence[int], read: Collection[str]) -> bytes:
@@ -210,8 +226,8 @@ def _check_operators(path: Path, model: Any) -> None:
         raise FormatError(f"{path}: defines functions of its own; write the model without them (inline them).")
 
 
-def _array(path: Path, tensor: Any, onnx: Any) -> Array:
-    """A tensor's numbers; their count is compared with the shape first."""
+def _array(path: Path, tensor: Any, onnx: Any, *, limit: bool = False) -> Array:
+    """A tensor's numbers; their count is compared with the shape first. A limit may be infinite."""
     name = tensor.name[:60]
     kind = onnx.TensorProto.DataType.Name(tensor.data_type).lower() if tensor.data_type else "?"
     size = math.prod(tensor.dims) if all(length >= 0 for length in tensor.dims) else -1
@@ -224,7 +240,7 @@ def _array(path: Path, tensor: Any, onnx: Any) -> Array:
     if found != size:
         raise FormatError(f"{path}: tensor {name!r} holds {found:g} numbers, not those of shape {list(tensor.dims)}.")
     array: Array = onnx.numpy_helper.to_array(tensor)
-    if kind in ("float", "double") and not np.isfinite(array).all():
+    if kind in ("float", "double") and not (np.isfinite(array) | (limit & np.isinf(array))).all():
         raise FormatError(f"{path}: tensor {name!r} holds NaN or infinity, and no bound is about such a network.")
     return array
 
@@ -249,15 +265,20 @@ def _input(path: Path, value: Any, onnx: Any) -> Signature:
     return found
 
 
-def _node(path: Path, node: Any, number: int, onnx: Any) -> OnnxNode:
+def _node(path: Path, node: Any, number: int, onnx: Any, limits: Collection[str]) -> OnnxNode:
     attributes: dict[str, Any] = {}
+    limit = node.op_type == "Clip" or (node.op_type == "Constant" and all(name in limits for name in node.output))
     for attribute in node.attribute:
         if attribute.type == onnx.AttributeProto.TENSOR:
-            attributes[attribute.name] = _array(path, attribute.t, onnx)
+            attributes[attribute.name] = _array(path, attribute.t, onnx, limit=limit)
         elif attribute.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS):
             attributes[attribute.name] = None  # branches and loops are refused by their operators' names
         else:
             found = onnx.helper.get_attribute_value(attribute)
+            numbers = np.array([attribute.f, *attribute.floats])
+            if not (np.isfinite(numbers) | (limit & np.isinf(numbers))).all():
+                what = f"attribute {attribute.name[:40]!r} of node {node.name[:60]!r} ({node.op_type[:40]})"
+                raise FormatError(f"{path}: {what} holds NaN or infinity, and no bound is about such a network.")
             attributes[attribute.name] = list(found) if not isinstance(found, (int, float, bytes)) else found
     op = node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
     return OnnxNode(node.name or f"node {number}", op, tuple(node.input), tuple(node.output), attributes)

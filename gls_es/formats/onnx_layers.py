@@ -74,9 +74,10 @@ def gemm(b: Building, node: OnnxNode) -> Value:
 def _scaled(value: Tensor, factor: float) -> Tensor:
     """``factor * value`` if float32 holds it exactly: the network must be the one in the file."""
     if value.dtype == torch.float64:
-        if abs(math.frexp(factor)[0]) != 0.5:
+        scaled = value * factor
+        if abs(math.frexp(factor)[0]) != 0.5 or not bool((scaled / factor == value).all()):
             raise Refused(f"alpha or beta = {factor} would round its weights; multiply them into the weights first")
-        return value * factor
+        return scaled
     exact = value.double() * factor
     if not bool((exact.float().double() == exact).all()):
         raise Refused(f"alpha or beta = {factor} would round its weights; multiply them into the weights first")
@@ -137,7 +138,7 @@ def batch_norm(b: Building, node: OnnxNode) -> Value:
     channels = source.full[1]
     if any(value.shape != (channels,) for value in weights.values()):
         raise Refused(f"its constants are not one number for each of {channels} channels")
-    eps = float(node.attributes.get("epsilon", 1e-5))
+    eps = node.number("epsilon", 1e-5)
     if not eps >= 0 or not bool((weights["running_var"] + eps > 0).all()):
         raise Refused("its variances are not positive")
     eps = max(eps, math.ulp(0.0))  # some versions of PyTorch refuse 0; this changes no variance that is bounded

@@ -52,6 +52,26 @@ class Difference(nn.Module):
         return left - right
 
 
+class Extreme(nn.Module):
+    """The larger or the smaller of two activations.
+
+    Args:
+        least: which of both.
+    """
+
+    def __init__(self, *, least: bool) -> None:
+        super().__init__()
+        self.least = least
+
+    def forward(self, left: Tensor, right: Tensor) -> Tensor:
+        """Two tensors of one shape."""
+        return torch.minimum(left, right) if self.least else torch.maximum(left, right)
+
+    def extra_repr(self) -> str:
+        """Which of both."""
+        return "least" if self.least else "greatest"
+
+
 class Product(nn.Module):
     """The product of two activations."""
 
@@ -86,7 +106,7 @@ class WithConstant(nn.Module):
     """An arithmetic operation with a constant.
 
     Args:
-        op: "Add", "Sub", "Mul" or "Div".
+        op: "Add", "Sub", "Mul", "Div", "Max" or "Min".
         value: the constant; it broadcasts to the activation.
         first: whether the constant is the left operand.
     """
@@ -105,6 +125,8 @@ class WithConstant(nn.Module):
             return x + self.value
         if self.op == "Mul":
             return x * self.value
+        if self.op in ("Max", "Min"):
+            return (torch.maximum if self.op == "Max" else torch.minimum)(x, self.value)
         if self.op == "Sub":
             return self.value - x if self.first else x - self.value
         return x / self.value

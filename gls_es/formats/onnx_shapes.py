@@ -198,7 +198,7 @@ def reduced(b: Building, node: OnnxNode) -> Value:
     count = math.prod(source.full[axis] for axis in axes)
     if node.op == "ReduceSum" or count == 1:
         return found
-    return b.with_constant("Div", found, np.full([1] * len(found.full), count, dtype=np.float32))
+    return b.with_constant("Div", found, np.full([1] * len(found.full), count, dtype=b.graph.execution))
 
 
 def _given(b: Building, node: OnnxNode) -> list[int] | None:

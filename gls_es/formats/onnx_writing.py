@@ -65,6 +65,7 @@ def save_onnx(network: Network, path: str | Path, *, metadata: Mapping[str, str]
     Raises:
         ConfigError: onnx is not installed.
         FormatError: the file cannot be written, or onnxruntime computes other logits; then nothing is written.
+        UnsupportedNetworkError: it holds an activation that no node of ONNX computes.
     """
     data = onnx_bytes(network, metadata=metadata)
     checked = installed("onnxruntime")
@@ -79,6 +80,7 @@ def onnx_bytes(network: Network, *, metadata: Mapping[str, str] | None = None) -
 
     Raises:
         ConfigError: onnx is not installed.
+        UnsupportedNetworkError: it holds an activation that no node of ONNX computes.
     """
     onnx = library("onnx", "writing ONNX")
     helper = onnx.helper

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from gls_es.errors import FormatError
 from gls_es.formats.extras import library
 
-TOLERANCE = 1e-5
-"""How far logits may lie apart, relative to the largest of them or to 1."""
-_POINTS = 4
+TOLERANCES = {torch.float32: 1e-5, torch.float64: 1e-12}
+"""How far logits may lie apart by the format of the file, relative to the largest of them or to 1."""
+_POINTS, _CORNERS = 4, 2
 
 
 class Reader(Protocol):
@@ -56,7 +56,7 @@ class OnnxReference:
             raise FormatError(f"{what}: onnx.reference refuses the model ({_first_line(error)}).") from error
 
     def logits(self, x: Tensor) -> Tensor:
-        """The outputs (B, K) of inputs (B, *input_shape), float32.
+        """The outputs (B, K) of inputs (B, *input_shape), in the model's format.
 
         Raises:
             FormatError: the evaluator fails on them.
@@ -91,7 +91,7 @@ class OnnxRuntime:
             raise FormatError(f"{what}: onnxruntime refuses the model ({_first_line(error)}).") from error
 
     def logits(self, x: Tensor) -> Tensor:
-        """The outputs (B, K) of inputs (B, *input_shape), float32.
+        """The outputs (B, K) of inputs (B, *input_shape), in the model's format.
 
         Raises:
             FormatError: onnxruntime fails on them.
@@ -102,22 +102,24 @@ class OnnxRuntime:
 def check_same_logits(
     data: bytes, module: nn.Module, input_shape: Sequence[int], *, what: str, reference: bool = False
 ) -> None:
-    """Compare a module in float32 with onnxruntime on random inputs, or with onnx's own evaluator.
+    """Compare a module in the file's format with onnxruntime, or with onnx's own evaluator.
+
+    Inputs are random ones between 0 and 1, and random corners, where activations are farthest from 0.
 
     Raises:
-        FormatError: logits differ by more than ``TOLERANCE``.
+        FormatError: logits differ by more than the format's entry of ``TOLERANCES``.
     """
-    x = torch.rand(_POINTS, *input_shape, generator=torch.Generator().manual_seed(0))
-    like = next(module.parameters(), next((b for b in module.buffers() if b.is_floating_point()), x))
-    with torch.no_grad():
-        own = module(x.to(like.dtype)).flatten(1)
+    x = torch.rand(_POINTS, *input_shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    x = torch.cat([x, x[:_CORNERS].round()])
     name, reader = ("onnx.reference", OnnxReference) if reference else ("onnxruntime", OnnxRuntime)
     theirs = reader(data, what=what).logits(x)
+    with torch.no_grad():
+        own = module(x.to(theirs.dtype)).flatten(1)
     if own.shape != theirs.shape:
         raise FormatError(f"{what}: {name} gives {tuple(theirs.shape)} logits, gls-es {tuple(own.shape)}.")
     scale = max(1.0, float(own.abs().max()))
     apart = float((own - theirs).abs().max())
-    if not apart <= TOLERANCE * scale:  # NaN is no agreement
+    if not apart <= TOLERANCES[theirs.dtype] * scale:  # NaN is no agreement
         raise FormatError(f"{what}: the logits of gls-es and of {name} lie {apart:.3g} apart; please report this.")
 
 

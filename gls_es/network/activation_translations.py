@@ -2,7 +2,8 @@
 
 LeakyReLU and PReLU are a z + (1 - a) ReLU(z), and max(z, c) = c + ReLU(z - c): the same lines as the function's own,
 and whatever knows ReLU (compiled passes, optimised slopes, branch and bound) knows them. What execution errs is charged
-to each of these steps, which is more than the one that is executed.
+to each of these steps, which is more than the one that is executed: far too much where a single c is far off, so
+max(z, c) is a curve there.
 """
 
 from __future__ import annotations
@@ -22,15 +23,23 @@ from gls_es.network.wording import PRODUCT
 
 _LARGEST = 1e30
 """Constants are smaller than this, so that sums with them do not overflow."""
+_MOST = torch.finfo(torch.float32).max
+_FAR = 64.0
+"""Beyond it, c - ReLU(c - z) would round z away, and be charged for it, where min(z, c) hands it on as it is."""
 
 
 def curved(t: Translation, where: str, source: Activation, out: Tensor, kind: str, *constants: float) -> int:
     """Add the activation ``kind`` with these constants."""
     if t.shape_of(out) != t.shape(source):
         raise Refused(f"it broadcasts an activation of shape {t.shape(source)} to {t.shape_of(out)}")
-    if not all(abs(value) < _LARGEST for value in constants):
+    if not all(abs(value) < _LARGEST or (kind == "clamp" and _is_end(value)) for value in constants):
         raise Refused(f"its constants {constants} are too large")
     return t.add(graph.Activation(where, (source.node,), t.shape(source), kind, constants))
+
+
+def _is_end(value: float) -> bool:
+    """Whether a number is an end that every format holds, or none at all; sums with it are not made."""
+    return abs(value) <= _MOST or math.isinf(value)
 
 
 def _plain(kind: str) -> Callable[..., int]:
@@ -90,12 +99,21 @@ def _prelu(t: Translation, where: str, out: Tensor, *, x: Any, weight: Any) -> i
 
 
 def _limited(t: Translation, where: str, out: Tensor, source: Activation, end: Tensor, *, least: bool) -> int:
-    """max(z, end) = end + ReLU(z - end), or min(z, end) = end - ReLU(end - z)."""
+    """max(z, end) = end + ReLU(z - end), or min(z, end) = end - ReLU(end - z).
+
+    With ends far off, max(z, end) = z + ReLU(end - z), or min(z, end) = z - ReLU(z - end): where the end is out of
+    reach, nothing is charged, and intervals, which lose that both z are the same, lose nothing.
+    """
     if not bool((end.abs() < _LARGEST).all()):
         raise Refused("its limit is too large, infinite, or no number")
     if not least and not bool(end.any()):
         return t.append(ReLU, where, source, out)
     sign = torch.full_like(end, -1.0 if least else 1.0)
+    if bool((end.abs() > _FAR).any()):
+        source = t.expanded(where, source, t.shape_of(out))
+        gap = Activation(t.scale(where, source, out, -sign, sign * end))
+        part = t.scale(where, Activation(t.append(ReLU, where, gap, out)), out, sign)
+        return t.add(Add(where, (source.node, part), t.shape_of(out)))
     gap = Activation(t.scale(where, source, out, sign, -sign * end))
     return t.scale(where, Activation(t.append(ReLU, where, gap, out)), out, sign, end)
 
@@ -141,7 +159,12 @@ def _clamp(t: Translation, where: str, out: Tensor, *, x: Any, min: Any = None, 
     if numbers and math.isfinite(min) and math.isfinite(max):
         return curved(t, where, source, out, "clamp", float(min), float(max)) if min <= max else _refuse_ends(min, max)
     for end, least in ((min, False), (max, True)):
-        if end is not None and not (isinstance(end, float) and end == (math.inf if least else -math.inf)):
+        if end is None or (isinstance(end, float) and end == (math.inf if least else -math.inf)):
+            continue
+        if isinstance(end, int | float) and _FAR < abs(end) <= _MOST:
+            ends = (-math.inf, float(end)) if least else (float(end), math.inf)
+            source = Activation(curved(t, where, source, out, "clamp", *ends))
+        else:
             source = Activation(_limited(t, where, out, source, t.constant(end), least=least))
     return source.node
 

@@ -80,6 +80,8 @@ def _fill(t: Translation, operator: Callable[..., Tensor], values: Sequence[Any]
     like = torch.zeros((), dtype=t.dtype, device=t.device)
     given = [like.new_zeros(t.batch, *t.shape(v)) if isinstance(v, Activation) else v for v in values]
     found = operator(*given).detach().double().reshape(t.batch, -1).cpu()
+    if bool(found.isnan().any()):
+        raise Refused("its constants hold NaN, and no bound is about such a network")
     if not torch.equal(found, found[:1].expand_as(found)):
         raise Refused("its constants differ between the images of a batch")
     return found[0] if bool(found[0].any()) else None

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+import gls_es
 from gls_es.formats import load_onnx
 from gls_es.formats.runtime import OnnxRuntime
 from tests.formats.hand_made import helper, model, node, numbers, saved
@@ -117,6 +118,53 @@ def test_what_is_read_is_what_onnxruntime_computes(case: str, tmp_path: Path) ->
     assert own.shape == theirs.shape
     assert float((own - theirs).abs().max()) <= 1e-5 * max(1.0, float(theirs.abs().max()))
     assert theirs.std() > 0.05
+
+
+_MOST = np.finfo(np.float32).max
+_FAR = {"far": np.float32(1e6), "deep": np.float32(-4e7), "most": np.float32(_MOST), "lowest": np.float32(-_MOST)}
+_FAR["less"] = np.array([[-3e6, 0.1]], dtype=np.float32)
+_FAR |= {"inf": np.float32(np.inf), "least": np.float32(-np.inf)}
+_FAR |= {"none": np.float32(0), "rows": np.array([[1e6, 2e6]], dtype=np.float32)}
+FAR: dict[str, tuple[Any, int]] = {
+    "smaller": (node("Min", "x far", "a"), 13),
+    "larger": (node("Max", "deep x", "a"), 13),
+    "smaller than a row": (node("Min", "x rows", "a"), 13),
+    "larger than a row": (node("Max", "less x", "a"), 13),
+    "one end": (helper.make_node("Clip", ["x", "", "far"], ["a"]), 13),
+    "the other end": (node("Clip", "x deep", "a"), 13),
+    "far ends": (node("Clip", "x deep far", "a"), 13),
+    "no upper end": (node("Clip", "x none most", "a"), 13),
+    "no lower end": (node("Clip", "x lowest far", "a"), 13),
+    "no end": (node("Clip", "x lowest most", "a"), 13),
+    "attributes": (node("Clip", "x", "a", min=0.0, max=float(_MOST)), 7),
+    "smaller than the largest": (node("Min", "x most", "a"), 13),
+    "larger than anything": (node("Max", "x least", "a"), 13),
+    "an infinite end": (node("Clip", "x none inf", "a"), 13),
+    "an infinite attribute": (node("Clip", "x", "a", min=0.0, max=float("inf")), 7),
+}
+
+
+@pytest.mark.parametrize("case", FAR)
+def test_ends_far_off_hand_on_every_digit(case: str, tmp_path: Path) -> None:
+    """As they are executed, and in the bounds: an error of one unit of 1e6 would outweigh the margin, 0.1."""
+    made_node, opset = FAR[case]
+    needed = {name: np.asarray(_FAR[name]) for name in made_node.input if name in _FAR}
+    needed["eye"] = np.eye(2, dtype=np.float32)
+    path = saved(model([made_node, node("MatMul", "a eye", "y")], needed, [1, 2], opset=opset), tmp_path)
+    loaded = load_onnx(path)
+    x = torch.tensor([[0.6, 0.3], [1.1e6, -5e7], [-0.1, 2.3e6]])
+    assert torch.equal(loaded.module(x), OnnxRuntime(loaded.data, what=case).logits(x))
+    (verdict,) = gls_es.certify(str(path), x[:1], [0], 0.1, timeout=10).verdicts
+    assert verdict.verdict == "certified", verdict.reason
+
+
+def test_maxima_hand_on_every_digit(tmp_path: Path) -> None:
+    nodes = [node("MaxPool", "x", "p", kernel_shape=[2, 2]), node("Neg", "x", "n"), node("Max", "n p", "a")]
+    path = saved(model([*nodes, node("Min", "a x", "y")], {}, [1, 1, 2, 2]), tmp_path)
+    loaded = load_onnx(path)
+    x = torch.randn(200, 1, 2, 2, generator=torch.Generator().manual_seed(0))
+    x = x * 10.0 ** torch.randint(-6, 9, x.shape, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(loaded.module(x).flatten(1), OnnxRuntime(loaded.data, what="maxima").logits(x))
 
 
 def test_a_clip_between_numbers_is_one_curve(tmp_path: Path) -> None:

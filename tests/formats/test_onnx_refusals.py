@@ -8,7 +8,7 @@ import pytest
 
 from gls_es.errors import FormatError, UnsupportedNetworkError
 from gls_es.formats import load_onnx
-from tests.formats.hand_made import helper, model, node, numbers, saved
+from tests.formats.hand_made import FLOAT, helper, model, node, numbers, saved
 
 pytest.importorskip("onnxruntime")
 
@@ -132,3 +132,28 @@ def test_what_is_no_operator_of_onnx_is_said_to_be_the_exporters_fault(tmp_path:
     path = saved(model([node(op, "x", "y")], {}, [1, 4]), tmp_path)
     with pytest.raises(FormatError, match=f"'{op}', which is no operator of ONNX.*{hint}"):
         load_onnx(path)
+
+
+_NAN, _INF = float("nan"), float("inf")
+NO_NUMBERS = {
+    "border": [node("Pad", "x", "y", pads=[0, 1, 0, 0], value=_NAN)],
+    "slope": [node("LeakyRelu", "x", "y", alpha=_NAN)],
+    "factor": [node("Gemm", "x w", "y", alpha=_INF)],
+    "end": [node("Clip", "x", "y", min=_NAN)],
+    "constant": [node("Constant", "", "c", value_float=_NAN), node("Add", "x c", "y")],
+    "constants": [node("Constant", "", "c", value_floats=[_INF] * 4), node("Mul", "x c", "y")],
+    "limit that is added, too": [node("Min", "x inf", "a"), node("Add", "a inf", "y")],
+    "limit of nothing": [node("Min", "inf x", "y"), node("Max", "inf x", "z")],
+}
+
+
+@pytest.mark.parametrize("case", NO_NUMBERS)
+def test_nan_and_infinity_are_refused_where_they_stand(case: str, tmp_path: Path) -> None:
+    needed = {"w": _W["w"], "inf": np.array(_INF, dtype=np.float32)}
+    nodes = NO_NUMBERS[case]
+    needed = {name: needed[name] for made_node in nodes for name in made_node.input if name in needed}
+    made = model(nodes, needed, [1, 4], opset=10 if case in ("border", "end") else 13, output=nodes[-1].output[0])
+    if case == "limit of nothing":
+        made.graph.output.append(helper.make_tensor_value_info("y", FLOAT, [1, 4]))
+    with pytest.raises((FormatError, UnsupportedNetworkError), match="holds NaN or infinity"):
+        load_onnx(saved(made, tmp_path))

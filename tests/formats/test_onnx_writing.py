@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import gls_es
-from gls_es.errors import FormatError
+from gls_es.errors import FormatError, UnsupportedNetworkError
 from gls_es.formats import load_onnx, save_onnx
 from gls_es.formats.onnx_writing import onnx_bytes
 from gls_es.formats.runtime import OnnxRuntime, check_same_logits
@@ -86,6 +86,26 @@ def test_logits_that_differ_are_refused_and_nothing_is_written(tmp_path: Path, m
     with pytest.raises(FormatError, match="apart"):
         save_onnx(one, tmp_path / "net.onnx")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("threshold", [-1.0, 0.5, 2.0, 12.0, 20.0, 30.0])
+def test_a_softplus_is_written_where_its_threshold_is_not_seen(threshold: float, tmp_path: Path) -> None:
+    """Held against the module just behind the threshold, which no random image comes near."""
+    module = nn.Sequential(nn.Linear(2, 2), nn.Softplus(2.0, threshold), nn.Linear(2, 2)).eval()
+    with torch.no_grad():
+        module[0].weight.copy_(30 * torch.eye(2))
+        module[0].bias.fill_(threshold / 2 - 29.4)
+        module[2].weight.copy_(torch.eye(2))
+    network, path = Network(module, (2,)), tmp_path / "net.onnx"
+    if threshold < 15:
+        with pytest.raises(UnsupportedNetworkError, match="threshold"):
+            save_onnx(network, path)
+        assert not path.exists()
+    else:
+        save_onnx(network, path)
+        x = torch.tensor([[0.5, 0.981], [0.9801, 0.2]])
+        with torch.no_grad():
+            torch.testing.assert_close(OnnxRuntime(path.read_bytes(), what="net").logits(x), module(x))
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:

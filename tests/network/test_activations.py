@@ -13,10 +13,10 @@ from gls_es.network.activations.table import CURVES, curve
 from tests.oracles.activations import ACTIVATIONS, SPELLINGS, Written, dense_net
 
 EXAMPLES: dict[str, list[tuple[float, ...]]] = {
-    "clamp": [(-0.5, 0.75), (0.0, 6.0), (2.0, 2.0)],
+    "clamp": [(-0.5, 0.75), (0.0, 6.0), (2.0, 2.0), (-math.inf, 0.3), (-1.5, math.inf), (-math.inf, 150.0)],
     "elu": [(1.0, 1.0, 1.0), (1.6732632423543772, 1.0507009873554805, 1.0), (0.5, 1.0, 2.0), (0.3, 2.0, 1.0)],
     "hard-sigmoid": [(1 / 6, 0.5), (0.2, 0.5)],
-    "softplus": [(1.0, 20.0), (3.0, 2.0)],
+    "softplus": [(1.0, 20.0), (3.0, 2.0), (1.0, -1000.0)],
 }
 CASES = [(kind, constants) for kind in CURVES for constants in EXAMPLES.get(kind, [()])]
 
@@ -28,9 +28,18 @@ def grid(f: Curve) -> Tensor:
     return torch.cat(parts).sort().values
 
 
-@pytest.mark.parametrize("name", [*ACTIVATIONS, *SPELLINGS])
+FAR = {
+    "far rows": lambda: Written(lambda x: torch.maximum(90 * x, torch.tensor([-70.1, -1.1, 0.0, 99.9, 300.0])) / 90),
+    "a far row of the module's format": lambda: Written(
+        lambda x: torch.minimum(90 * x, torch.tensor([70.1, -100.3, 300.1, 65.3, 500.0], dtype=x.dtype)) / 90
+    ),
+    "a far number": lambda: Written(lambda x: (90 * x).clamp(max=70.1).clamp_min(-100.3) / 90),
+}
+
+
+@pytest.mark.parametrize("name", [*ACTIVATIONS, *SPELLINGS, *FAR])
 def test_the_graph_computes_what_the_module_does(name: str) -> None:
-    module = dense_net((ACTIVATIONS | SPELLINGS)[name])
+    module = dense_net((ACTIVATIONS | SPELLINGS | FAR)[name])
     net = gls_es.Network(module, (5,))
     x = 2 * torch.randn(200, 5, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -115,6 +124,11 @@ REFUSED = {
         "LeakyReLU",
     ),
     "ELU that falls": (nn.ELU(-1.0), "not positive"),
+    "a border that is no number": (
+        Written(lambda x: nn.functional.pad(x[:, 1:], (1, 0), value=math.nan)),
+        "its constants hold NaN",
+    ),
+    "an end without room": (Written(lambda x: x.clamp(max=-math.inf)), "limit"),
     "a limit that is no number": (Written(lambda x: torch.maximum(x, torch.tensor(math.nan, dtype=x.dtype))), "limit"),
 }
 

@@ -51,7 +51,8 @@ class Curve:
         roundings: in units of u, the unit roundoff of the executor's format, how far an executed value may be from f,
             relative to ``size``; PyTorch's and onnxruntime's functions are measured against it in
             ``tests/network/test_activation_errors.py``.
-        size: numbers a and b: the size that errors are relative to is a + b |z|.
+        size: numbers a and b: the size that errors are relative to is a + b |z|; None for the value's own size, of a
+            curve that rises.
         slack: an absolute error that does not depend on the format: where the executed function is another one.
         executed: that function; None for f.
     """
@@ -64,7 +65,7 @@ class Curve:
     turns: tuple[float, ...] = ()
     kinks: tuple[float, ...] = ()
     roundings: int = 8
-    size: tuple[float, float] = (1.0, 0.0)
+    size: tuple[float, float] | None = (1.0, 0.0)
     slack: float = 0.0
     executed: Function | None = None
     steepest: float = field(init=False)
@@ -89,6 +90,8 @@ class Curve:
 
     def largest(self, lower: Tensor, upper: Tensor) -> Tensor:
         """The size that errors of execution are relative to, on [lower, upper]."""
+        if self.size is None:
+            return torch.maximum(self.value(lower).abs(), self.value(upper).abs())
         return self.size[0] + self.size[1] * torch.maximum(lower.abs(), upper.abs())
 
     def crooked(self, lower: Tensor, upper: Tensor) -> Tensor:

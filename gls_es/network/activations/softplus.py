@@ -30,6 +30,6 @@ def softplus(beta: float, threshold: float) -> Curve:
     def executed(z: Tensor) -> Tensor:
         return F.softplus(z, beta, threshold)
 
-    slack = math.log1p(math.exp(-threshold)) / beta * (1 + 1e-9)
+    slack = (max(-threshold, 0.0) + math.log1p(math.exp(-abs(threshold)))) / beta * (1 + 1e-9)
     bows = (Bow(-math.inf, math.inf, True, slope, bend),)
     return Curve(value, slope, (0.0, 1.0), bows=bows, size=(1.0 / beta, 1.0), slack=slack, executed=executed)
