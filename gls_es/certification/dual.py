@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -50,7 +51,8 @@ class Goals:
         column: columns of the images' margins, (D,), int64.
         signs: the splits: +1 where z >= 0, -1 where z <= 0, 0 where nothing is fixed; (D, *shape) by ReLU, int8. For
             other activations the cells of ``certification.cells``.
-        slopes: lower slopes α in [0, 1], (D, *shape) by ReLU.
+        slopes: lower slopes α in [0, 1], (D, *shape) by ReLU. For other activations those of both lines, see
+            :func:`sloped`: a goal meets one of them, as the sign of its coefficient says.
         multipliers: β >= 0, (D, *shape) by ReLU; they count only where ``signs`` is not 0.
         curved: which of the activations are no ReLUs.
     """
@@ -217,7 +219,8 @@ def dual_bounds(
         low, up, sign = part.lower, part.upper, part.sign
         query.bounds[relu] = low, up
         base = query.base(query.source(relu))
-        lines = sloped(query.node(relu), low, up, base, goals.slopes[relu].to(dtype)[None])
+        slopes = goals.slopes[relu].to(dtype)[None]
+        lines = sloped(query.node(relu), low, up, base, slopes, above=slopes)  # a goal meets one of both lines
         if offsets is not None:
             lines = replace(lines, mean_offset=lines.mean_offset + offsets[relu][None])
         query.set_lines(relu, lines)
@@ -254,20 +257,43 @@ def _within(values: Tensor, least: float, greatest: float) -> Tensor:
     return torch.where((values >= least) & (values <= greatest), values, values.detach().clamp(least, greatest))
 
 
-def sloped(node: Node, lower: Tensor, upper: Tensor, base: Tensor | None, slopes: Tensor) -> Lines:
-    """The lines with the given lower slopes on unstable neurons; for other activations by how much they differ from
-    those of the least area, as far as a curve's slopes differ.
+def _spread(f: Curve, lower: Tensor, upper: Tensor) -> Tensor:
+    """About how much a curve's slopes differ on [lower, upper]: at five points and between them."""
+    points = [torch.lerp(lower, upper, share) for share in (0.0, 0.25, 0.5, 0.75, 1.0)]
+    values = [f.value(z) for z in points]
+    gap = ((upper - lower) / 4).clamp_min(torch.finfo(lower.dtype).tiny)
+    chords = [(after - before) / gap for before, after in pairwise(values)]
+    slopes = torch.stack([f.slope(z) for z in points] + chords)
+    least, greatest = f.steepness
+    return (slopes.amax(dim=0) - slopes.amin(dim=0)).clamp(max=greatest - least)  # chords of narrow ones are rounding
+
+
+def sloped(
+    node: Node, lower: Tensor, upper: Tensor, base: Tensor | None, slopes: Tensor, *, above: Tensor | None = None
+) -> Lines:
+    """The lines with the given lower slopes on unstable neurons.
+
+    Args:
+        node: the activation.
+        lower: bounds of its input.
+        upper: the same shape.
+        base: the constant part of the input.
+        slopes: in [0, 1]. For other activations than ReLU they say by how much the lower line's slope differs from that
+            of the least area: not at all at 1/2, and at the ends by as much as the curve's slopes differ there.
+        above: the same for the upper line of other activations than ReLU; None for that of the least area.
     """
     f = curve_of(node)
     if f is not None:
-        least, greatest = f.steepness
-        moved = torch.where(f.crooked(lower, upper), (greatest - least) * (2 * _within(slopes, 0.0, 1.0) - 1), 0.0)
+        spread = torch.where(f.crooked(lower, upper), _spread(f, lower, upper), 0.0)
+        under = spread * (2 * _within(slopes, 0.0, 1.0) - 1)
+        over = torch.zeros_like(under) if above is None else spread * (2 * _within(above, 0.0, 1.0) - 1)
 
-        def found(piece: Curve, low: Tensor, up: Tensor, more: Tensor) -> tuple[Tensor, ...]:
-            slopes = touching(piece, low, up, 0.5, -1.0) + more, touching(piece, low, up, 0.5, 1.0)
-            return lines_of_slopes(piece, low, up, None, slopes).parts
+        def found(piece: Curve, low: Tensor, up: Tensor, *moved: Tensor) -> tuple[Tensor, ...]:
+            touched = (touching(piece, low, up, 0.5, sign) for sign in (-1.0, 1.0))
+            first, second = (slope + more for slope, more in zip(touched, moved, strict=True))
+            return lines_of_slopes(piece, low, up, None, (first, second)).parts
 
-        return Lines(*by_pieces(f, torch.broadcast_tensors(lower, upper, moved), found)).moved(base)
+        return Lines(*by_pieces(f, torch.broadcast_tensors(lower, upper, under, over), found)).moved(base)
 
     def rule(low: Tensor, up: Tensor, _slope: Tensor) -> Tensor:
         unstable = (low < 0) & (up > 0)

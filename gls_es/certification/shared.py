@@ -8,15 +8,19 @@ Slopes choose among lines that are all sound, so they are climbed without guards
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
 from gls_es.basics.deadline import NEVER, Deadline
-from gls_es.bounds.nodes import backward_rows
+from gls_es.bounds.curved import curve_of
+from gls_es.bounds.nodes import backward_bounds, backward_rows
 from gls_es.bounds.query import Query
 from gls_es.bounds.relaxation import Lines
+from gls_es.certification.alpha import CURVED_RATE
 from gls_es.certification.ascent import Ascent, ascend
-from gls_es.certification.dual import Goals, Layers, adaptive_slopes, sloped
+from gls_es.certification.dual import Balls, Goals, Layers, adaptive_slopes, sloped
 
 ASCENT = Ascent(steps=15, slope_rate=0.1, decay=0.95)
 """The ascent of every layer."""
@@ -39,18 +43,21 @@ def take(query: Query, slopes: Layers) -> None:
         query.set_lines(relu, lines_with(query, relu, value))
 
 
-def unstable_units(low: Tensor, up: Tensor, *, most: int | None = None) -> tuple[Tensor, Tensor] | None:
+def unstable_units(
+    low: Tensor, up: Tensor, *, most: int | None = None, curved: bool = False
+) -> tuple[Tensor, Tensor] | None:
     """Unit vectors of unstable neurons, as many for every part as the part with most has.
 
     Args:
         low: bounds, (N, F).
         up: likewise.
         most: how many to choose at most, those that reach farthest to both sides; None for all.
+        curved: the activation is no ReLU: all neurons count, the widest first.
 
     Returns:
         Places (N, S) and unit vectors (N, S, F), some of stable neurons where a part has fewer; None if S is 0.
     """
-    reach = torch.minimum(-low, up).clamp(min=0)
+    reach = (up - low if curved else torch.minimum(-low, up)).clamp(min=0)
     count = int((reach > 0).sum(dim=1).max()) if len(low) else 0
     count = count if most is None else min(count, most)
     if count == 0:
@@ -68,6 +75,8 @@ def shared_slopes(query: Query, *, ascent: Ascent = ASCENT, deadline: Deadline =
         ascent: of the slopes of every layer.
         deadline: when layers that are not begun keep the adaptive slopes.
     """
+    if not query.graph.only_relus:
+        ascent = replace(ascent, slope_rate=CURVED_RATE * ascent.slope_rate)
     found: Shared = {}
     for place, relu in enumerate(query.relus):
         before = query.relus[:place]
@@ -75,7 +84,7 @@ def shared_slopes(query: Query, *, ascent: Ascent = ASCENT, deadline: Deadline =
             continue
         found[relu] = {i: adaptive_slopes(query.node(i), *(side[0] for side in query.bounds[i])) for i in before}
         low, up = (side[0].flatten(1) for side in query.bounds[relu])
-        units = unstable_units(low, up, most=MOST_NEURONS)
+        units = unstable_units(low, up, most=MOST_NEURONS, curved=curve_of(query.node(relu)) is not None)
         if units is not None and not deadline.late():
             found[relu] = _narrowed(query, relu, units, found[relu], ascent, deadline)
     return found
@@ -108,3 +117,24 @@ def _narrowed(
     low, up = low.scatter(1, places, below), up.scatter(1, places, above)
     query.bounds[relu] = low.reshape(shape), up.reshape(shape)
     return best.slopes
+
+
+def narrowed_balls(balls: Balls, *, deadline: Deadline = NEVER) -> Balls:
+    """The balls with proven bounds of all activations' inputs made narrower by shared slopes.
+
+    Args:
+        balls: B images' balls.
+        deadline: when layers that are not begun keep the adaptive slopes.
+    """
+    everything = torch.arange(len(balls.rows), device=balls.rows.device)
+    shared = shared_slopes(balls.search.selected(everything), deadline=deadline)
+    for relu, slopes in shared.items():
+        proof = balls.at(everything).proof
+        with torch.no_grad():
+            take(proof, slopes)
+            low, up = backward_bounds(proof, proof.source(relu))
+        known = balls.proof.bounds[relu]
+        low = torch.where(low.isfinite(), torch.maximum(known[0], low), known[0])
+        up = torch.where(up.isfinite(), torch.minimum(known[1], up), known[1])
+        balls = balls.tightened(relu, low, torch.maximum(low, up))
+    return balls

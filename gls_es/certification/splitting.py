@@ -20,6 +20,8 @@ from gls_es.network import Network
 
 STAGES = ("alpha", "bab")
 """What is left to try where the relaxations and an attack have not decided."""
+CURVED_STAGES = ("alpha", "alpha-shared", "bab")
+"""The same where some activations are no ReLUs: their inputs' ranges count for more."""
 
 
 class FromUnitCube(nn.Module):
@@ -71,7 +73,8 @@ def certify_box(
     whole = Network(nn.Sequential(entry.to(like.dtype), network.module()), network.input_shape)
     centre = torch.full((1, *network.input_shape), 0.5)
     limit = None if timeout is None else max(timeout, 1e-3)
-    (verdict,) = certify(whole, centre, [0], 0.5, stages=STAGES, execution=execution, timeout=limit).verdicts
+    stages = STAGES if network.graph.only_relus else CURVED_STAGES
+    (verdict,) = certify(whole, centre, [0], 0.5, stages=stages, execution=execution, timeout=limit).verdicts
     if verdict.verdict == "certified":
         return True, None, verdict.stage
     hint = verdict.counterexample if verdict.verdict == "falsified" else centre[0]

@@ -28,11 +28,12 @@ from gls_es.certification.leaves import LeafSolver
 from gls_es.certification.round import ball_margins, find_in_ball
 from gls_es.certification.rounding import outward_ball
 from gls_es.certification.screen import screened_margins
+from gls_es.certification.shared import narrowed_balls
 from gls_es.network import Network
 
 STAGES = ("quick-attack", "ibp", "crown-ibp", "attack", "crown", "best", "alpha", "bab")
 """The stages run by default, cheapest first."""
-KNOWN_STAGES = ("quick-attack", "attack", *METHODS, "alpha", "alpha-layers", "bab")
+KNOWN_STAGES = ("quick-attack", "attack", *METHODS, "alpha", "alpha-shared", "alpha-layers", "bab")
 """Every name of a stage: the attacks, any relaxation, optimised slopes, and branch and bound."""
 QUICK_STEPS = 8
 """Steps of the quick attack, which has one start and one objective: a hundredth of the other's work."""
@@ -42,6 +43,8 @@ ROUND_STAGES = (
     *(name for name, method in METHODS.items() if method.balls and name != "deeppoly"),
 )
 """The stages that know L2 balls, all of them run by default there."""
+SHARED_SHARE = 0.25
+"""The share of the time left in which ``alpha-shared`` begins with layers."""
 MOMENT = 0.1
 """Seconds for an image that every stage but branch and bound gets in any case: short ones are never cut off."""
 
@@ -156,6 +159,8 @@ def make_stage(name: str, specification: Specification) -> Stage:
         return lambda images: _attack_stage(images, specification, quick)
     if name == "alpha":
         return lambda images: _alpha_stage(images, specification)
+    if name == "alpha-shared":
+        return lambda images: _shared_stage(images, specification)
     if name == "alpha-layers":
         return lambda images: _layers_stage(images, specification)
     if name == "bab":
@@ -202,6 +207,14 @@ def _alpha_stage(images: OpenImages, spec: Specification) -> Outcome:
     balls = balls_of(images, spec)
     lower = alpha_margins(balls, images.lower, budget=spec.limits.budget, deadline=deadline)
     return _in_time(_outcome(replace(images, lower=lower, balls=balls), stage="alpha"), deadline)
+
+
+def _shared_stage(images: OpenImages, spec: Specification) -> Outcome:
+    deadline = images.deadline()
+    soon = deadline if deadline == NEVER else Deadline.after(SHARED_SHARE * deadline.left)
+    balls = narrowed_balls(balls_of(images, spec), deadline=soon)
+    lower = alpha_margins(balls, images.lower, budget=spec.limits.budget, deadline=deadline)
+    return _in_time(_outcome(replace(images, lower=lower, balls=balls), stage="alpha-shared"), deadline)
 
 
 def _layers_stage(images: OpenImages, spec: Specification) -> Outcome:

@@ -86,7 +86,7 @@ def test_certified_balls_hold_no_other_class(name: str) -> None:
         module[-1].bias[0] -= gap[0] - 0.05 * (gap[-1] - gap[0])
         labels = module(images).argmax(1)
     verdicts = []
-    for stages in (("ibp", "crown-ibp", "crown", "alpha", "attack"), ("best", "bab")):
+    for stages in (("ibp", "crown-ibp", "crown", "alpha", "attack"), ("best", "alpha-shared", "bab")):
         report = gls_es.certify(module, images, labels, eps, stages=stages, timeout=2.0, seed=0)
         verdicts += report.verdicts
         for verdict in report.verdicts:

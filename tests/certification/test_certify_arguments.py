@@ -149,7 +149,9 @@ def test_a_first_layer_in_place_changes_no_images() -> None:
 
 
 @pytest.mark.parametrize("weight", [float("inf"), float("-inf"), float("nan"), 3e38])
-@pytest.mark.parametrize("stages", [("attack", "ibp", "best"), ("alpha",), ("alpha-layers",), ("bab",)])
+@pytest.mark.parametrize(
+    "stages", [("attack", "ibp", "best"), ("alpha",), ("alpha-shared",), ("alpha-layers",), ("bab",)]
+)
 def test_weights_that_are_no_numbers_certify_nothing(weight: float, stages: tuple[str, ...]) -> None:
     net = relu_net(1, (4, 6, 3))
     net[1].weight.data[0, 0] = weight

@@ -46,7 +46,7 @@ def ticking(monkeypatch: pytest.MonkeyPatch) -> Iterator[Ticking]:
     assert made.looks > 0
 
 
-@pytest.mark.parametrize("stage", ["attack", "crown", "best", "deepz", "alpha", "alpha-layers", "bab"])
+@pytest.mark.parametrize("stage", ["attack", "crown", "best", "deepz", "alpha", "alpha-shared", "alpha-layers", "bab"])
 def test_a_stage_that_is_late_says_so(stage: str, ticking: Ticking) -> None:
     report = certify(NET, X, Y, 0.2, stages=(stage,), attack=QUICK, timeout=1.0)
     assert {v.reason for v in report.verdicts if v.verdict == "unknown"} == {"timeout"}

@@ -55,6 +55,7 @@ def _verdicts(images: torch.Tensor = X, **options: object) -> object:
 
 CALLS: dict[str, Callable[[], object]] = {
     "the default stages": _verdicts,
+    "alpha-shared": lambda: _verdicts(stages=("alpha-shared",)),
     "alpha-layers": lambda: _verdicts(stages=("alpha-layers",)),
     "bab": lambda: _verdicts(stages=("bab",)),
     "radii": lambda: certified_radii(NET, X, Y, tolerance=0.25, max_domains=3, attack=QUICK).images,
