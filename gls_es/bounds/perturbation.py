@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from gls_es.basics.checks import radius
+from gls_es.basics.modes import usable
 from gls_es.bounds.box import Box
 from gls_es.errors import ConfigError
 
@@ -79,12 +80,21 @@ def split_radii(value: Any, shape: Sequence[int]) -> tuple[float, Tensor | None]
         ConfigError: a value that is no radius, or a shape that does not fit.
     """
     if isinstance(value, list | tuple) or getattr(value, "ndim", 0) > 0:  # a tensor, or an array
+        if isinstance(value, Tensor) and not _plain(value):
+            raise ConfigError("eps as a tensor must be a dense one that holds real numbers; to_dense() makes one.")
         try:
             radii = torch.as_tensor(value, dtype=torch.float64, device="cpu").detach()
-        except (TypeError, ValueError, RuntimeError):
+            radii = usable(radii)
+        except (TypeError, ValueError, RuntimeError, OverflowError):
             raise ConfigError(f"eps must be a number or a tensor of radii, not {type(value).__name__}.") from None
         return _checked(radii, tuple(shape))
     return radius(value), None
+
+
+def _plain(value: Tensor) -> bool:
+    """Whether a tensor is one of numbers in order, as PyTorch makes them by default."""
+    other = value.is_nested or value.is_meta or value.is_quantized or value.is_complex()
+    return not other and value.layout == torch.strided
 
 
 def _checked(radii: Tensor, shape: tuple[int, ...]) -> tuple[float, Tensor]:
