@@ -74,19 +74,29 @@ def radius(value: Any) -> float:
     Raises:
         ConfigError: it is none.
     """
-    number = _written(value) if isinstance(value, str) else as_real(value)
+    exact = _written(value) if isinstance(value, str) else value
+    number = as_real(exact)
     if number is None:
         raise ConfigError(f"eps must be one number between 0 and 1, in pixel units, not {shown(value)}.")
     if not 0 <= number <= 1:
         raise ConfigError(f"eps must be between 0 and 1, in pixel units before normalisation, not {shown(value)}.")
+    if vanishes(exact):
+        raise ConfigError(
+            f"eps must be between 0 and 1, in pixel units, and {shown(value)} is too small for a float; give 0, or more."
+        )
     return number
 
 
-def _written(text: str) -> float | None:
-    """The float nearest to a number or a fraction in a text; None if it is neither."""
+def vanishes(value: Any) -> bool:
+    """Whether a number that is not 0 becomes 0 as a float, so that an answer would be about another one."""
+    return as_real(value) == 0 and bool(value != 0)
+
+
+def _written(text: str) -> Fraction | None:
+    """A number or a fraction in a text; None if it is neither."""
     try:
-        return float(Fraction(text.strip())) if _WRITTEN.fullmatch(text.strip()) else None
-    except (ZeroDivisionError, OverflowError):
+        return Fraction(text.strip()) if _WRITTEN.fullmatch(text.strip()) else None
+    except ZeroDivisionError:
         return None
 
 

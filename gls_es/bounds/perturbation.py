@@ -6,14 +6,14 @@ With radii e_i, one a pixel, the L∞ region around x is the box |z_i - x_i| <= 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from gls_es.basics.checks import radius
+from gls_es.basics.checks import radius, vanishes
 from gls_es.basics.modes import usable
 from gls_es.bounds.box import Box
 from gls_es.errors import ConfigError
@@ -87,8 +87,19 @@ def split_radii(value: Any, shape: Sequence[int]) -> tuple[float, Tensor | None]
             radii = usable(radii)
         except (TypeError, ValueError, RuntimeError, OverflowError):
             raise ConfigError(f"eps must be a number or a tensor of radii, not {type(value).__name__}.") from None
+        if isinstance(value, list | tuple) and any(map(vanishes, _numbers(value))):
+            raise ConfigError("eps: a radius is not 0 and less than any float is; give 0, or more.")
         return _checked(radii, tuple(shape))
     return radius(value), None
+
+
+def _numbers(value: Any) -> Iterator[Any]:
+    """The single numbers in lists of lists."""
+    if isinstance(value, list | tuple):
+        for part in value:
+            yield from _numbers(part)
+    else:
+        yield value
 
 
 def _plain(value: Tensor) -> bool:

@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Callable, Iterable
 from functools import partial
+from itertools import combinations
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from gls_es.basics.checks import as_real, class_labels, dense_numbers, existing_device, seed_number, shown, whole_number
 from gls_es.basics.modes import usable
 from gls_es.basics.suggestions import unknown
-from gls_es.bounds import perturbation_of
+from gls_es.bounds import METHODS, perturbation_of
 from gls_es.bounds.perturbation import split_radii
 from gls_es.certification.attack import AttackOptions
 from gls_es.certification.bab import BUDGET, TIMEOUT, Limits
@@ -190,6 +191,9 @@ def check_stages(stages: Any) -> tuple[str, ...]:
             raise unknown(name, KNOWN_STAGES, "there is no stage", offer="choose among")
         if names.count(name) > 1:
             raise ConfigError(f"stages: {name!r} is given twice")
+    alike = [(a, b) for a, b in combinations(names, 2) if METHODS.get(a, a) is METHODS.get(b, b)]
+    if alike:
+        raise ConfigError("stages: {!r} and {!r} are two names of one relaxation; give one of them".format(*alike[0]))
     return names
 
 

@@ -47,6 +47,8 @@ def test_whole_numbers_of_numpy_become_pythons() -> None:
         1j,
         b"1",
         10**400,
+        Fraction(1, 10**500),
+        "1e-999",
         torch.tensor(0.1),
         np.ones(2),
     ],
