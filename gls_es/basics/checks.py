@@ -82,7 +82,8 @@ def radius(value: Any) -> float:
         raise ConfigError(f"eps must be between 0 and 1, in pixel units before normalisation, not {shown(value)}.")
     if vanishes(exact):
         raise ConfigError(
-            f"eps must be between 0 and 1, in pixel units, and {shown(value)} is too small for a float; give 0, or more."
+            f"eps must be between 0 and 1, in pixel units, and {shown(value)} is too small for a float; "
+            "give 0, or a larger one."
         )
     return number
 
