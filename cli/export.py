@@ -105,7 +105,10 @@ def _write(subject: Any, path: Path, options: dict[str, Any]) -> dict[str, Any]:
         header, verdicts = certification.read_records(options["records"])
         records = (header, count_verdicts(verdicts))
     result: dict[str, Any] = dict.fromkeys(("onnx", "card", "safetensors", "instances", "compared"))
-    files = []
+    files: list[Path] = []
+    source = type(subject.problem).data_source
+    card = formats.ModelCard(network, subject.problem_name, source, subject.eps, digest, files, records, subject.about)
+    card.check()
     if options["safetensors"] is not None:
         formats.save_safetensors(network, options["safetensors"], metadata=metadata)
         files.append(options["safetensors"])
@@ -114,12 +117,9 @@ def _write(subject: Any, path: Path, options: dict[str, Any]) -> dict[str, Any]:
         result["compared"] = formats.save_onnx(network, options["onnx"], metadata=metadata)
         files.append(options["onnx"])
         result["onnx"] = str(options["onnx"])
-        card = options["onnx"].with_name(options["onnx"].name + ".md")
-        source = type(subject.problem).data_source
-        formats.ModelCard(
-            network, subject.problem_name, source, subject.eps, digest, files, records, subject.about
-        ).write(card)
-        result["card"] = str(card)
+        beside = options["onnx"].with_name(options["onnx"].name + ".md")
+        card.write(beside)
+        result["card"] = str(beside)
     if options["vnnlib"] is not None:
         result |= _specifications(subject, options)
     return {**result, "problem": subject.problem_name, "path": str(path), "digest": digest}

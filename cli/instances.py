@@ -62,7 +62,7 @@ def verify_instances(session: Session, table: Path, out: Path, *, timeout: float
         seed: of random starts.
 
     Raises:
-        ConfigError: the table cannot be read, or the folder holds results of another table.
+        ConfigError: the table cannot be read, or the folder holds results of another table or of other files.
     """
     from .output import messages, print_json, show
     from .progress import image_progress
@@ -73,7 +73,7 @@ def verify_instances(session: Session, table: Path, out: Path, *, timeout: float
     with image_progress(messages(session), session, unit="instances") as progress:
         for row in rows:
             if row.number not in found:
-                found[row.number] = asdict(row) | _decided(row, out / row.name, seed)
+                found[row.number] = _answered(row, out / row.name, seed)
                 _write(out, rows, found, seed)
             if progress is not None:
                 progress(row.number, len(rows), _counts(found.values()))
@@ -131,6 +131,31 @@ def _present(path: Path) -> Path:
     return packed if packed.is_file() and not path.exists() else path
 
 
+def _digests(row: Row) -> dict[str, str | None]:
+    """What a row's files hold."""
+    from gls_es.formats import fingerprint
+
+    return {name: fingerprint(path) for path, name in _files(row)}
+
+
+def _files(row: Row) -> tuple[tuple[str, str], ...]:
+    """A row's files, and how the summary calls their digests."""
+    return (row.network, "network_sha256"), (row.query, "query_sha256")
+
+
+def _answered(row: Row, result: Path, seed: int) -> dict[str, Any]:
+    """A row of the summary. What its files held is looked at before and after: the process in between read them."""
+    from gls_es.formats import write_text
+
+    before = _digests(row)
+    found = _decided(row, result, seed)
+    if _digests(row) != before:
+        wrong = "its network or its property was written to while it was decided; run the same command again"
+        found = {"result": "error", "stage": None, "seconds": found["seconds"], "error": wrong}
+        write_text(result, "unknown\n")
+    return asdict(row) | before | found
+
+
 def _decided(row: Row, result: Path, seed: int) -> dict[str, Any]:
     """What a process of its own makes of a row."""
     command = [sys.executable, "-m", "gls_es", "certify", row.network, "--vnnlib", row.query]
@@ -178,7 +203,24 @@ def _earlier(out: Path, rows: Sequence[Row], seed: int) -> dict[int, dict[str, A
         raise ConfigError(
             f"--out {out}: {_SUMMARY} is of another table, limit, seed or version; give another folder, or remove it."
         )
+    _check_files(out, rows, found)
     return found
+
+
+def _check_files(out: Path, rows: Sequence[Row], found: dict[int, dict[str, Any]]) -> None:
+    """Refuse answers about files that have other contents by now, or about which nobody knows what they held."""
+    from gls_es.formats import fingerprint
+
+    now: dict[str, str | None] = {}
+    for row in rows:
+        for path, name in _files(row) if row.number in found else ():
+            if path not in now:
+                now[path] = fingerprint(path)
+            if found[row.number].get(name, "") != now[path]:
+                raise ConfigError(
+                    f"--out {out}: {path} is not what it was when row {row.number} was decided; give another folder, "
+                    f"or remove {_SUMMARY}."
+                )
 
 
 def _run(seed: int) -> dict[str, Any]:

@@ -48,6 +48,8 @@ class EpsType(click.ParamType):  # type: ignore[type-arg]  # generic in newer cl
         if eps > 1:
             hint = f"; did you mean {text}/255?" if eps <= 255 and "/" not in text else "."
             self.fail(f"{text} is more than 1, and pixels lie in [0, 1]{hint}", param, ctx)
+        if eps and not float(eps):
+            self.fail(f"{text[:40]} is less than any float is; write 0, or more.", param, ctx)
         return float(eps)
 
 

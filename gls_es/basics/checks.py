@@ -12,9 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gls_es.basics.modes import usable
 from gls_es.errors import ConfigError, GlsEsError
 
 _WRITTEN = re.compile(r"(\d{1,30}/\d{1,30}|(\d{1,30}\.?\d{0,30}|\.\d{1,30})(e[+-]?\d{1,3})?)", re.IGNORECASE | re.ASCII)
+MOST_SEED = 2**63 - 1
+"""The largest seed: what a signed number of 64 bits holds."""
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 """The formats in which numbers are taken."""
 
@@ -31,10 +34,19 @@ def whole_number(name: str, value: Any, *, least: int, most: float = math.inf) -
         number = None
     limit = f"at least {least}" if most == math.inf else f"between {least} and {int(most)}"
     if number is None:
-        raise ConfigError(f"{name} must be a whole number, {limit}, not {_shown(value)}.")
+        raise ConfigError(f"{name} must be a whole number, {limit}, not {shown(value)}.")
     if not least <= number <= most:
-        raise ConfigError(f"{name} must be {limit}, not {number}.")
+        raise ConfigError(f"{name} must be {limit}, not {shown(number)}.")
     return number
+
+
+def seed_number(value: Any) -> int:
+    """A seed that every generator takes, in 0 .. 2**63 - 1.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    return whole_number("seed", value, least=0, most=MOST_SEED)
 
 
 def real_number(name: str, value: Any, wanted: str, *, least: float, most: float = math.inf) -> float:
@@ -52,7 +64,7 @@ def real_number(name: str, value: Any, wanted: str, *, least: float, most: float
     """
     number = as_real(value)
     if number is None or not (least <= number <= most and math.isfinite(number)):
-        raise ConfigError(f"{name} must be {wanted}, not {_shown(value)}.")
+        raise ConfigError(f"{name} must be {wanted}, not {shown(value)}.")
     return number
 
 
@@ -66,20 +78,31 @@ def radius(value: Any, *, most: float = 1.0) -> float:
     Raises:
         ConfigError: it is none.
     """
-    number = _written(value) if isinstance(value, str) else as_real(value)
+    exact = _written(value) if isinstance(value, str) else value
+    number = as_real(exact)
     if number is None:
-        raise ConfigError(f"eps must be one number between 0 and {most:.4g}, in pixel units, not {_shown(value)}.")
+        raise ConfigError(f"eps must be one number between 0 and {most:.4g}, in pixel units, not {shown(value)}.")
     if not 0 <= number <= most:
         wanted = f"between 0 and {most:.4g}, in pixel units before normalisation"
-        raise ConfigError(f"eps must be {wanted}, not {_shown(value)}.")
+        raise ConfigError(f"eps must be {wanted}, not {shown(value)}.")
+    if vanishes(exact):
+        raise ConfigError(
+            f"eps must be between 0 and {most:.4g}, in pixel units, and {shown(value)} is too small for a float; "
+            "give 0, or a larger one."
+        )
     return number
 
 
-def _written(text: str) -> float | None:
-    """The float nearest to a number or a fraction in a text; None if it is neither."""
+def vanishes(value: Any) -> bool:
+    """Whether a number that is not 0 becomes 0 as a float, so that an answer would be about another one."""
+    return as_real(value) == 0 and bool(value != 0)
+
+
+def _written(text: str) -> Fraction | None:
+    """A number or a fraction in a text; None if it is neither."""
     try:
-        return float(Fraction(text.strip())) if _WRITTEN.fullmatch(text.strip()) else None
-    except (ZeroDivisionError, OverflowError):
+        return Fraction(text.strip()) if _WRITTEN.fullmatch(text.strip()) else None
+    except ZeroDivisionError:
         return None
 
 
@@ -102,7 +125,7 @@ def existing_device(value: Any) -> torch.device:
     try:
         found = torch.device(value)
     except (RuntimeError, TypeError, ValueError, OverflowError):
-        raise ConfigError(f"unknown device {_shown(value)}: use cpu, cuda or cuda:N.") from None
+        raise ConfigError(f"unknown device {shown(value)}: use cpu, cuda or cuda:N.") from None
     try:
         if found.type == "meta":
             raise NotImplementedError
@@ -115,7 +138,7 @@ def existing_device(value: Any) -> torch.device:
 
 
 def dense_numbers(name: str, value: Any, *, error: type[GlsEsError] = ConfigError) -> Tensor:
-    """A tensor that holds ordinary real numbers: strided, floating, not on the meta device.
+    """A tensor that holds ordinary real numbers: strided, floating, not on the meta device, and none put off.
 
     Args:
         name: of the argument, a plural.
@@ -132,7 +155,7 @@ def dense_numbers(name: str, value: Any, *, error: type[GlsEsError] = ConfigErro
     if value.dtype not in FLOATS:
         hint = "" if value.dtype.is_complex or value.is_floating_point() else "; divide bytes by 255"
         raise error(f"{name} must be floating-point numbers in [0, 1], not {value.dtype}{hint}.")
-    return value
+    return usable(value)
 
 
 def class_labels(
@@ -152,7 +175,7 @@ def class_labels(
             labels = torch.as_tensor(labels, device="cpu")
         except (TypeError, ValueError, RuntimeError, OverflowError):
             raise error(
-                f"labels must be a tensor or a list of whole numbers, not {_shown(labels)} of {type(labels).__name__}."
+                f"labels must be a tensor or a list of whole numbers, not {shown(labels)} of {type(labels).__name__}."
             ) from None
     if labels.is_nested or labels.layout != torch.strided or labels.is_meta:
         raise error("labels must be a plain dense tensor that holds numbers.")
@@ -165,14 +188,17 @@ def class_labels(
     if wrong:
         others = f", and so have {len(wrong) - 1} others" if len(wrong) > 1 else ""
         raise error(f"image {wrong[0]} has a label outside 0 .. {num_classes - 1}, as the labels must be{others}.")
-    return values.clone() if values.is_inference() else values
+    return usable(values)
 
 
 def _layout(value: Tensor) -> str:
     return "a nested one" if value.is_nested else str(value.layout)
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     """A value in a message: short, and on one line."""
-    text = " ".join(repr(value).split())
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # of a number with thousands of digits, or whatever a class of the user's raises
+        return f"{type(value).__name__} that cannot be written out"
     return text if len(text) <= 60 else f"{text[:57]}..."

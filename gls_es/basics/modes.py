@@ -39,5 +39,11 @@ def under_autocast() -> bool:
 
 
 def usable(tensor: Tensor) -> Tensor:
-    """The tensor, or a copy that autograd takes if it comes from ``inference_mode`` and is used outside."""
-    return tensor.clone() if tensor.is_inference() and not torch.is_inference_mode_enabled() else tensor
+    """The tensor, or a copy that everything takes, be it autograd or compiled code that reads an address.
+
+    Autograd refuses what comes from ``inference_mode`` and is used outside. Memory holds other numbers than the tensor
+    if PyTorch has put off to negate or to conjugate them (``is_neg``), and none at all for its lazy zeros.
+    """
+    lazy = tensor.is_neg() or tensor.is_conj() or tensor._is_zerotensor()
+    foreign = tensor.is_inference() and not torch.is_inference_mode_enabled()
+    return tensor.clone() if lazy or foreign else tensor

@@ -7,14 +7,15 @@ With radii e_i, one a pixel, the L∞ region around x is the box |z_i - x_i| <= 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from gls_es.basics.checks import radius
+from gls_es.basics.checks import radius, vanishes
+from gls_es.basics.modes import usable
 from gls_es.bounds.box import Box
 from gls_es.errors import ConfigError
 
@@ -82,12 +83,32 @@ def split_radii(value: Any, shape: Sequence[int], *, norm: Any = "linf") -> tupl
     """
     most = math.sqrt(math.prod(shape)) if norm == "l2" else 1.0
     if isinstance(value, list | tuple) or getattr(value, "ndim", 0) > 0:  # a tensor, or an array
+        if isinstance(value, Tensor) and not _plain(value):
+            raise ConfigError("eps as a tensor must be a dense one that holds real numbers; to_dense() makes one.")
         try:
             radii = torch.as_tensor(value, dtype=torch.float64, device="cpu").detach()
-        except (TypeError, ValueError, RuntimeError):
+            radii = usable(radii)
+        except (TypeError, ValueError, RuntimeError, OverflowError):
             raise ConfigError(f"eps must be a number or a tensor of radii, not {type(value).__name__}.") from None
+        if isinstance(value, list | tuple) and any(map(vanishes, _numbers(value))):
+            raise ConfigError("eps: a radius is not 0 and less than any float is; give 0, or more.")
         return _checked(radii, tuple(shape), most)
     return radius(value, most=most), None
+
+
+def _numbers(value: Any) -> Iterator[Any]:
+    """The single numbers in lists of lists."""
+    if isinstance(value, list | tuple):
+        for part in value:
+            yield from _numbers(part)
+    else:
+        yield value
+
+
+def _plain(value: Tensor) -> bool:
+    """Whether a tensor is one of numbers in order, as PyTorch makes them by default."""
+    other = value.is_nested or value.is_meta or value.is_quantized or value.is_complex()
+    return not other and value.layout == torch.strided
 
 
 def _checked(radii: Tensor, shape: tuple[int, ...], most: float) -> tuple[float, Tensor]:

@@ -19,7 +19,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from gls_es.basics.checks import whole_number
+from gls_es.basics.checks import seed_number
 from gls_es.basics.deadline import NEVER, Deadline, OutOfTime
 from gls_es.basics.modes import ordinary_modes
 from gls_es.basics.property import Boundary, Numbers, Property, Row
@@ -110,7 +110,7 @@ def decide(
     shape = _shape(input_shape)
     check_module(module)
     _check_kinds(prop, replay)
-    seed = whole_number("seed", seed, least=0, most=2**63 - 1)
+    seed = seed_number(seed)
     refuse_autocast()
     module = copy.deepcopy(module)  # formats and modes of the caller's are left alone
     module = _checked(module.float() if execution == "float32" else module, shape, prop)

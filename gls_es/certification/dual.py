@@ -214,7 +214,7 @@ def dual_bounds(
     query.plan = Plan(ROWS_AT_ONCE * row_size(root.graph, start) * query.box.centre.element_size())
     dtype = query.box.centre.dtype
     constant = query.box.centre.new_zeros(len(goals))
-    for relu in (relu for relu in query.relus if relu < start):
+    for relu in (relu for relu in query.relus if relu <= start):  # the start itself may be one
         part = cell(query.node(relu), *query.bounds[relu], goals.signs[relu][None])
         low, up, sign = part.lower, part.upper, part.sign
         query.bounds[relu] = low, up

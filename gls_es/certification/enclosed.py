@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from gls_es.basics.checks import seed_number
 from gls_es.basics.property import Boundary, Case, Property, Row
 from gls_es.certification.decision import Decision
 from gls_es.certification.violation import Replay, Witness
@@ -40,14 +41,14 @@ def decide_enclosed(
         replay: the executor, from (B, n) to (B, m), float32.
         prop: the property.
         timeout: seconds after which nothing new is begun; None for none.
-        seed: of random points.
+        seed: of random points, below 2**63.
 
     Raises:
         DataError: the property speaks of another number of outputs than there are.
     """
     begun = time.monotonic()
     deadline = begun + (math.inf if timeout is None else timeout)
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed_number(seed))
     open_cases = False
     for case in prop.cases:
         done, witness = _searched(enclosure, replay, case, deadline, generator)

@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Callable, Iterable
 from functools import partial
+from itertools import combinations
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gls_es.basics.checks import as_real, class_labels, dense_numbers, existing_device, whole_number
+from gls_es.basics.checks import as_real, class_labels, dense_numbers, existing_device, seed_number, shown, whole_number
+from gls_es.basics.modes import usable
 from gls_es.basics.suggestions import unknown
-from gls_es.bounds import perturbation_of
+from gls_es.bounds import METHODS, perturbation_of
 from gls_es.bounds.perturbation import split_radii
 from gls_es.certification.attack import AttackOptions
 from gls_es.certification.bab import BUDGET, TIMEOUT, Limits
@@ -123,11 +125,11 @@ def specify(
 ) -> Specification:
     """The options of ``certify``, checked."""
     if not isinstance(clip, bool):
-        raise ConfigError(f"clip must be True or False, not {clip!r}")
+        raise ConfigError(f"clip must be True or False, not {shown(clip)}")
     if not (attack is None or isinstance(attack, AttackOptions)):
         raise ConfigError(f"attack must be an AttackOptions, not {type(attack).__name__}")
     if not isinstance(execution, str) or execution not in DTYPES:
-        raise ConfigError(f"execution must be one of {', '.join(DTYPES)}, not {execution!r}")
+        raise ConfigError(f"execution must be one of {', '.join(DTYPES)}, not {shown(execution)}")
     largest, pixels = split_radii(eps, network.input_shape, norm=norm)
     perturbation_of(eps, norm, network.input_shape)  # refuses what does not go together
     where = check_device(device, network)
@@ -139,7 +141,7 @@ def specify(
         clip=clip,
         execution=execution,
         stages=_stages(stages, norm),
-        seed=whole_number("seed", seed, least=0),
+        seed=seed_number(seed),
         attack=attack or AttackOptions(),
         device=where,
         limits=limits,
@@ -171,7 +173,7 @@ def check_images(images: Any, network: Network, *, clip: bool) -> Tensor:
     bad = ~images.isfinite() | ((images < 0) | (images > 1) if clip else torch.zeros_like(images, dtype=torch.bool))
     _refuse_rows(bad, "holds a value that is not a finite number" + (" in [0, 1]" if clip else ""))
     _refuse_rows(values.to(images.dtype) != images, "holds a value that float32 cannot represent; give images.float()")
-    return values.clone() if values.is_inference() else values
+    return usable(values)
 
 
 def check_labels(labels: Any, *, n: int, num_classes: int) -> Tensor:
@@ -182,13 +184,16 @@ def check_labels(labels: Any, *, n: int, num_classes: int) -> Tensor:
 def check_stages(stages: Any) -> tuple[str, ...]:
     """The names of the cascade, each known and given once."""
     if not isinstance(stages, Iterable) or isinstance(stages, str):
-        raise ConfigError(f"stages must be a sequence of names, ('attack', 'ibp') say, not {stages!r}")
+        raise ConfigError(f"stages must be a sequence of names, ('attack', 'ibp') say, not {shown(stages)}")
     names = tuple(stages)
     for name in names:
         if not isinstance(name, str) or name not in KNOWN_STAGES:
             raise unknown(name, KNOWN_STAGES, "there is no stage", offer="choose among")
         if names.count(name) > 1:
             raise ConfigError(f"stages: {name!r} is given twice")
+    alike = [(a, b) for a, b in combinations(names, 2) if METHODS.get(a, a) is METHODS.get(b, b)]
+    if alike:
+        raise ConfigError("stages: {!r} and {!r} are two names of one relaxation; give one of them".format(*alike[0]))
     return names
 
 
@@ -205,7 +210,7 @@ def check_seconds(timeout: Any) -> float:
     """A limit of time."""
     seconds = as_real(timeout)
     if seconds is None or not 0 < seconds < math.inf:
-        raise ConfigError(f"timeout must be a positive number of seconds, not {timeout!r}; None sets the default")
+        raise ConfigError(f"timeout must be a positive number of seconds, not {shown(timeout)}; None sets the default")
     return seconds
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from torch import Tensor
 
-from gls_es.basics.checks import as_real
+from gls_es.basics.checks import as_real, shown
 from gls_es.basics.intervals import wilson_interval
 from gls_es.basics.modes import ordinary_modes
 from gls_es.basics.version import versions
@@ -226,7 +226,7 @@ def _limited(options: dict[str, Any]) -> dict[str, Any]:
 def _grid(tolerance: float, largest: float) -> tuple[float, int]:
     """The step, and the number of the grid's last point."""
     tolerance, largest = _radius("tolerance", tolerance), _radius("largest", largest)
-    points = int(largest / tolerance)
+    points = int(min(largest / tolerance, 1e15))  # the quotient may overflow
     while points * tolerance > largest:
         points -= 1
     if not 1 <= points <= LARGEST_GRID:
@@ -239,7 +239,7 @@ def _grid(tolerance: float, largest: float) -> tuple[float, int]:
 def _radius(name: str, value: float) -> float:
     number = as_real(value)
     if number is None or not 0 < number <= 1:
-        raise ConfigError(f"{name} must be a number in (0, 1], in pixel units, not {value!r}")
+        raise ConfigError(f"{name} must be a number in (0, 1], in pixel units, not {shown(value)}")
     return number
 
 

@@ -3,6 +3,7 @@
 from gls_es.formats.capabilities import CAPABILITIES as CAPABILITIES
 from gls_es.formats.card import ModelCard as ModelCard
 from gls_es.formats.files import write_text as write_text
+from gls_es.formats.fingerprint import fingerprint as fingerprint
 from gls_es.formats.onnx_enclosing import load_enclosed as load_enclosed
 from gls_es.formats.onnx_reading import OnnxModel as OnnxModel
 from gls_es.formats.onnx_reading import check_declared as check_declared

@@ -12,7 +12,35 @@ from gls_es.basics.version import versions
 from gls_es.errors import DataError
 from gls_es.formats.files import read_file, sha256, write_text
 from gls_es.network import Network
-from gls_es.network.graph import Activation, Add, Conv, Linear, Node, Pool, ReLU, Reshape, Scale
+from gls_es.network.graph import (
+    Activation,
+    Add,
+    BatchNorm,
+    Constant,
+    Conv,
+    Factor,
+    Learned,
+    Linear,
+    Node,
+    Pool,
+    ReLU,
+    Reshape,
+    Scale,
+    Select,
+)
+
+_NODES: dict[type[Node], str] = {
+    ReLU: "ReLU",
+    Add: "addition",
+    Reshape: "reshape",
+    Select: "values copied to other places",
+}
+_SCALES: dict[type[object], str] = {
+    BatchNorm: "BatchNorm",
+    Constant: "scaling and shift by constants",
+    Learned: "scaling and shift by parameters",
+    Factor: "scaling by a parameter",
+}
 
 
 @dataclass(frozen=True)
@@ -48,8 +76,21 @@ class ModelCard:
         """
         write_text(path, self.text())
 
+    def check(self) -> None:
+        """Look at what would keep the card from being written, before the files that it is about are.
+
+        Raises:
+            DataError: the records are about another checkpoint.
+        """
+        self._certification()
+
     def text(self) -> str:
-        """The card in Markdown."""
+        """The card in Markdown.
+
+        Raises:
+            DataError: the records are about another checkpoint.
+            FormatError: one of the files cannot be read.
+        """
         network = self.network
         lines = [f"# {self.problem}: a network with certified robustness", ""]
         rows = {
@@ -112,9 +153,10 @@ def _layer(node: Node) -> str:
         kind = f"average pooling {'x'.join(map(str, node.window.kernel))}"
     elif isinstance(node, Activation):
         kind = " ".join([node.kind, *(f"{number:.6g}" for number in node.constants)])
+    elif isinstance(node, Scale):
+        kind = _SCALES[type(node.source)]
     else:
-        names: dict[type[Node], str] = {ReLU: "ReLU", Add: "addition", Reshape: "reshape", Scale: "scaling by channel"}
-        kind = names[type(node)]
+        kind = _NODES.get(type(node), type(node).__name__.lower())
     if isinstance(node, (Conv, Linear)) and node.norm is not None:
         kind += ", BatchNorm"
     return f"{kind} → {shape}"

@@ -18,10 +18,8 @@ from gls_es.formats.vnnlib_text import Expression, Wrong
 
 COMPARISONS = ("<=", ">=")
 _MOST_VARIABLES = 10**6
-_NAME = re.compile(r"[XY]_\d{1,7}", re.ASCII)
-_RULES = Rules(
-    lambda name: f"{name[0]}_{name[1]}", single=False, of_inputs=False, without_outputs=False, open_inputs=False
-)
+_NAME = re.compile(r"[XY]_(0|[1-9]\d{0,6})", re.ASCII)
+_RULES = Rules(lambda name: f"{name[0]}_{name[1]}", single=False, of_inputs=False, open_inputs=False)
 _IGNORED = frozenset({"set-logic", "set-info", "set-option", "check-sat", "exit", "get-model"})
 
 
@@ -35,7 +33,10 @@ def property_of(commands: Iterable[Expression]) -> Property:
     for command in commands:
         reading.take(command)
     sizes = [reading.count(letter) for letter in "XY"]
-    return reading.assertions.property(sizes[0], sizes[1], _RULES)
+    found = reading.assertions.property(sizes[0], sizes[1], _RULES)
+    if "Y" not in reading.formulas.letters and not reading.assertions.never():
+        raise Wrong("it says nothing about the outputs")
+    return found
 
 
 @dataclass

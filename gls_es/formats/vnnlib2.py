@@ -32,7 +32,8 @@ THEORIES = {
 _KEYWORDS = frozenset({"and", "or", "assert", *TYPES})
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*", re.ASCII)
 _TYPED = re.compile(r"(\w+)\[([\d,]*)\]", re.ASCII)
-_INDEXED = re.compile(r"([A-Za-z]\w*)(?:\[([\d,]*)\])?", re.ASCII)
+_INDEXED = re.compile(r"([A-Za-z]\w*)(?:\[((?:\d{1,7}(?:,\d{1,7})*)?)\])?", re.ASCII)
+"""A variable, and its place: whole numbers with commas between them and nowhere else."""
 _MOST_VALUES = 10**6
 
 
@@ -176,7 +177,7 @@ class _Assertions:
         if not self.found.common and not self.found.alternatives:
             raise Wrong("it asserts nothing")
         sizes = [sum(tensor.size for tensor in tensors) for tensors in (self.declared.inputs, self.declared.outputs)]
-        rules = Rules(self._name, single=not self.declared.real, of_inputs=True, without_outputs=True, open_inputs=True)
+        rules = Rules(self._name, single=not self.declared.real, of_inputs=True, open_inputs=True)
         return self.found.property(sizes[0], sizes[1], rules)
 
     def _variable(self, word: str) -> Variable | None:
@@ -184,7 +185,7 @@ class _Assertions:
         if match is None or match[1] not in self.places:
             return None
         letter, tensor, start = self.places[match[1]]
-        index = [int(part) for part in match[2].split(",") if part] if match[2] is not None else []
+        index = list(map(int, match[2].split(","))) if match[2] else []
         if len(index) != len(tensor.shape) or any(i >= n for i, n in zip(index, tensor.shape, strict=True)):
             raise Wrong(f"{word[:60]!r} is no element of {tensor}")
         flat = 0

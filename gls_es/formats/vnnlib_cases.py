@@ -24,14 +24,12 @@ class Rules:
         name: how a variable is written, for messages.
         single: whether inputs are float32 numbers themselves, see :class:`~gls_es.basics.property.Boundary`.
         of_inputs: whether an inequality may hold several inputs, or inputs and outputs.
-        without_outputs: whether there need be nothing about outputs.
         open_inputs: whether inputs may lack bounds; then violations are looked for near those that they have, or zero.
     """
 
     name: Callable[[Variable], str]
     single: bool
     of_inputs: bool
-    without_outputs: bool
     open_inputs: bool
 
 
@@ -64,13 +62,11 @@ class Assertions:
         common = _Box(inputs, outputs, rules)
         common.tighten(self.common)
         found = [common.case(choice) for choice in conjoined(self.alternatives)]
-        if not rules.without_outputs and not self._names_outputs():
-            raise Wrong("it says nothing about the outputs")
         return Property(inputs, outputs, tuple(case for case in found if case is not None), common.narrowed[0])
 
-    def _names_outputs(self) -> bool:
-        atoms = [*self.common, *(atom for cases in self.alternatives for case in cases for atom in case)]
-        return any(letter == "Y" for atom in atoms for letter, _ in atom.term.coefficients)
+    def never(self) -> bool:
+        """Whether one of them is false whatever the values are, since it has no alternative: ``(or)``."""
+        return not all(self.alternatives)
 
 
 @dataclass

@@ -73,11 +73,13 @@ class Formulas:
         variable: the variable that a word stands for; None if it is none. It may raise :class:`Wrong`.
         comparisons: those of the language, of ``<= >= < > == !=``.
         unknown: what is said of a word that is neither a variable nor a number.
+        letters: "X" and "Y", as soon as such a variable was read, also where it cancels or is multiplied by zero.
     """
 
     variable: Callable[[str], Variable | None]
     comparisons: Collection[str]
     unknown: str
+    letters: set[str] = field(default_factory=set)
     _supported: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -121,6 +123,7 @@ class Formulas:
     def _word(self, word: str) -> Term:
         variable = self.variable(word)
         if variable is not None:
+            self.letters.add(variable[0])
             return Term({variable: Fraction(1)}, Fraction(0))
         number = number_of(word)
         if number is None:

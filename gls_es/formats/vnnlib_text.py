@@ -9,6 +9,7 @@ from typing import Any
 
 _DEEPEST = 40
 _TOKEN = re.compile(r';[^\n]*|"([^"]*)"|([()])|(\[[^\[\]()";]*\])|([^\s();"\[\]]+|[\[\]"])')
+_SPACES = re.compile(r"\s*([\[\],])\s*")
 _NUMBER = re.compile(r"[+-]?(\d{1,60}\.?\d{0,200}|\.\d{1,200})([eE][+-]?\d{1,3})?", re.ASCII)
 
 Expression = Any
@@ -41,7 +42,7 @@ def commands(text: str) -> Iterator[Expression]:
             else:
                 yield done
         elif index:
-            _attach(stack, "".join(index.split()))
+            _attach(stack, _SPACES.sub(r"\1", index))
         elif word or string is not None:
             if not stack:
                 raise Wrong(f"{(word or string)[:40]!r} stands outside of brackets")

@@ -6,6 +6,8 @@ import ctypes
 
 from torch import Tensor
 
+from gls_es.basics.modes import usable
+
 
 class Values(ctypes.Structure):
     """``gls_values`` of ``chain.h``."""
@@ -24,6 +26,8 @@ def values_of(value: Tensor | None, leading: int, held: list[object]) -> Values:
         leading: how many of the axes are strided; the rest must lie in order, or is copied.
         held: what is kept alive.
     """
+    if value is not None:
+        value = usable(value)
     if value is not None and not value[(0,) * leading].is_contiguous():
         value = value.contiguous()
     if value is not None:

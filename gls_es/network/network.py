@@ -200,7 +200,7 @@ class Network:
         Raises:
             ConfigError: images or weights of the wrong shape.
         """
-        dense_numbers("images", x)
+        x = dense_numbers("images", x)
         weights = self.members(params, x)
         own = x.dim() == len(self.input_shape) + 2 and len(x) == len(weights)
         self.check_images(x[0] if own else x)

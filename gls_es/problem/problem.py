@@ -17,7 +17,7 @@ import torch
 from evotorch import SolutionBatch
 from torch import Tensor, nn
 
-from gls_es.basics.checks import existing_device, real_number, whole_number
+from gls_es.basics.checks import existing_device, real_number, seed_number, whole_number
 from gls_es.basics.modes import ordinary_modes
 from gls_es.basics.seeding import derived_seed, generator, minibatch_indices
 from gls_es.basics.threads import over_members
@@ -145,7 +145,7 @@ class CertifiedTrainingProblem(NormalizedProblem):
         self.loss = loss_named(loss).name
         usual = loss_named(loss).method or type(self).method
         self.method = method_named(usual if method is None else method).name
-        self.run_seed = whole_number("seed", seed, least=0)
+        self.run_seed = seed_number(seed)
         self.batch_size = whole_number("batch_size", batch_size, least=1)
         self.natural_weight = real_number("natural_weight", natural_weight, "between 0 and 1", least=0, most=1)
         self.l1 = real_number("l1", l1, "at least 0", least=0)

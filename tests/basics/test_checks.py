@@ -19,6 +19,12 @@ def test_what_is_no_whole_number_of_the_range(value: Any) -> None:
         checks.whole_number("count", value, least=0, most=7)
 
 
+def test_numbers_that_python_does_not_write_out_are_refused_in_words() -> None:
+    for refuse in (checks.seed_number, checks.radius):
+        with pytest.raises(ConfigError, match="not int that cannot be written out"):
+            refuse(10**5000)
+
+
 def test_whole_numbers_of_numpy_become_pythons() -> None:
     assert type(checks.whole_number("count", np.int64(7), least=0)) is int
 
@@ -41,6 +47,8 @@ def test_whole_numbers_of_numpy_become_pythons() -> None:
         1j,
         b"1",
         10**400,
+        Fraction(1, 10**500),
+        "1e-999",
         torch.tensor(0.1),
         np.ones(2),
     ],

@@ -40,6 +40,19 @@ def test_float64_boxes_on_a_float32_network_are_bounded_in_float64(method: str) 
     assert_near(result.detach(), stacked(method, task)[0], TOLERANCE[torch.float64])
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_numbers_that_are_negated_late_are_bounded_as_what_they_stand_for(method: str) -> None:
+    """Memory holds their negatives, and compiled code reads memory; of lazy zeros there is none at all."""
+    net, lower, upper, labels, params = network(TASK, torch.float32), TASK.lower, TASK.upper, TASK.labels, TASK.params
+    wanted = bounds.margins(net, lower, upper, labels, method=method, params=params)
+    late = [torch._neg_view(-value) for value in (lower, upper, params)]
+    assert torch.equal(bounds.margins(net, *late[:2], labels, method=method, params=late[2]), wanted)
+    zeros = torch.zeros_like(lower)
+    nothing = torch._efficientzerotensor(lower.shape)
+    wanted = bounds.margins(net, zeros, zeros, labels, method=method)
+    assert torch.equal(bounds.margins(net, nothing, nothing, labels, method=method), wanted)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("method", METHODS)
 def test_cuda_gives_the_same_bounds(method: str) -> None:

@@ -130,6 +130,34 @@ def test_tighter_layers_still_hold_and_raise_the_margins(name: str) -> None:
     assert (after <= minimum + HIGHS * (1 + minimum.abs())).all()
 
 
+@pytest.mark.parametrize("last", ["inside", "output"])
+@pytest.mark.parametrize("kinds", ["ReLU Hardtanh", "GELU GELU", "Tanh PReLU"])
+def test_activations_of_activations_get_tighter_bounds_that_hold(kinds: str, last: str) -> None:
+    """Nothing affine lies between them, so a backward pass begins at an activation."""
+    torch.manual_seed(0)
+    one, two = (getattr(torch.nn, name) for name in kinds.split())
+    behind = [torch.nn.Linear(3, 2)] if last == "inside" else []
+    net = torch.nn.Sequential(torch.nn.Linear(2, 3), one(), two(), *behind).eval()
+    with torch.no_grad():
+        net[0].weight.mul_(4.0)
+    x, eps = torch.full((1, 2), 0.5), 0.2
+    lower, upper = (x - eps).double(), (x + eps).double()
+    traced = gls_es.Network(net, (2,))
+    balls = Balls.around(traced, lower, upper, torch.zeros(1, dtype=torch.int64), execution="float32")
+    low, up = tighter(balls, budget=2**24).proof.bounds[balls.search.relus[1]]
+    line = torch.linspace(0.3001, 0.6999, 21)
+    with torch.no_grad():
+        seen = net[:2](torch.cartesian_prod(line, line))
+    assert (seen >= low[0]).all()
+    assert (seen <= up[0]).all()
+    assert ((balls.proof.bounds[balls.search.relus[1]][0] <= low) & (low <= up)).all()
+    label = net(x).argmax(1)
+    (verdict,) = certify(net, x, label, eps, stages=("alpha-layers",)).verdicts
+    with torch.no_grad():
+        kept = net(torch.cartesian_prod(line, line)).argmax(1) == label
+    assert verdict.verdict == "unknown" or kept.all()
+
+
 def test_the_stage_certifies_what_crown_leaves_open() -> None:
     gained = 0
     for seed in range(4):

@@ -94,6 +94,8 @@ NAN[1, 2] = float("nan")
         ({"max_domains": 2.5}, ConfigError),
         ({"budget": 1000}, ConfigError),
         ({"stages": ("ibp", "ibp")}, ConfigError),
+        ({"stages": ("crown", "ibp", "deeppoly")}, ConfigError),
+        ({"eps": Fraction(1, 10**500)}, ConfigError),
         ({"stages": "ibp"}, ConfigError),
         ({"stages": 3}, ConfigError),
         ({"stages": [["ibp"]]}, ConfigError),
@@ -102,6 +104,11 @@ NAN[1, 2] = float("nan")
         ({"batch_size": 2.0}, ConfigError),
         ({"seed": -1}, ConfigError),
         ({"seed": 0.5}, ConfigError),
+        ({"seed": 2**63}, ConfigError),
+        ({"eps": torch.full((4,), 0.1).to_sparse()}, ConfigError),
+        ({"eps": torch.full((4,), 0.1, dtype=torch.complex64)}, ConfigError),
+        ({"eps": [10**400] * 4}, ConfigError),
+        ({"eps": [0.1, 0.1, Fraction(1, 10**500), 0.1]}, ConfigError),
         ({"clip": "yes"}, ConfigError),
         ({"attack": {"steps": 3}}, ConfigError),
         ({"records": 3}, ConfigError),
@@ -127,13 +134,22 @@ def test_bad_arguments_get_one_sentence(change: dict[str, object], error: type[G
         X.t().contiguous().t(),
         (X * 256).round().div(256).half(),
         nn.Parameter(X),
+        torch._neg_view(-X),
+        torch._efficientzerotensor((3, 4)),
     ],
-    ids=["gradients", "another order in memory", "half", "parameter"],
+    ids=["gradients", "another order in memory", "half", "parameter", "negated late", "zeros without memory"],
 )
 def test_tensors_of_every_kind_are_the_numbers_they_hold(images: torch.Tensor) -> None:
     plain = images.detach().float().contiguous()
     wanted = certify(NET, plain, [0, 1, 2], 0.1, attack=QUICK)
     found = certify(NET, images, [0, 1, 2], 0.1, attack=QUICK)
+    assert [(v.verdict, v.margin) for v in found.verdicts] == [(v.verdict, v.margin) for v in wanted.verdicts]
+
+
+def test_labels_and_radii_that_are_negated_late_are_the_numbers_they_stand_for() -> None:
+    labels, radii = torch.tensor([0, 1, 2]), torch.tensor([0.1, 0.0, 0.2, 0.1])
+    wanted = certify(NET, X, labels, radii, stages=("ibp",))
+    found = certify(NET, X, torch._neg_view(-labels), torch._neg_view(-radii), stages=("ibp",))
     assert [(v.verdict, v.margin) for v in found.verdicts] == [(v.verdict, v.margin) for v in wanted.verdicts]
 
 

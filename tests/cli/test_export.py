@@ -133,6 +133,7 @@ def test_records_of_another_checkpoint_are_refused(run: Run, exported: Any, tmp_
     result = run("export", *weights, "--onnx", tmp_path / "other.onnx", "--records", path)
     assert result.exit_code == 1
     assert "certify it first" in result.stderr
+    assert not (tmp_path / "other.onnx").exists()
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from click.testing import Result
 
@@ -66,6 +67,46 @@ def test_a_benchmark_is_decided_and_continued(
     other = run("verify", "--instances", table, "--out", out, "--timeout", 7)
     assert other.exit_code == 2
     assert "of another table, limit, seed or version" in other.stderr
+
+
+@pytest.mark.parametrize("changed", ["net.onnx", "high.vnnlib.gz", "weights"])
+def test_answers_are_not_kept_for_other_files(
+    run: Run, benchmark: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: str
+) -> None:
+    """A network, a property or weights in a third file, replaced under the same name before and while asked."""
+    whole = onnx.load(benchmark / "net.onnx")
+    onnx.save(whole, benchmark / "net.onnx", save_as_external_data=True, location="weights", size_threshold=0)
+    table, out = benchmark / "instances.csv", tmp_path / "out"
+    asked: list[str] = []
+
+    def process(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        asked.append(command[4])
+        return subprocess.CompletedProcess(command, 0, '{"result": "unsat"}\n')
+
+    def writing(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        with (benchmark / changed).open("ab") as file:
+            file.write(b"\n")
+        return process(command)
+
+    monkeypatch.setattr(instances.subprocess, "run", process)
+    arguments = ("verify", "--instances", table, "--out", out)
+    assert run(*arguments).exit_code == 0
+    assert run(*arguments).exit_code == 0  # the same files go on
+    assert len(asked) == 2
+    held = (benchmark / changed).read_bytes()
+    (benchmark / changed).write_bytes(held[:-1] + bytes([held[-1] ^ 1]))  # of the same size
+    again = run(*arguments)
+    assert again.exit_code == 2
+    assert "is not what it was when row" in again.stderr
+    assert len(asked) == 2
+
+    (out / "results.json").unlink()
+    monkeypatch.setattr(instances.subprocess, "run", writing)
+    during = run(*arguments, "--json")
+    last = json.loads(during.stdout)["instances"][-1]
+    assert last["result"] == "error"
+    assert "while it was decided" in last["error"]
+    assert (out / "0002-net-high.txt").read_text() == "unknown\n"
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,7 @@ def test_eps_is_the_nearest_float_of_the_fraction(a: int, b: int) -> None:
         ("1e999999999", "not a number"),  # as a fraction it would take all memory
         ("9" * 100, "not a number"),
         ("٨/255", "not a number"),
+        ("1e-999", "less than any float"),
         (True, "not a number"),
         ([0.1], "not a number"),
     ],

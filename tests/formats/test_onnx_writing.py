@@ -1,5 +1,6 @@
 """Every network of the zoo written as ONNX: onnxruntime computes the module's logits, and it can be read back."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 
 import gls_es
 from gls_es.errors import FormatError, UnsupportedNetworkError
-from gls_es.formats import load_onnx, save_onnx
+from gls_es.formats import ModelCard, load_onnx, save_onnx
 from gls_es.formats.onnx_writing import onnx_bytes
 from gls_es.formats.runtime import OnnxRuntime, check_same_logits
 from gls_es.network import Network
@@ -41,6 +42,9 @@ def test_onnxruntime_computes_the_modules_logits(case: Case, tmp_path: Path) -> 
     labels = own.argmax(1)
     bounds = [gls_es.bounds.margins(net, lower, upper, labels, method="crown")[0] for net in (network, back)]
     assert torch.allclose(*bounds, rtol=1e-4, atol=1e-4)
+    card = ModelCard(network, "problem", "data", 0.1, "0" * 64, [tmp_path / "net.onnx"]).text()
+    written = re.findall(r"^\d+\. .+ → (.+)$", card, re.MULTILINE)
+    assert written == [" x ".join(map(str, node.shape)) for node in network.graph.nodes[1:]]
 
 
 def test_a_batch_of_any_size_goes_in_at_once(tmp_path: Path) -> None:

@@ -57,6 +57,26 @@ def test_linear_terms() -> None:
     assert case.box.upper[0] == F(2, 5)
 
 
+@pytest.mark.parametrize(
+    ("formula", "wanted"),
+    [
+        ("(<= (* 0 Y_0) -1)", "unsat"),
+        ("(<= (* 0 Y_0) 0)", "sat"),
+        ("(>= (* 0.0 Y_0 Y_1) (- Y_1 Y_1))", "sat"),
+        ("(>= Y_0 Y_0)", "sat"),
+        ("(>= Y_0 (+ Y_0 1))", "unsat"),
+        ("(or)", "unsat"),
+        ("(and (or) (>= Y_0 0))", "unsat"),
+        ("(or (and (>= Y_0 (+ Y_0 1))) (and (or) (<= Y_1 9)))", "unsat"),
+        ("(or (or) (<= Y_1 (+ Y_1 1)))", "sat"),
+    ],
+)
+def test_outputs_that_cancel_and_alternatives_that_are_none_are_decided(formula: str, wanted: str) -> None:
+    """What is true or false of every output; the right answers are plain logic."""
+    layer = nn.Linear(2, 2)
+    assert decide(layer, (2,), parse_vnnlib(f"{DECLARED}{BOX}(assert {formula})"), timeout=5).result == wanted
+
+
 def test_old_declarations_and_ignored_commands() -> None:
     text = "(set-logic QF_LRA)(declare-fun X_0 () Real)(declare-fun Y_0 () Real)"
     prop = parse_vnnlib(f"{text}(assert (and (<= X_0 1) (>= X_0 0) (<= Y_0 0)))(check-sat)(exit)")
@@ -78,6 +98,8 @@ WRONG = {
     "(declare-const X_1 Real)(declare-const Y_0 Real)": "X_0, X_1, ... are not declared without a gap",
     "(declare-const X_9999999 Real)(declare-const Y_0 Real)": "without a gap",
     f"{DECLARED}{BOX}": "nothing about the outputs",
+    f"{DECLARED}{BOX}(assert (<= (* 0 X_0) -1))": "nothing about the outputs",
+    "(declare-const X_0 Real)(declare-const X_00 Real)": "only real constants named",
     f"{DECLARED}(assert (>= X_0 0.25))(assert (<= Y_0 0))": "X_0 has no upper bound",
     f"{DECLARED}{BOX}(assert (<= Y_2 0))": "'Y_2' is neither",
     f"{DECLARED}{BOX}(assert (<= X_0 X_1))": "one by one",
