@@ -26,10 +26,8 @@ from gls_es.basics.property import Boundary
 from gls_es.bounds import Plan
 from gls_es.bounds.affine import margins_and_reach, most_boxes
 from gls_es.bounds.query import Query
-from gls_es.certification.cutting import Cuttings, chosen_axes, depth_of, divisible_inputs, halved, quartered
-from gls_es.certification.ending import last_prices
 from gls_es.certification.execution import Executor
-from gls_es.certification.renewal import Bounds, Kept, narrowed, reach
+from gls_es.certification.renewal import Bounds, narrowed, reach
 from gls_es.certification.rounding import sound_margins, sound_query
 from gls_es.certification.violation import Group, Violations, Witness
 
@@ -39,7 +37,6 @@ _KEPT = 0.7  # of what is known of a way, from one slice to the next
 _MOST = 1e30  # a bound that is not finite lacks
 _DEAR = 100  # as many times as much a part
 _PATIENCE = 6  # slices after which a way is tried again
-_FAR = 1.2  # as much as a cut of such parts gained of late has to be lacking for a second cut at once
 _WORTH_KEEPING = 0.02  # seconds of a part by ``crown`` from which on its bounds are kept for its halves
 _MOST_KEPT = 1 << 29  # bytes of such bounds
 MOST_PARTS = 2_000_000
@@ -100,6 +97,35 @@ class _Pace:
         self.idle = 0
 
 
+@dataclass(frozen=True)
+class _Parts:
+    """Open parts of a box.
+
+    Attributes:
+        lower: (N, *input_shape), float64.
+        upper: the same shape.
+        share: of the box, 2^-halvings, (N,).
+        origin: where the bounds of what a part was halved from are kept, (N,); -1: nowhere.
+    """
+
+    lower: Tensor
+    upper: Tensor
+    share: Tensor
+    origin: Tensor
+
+    def __len__(self) -> int:
+        return len(self.share)
+
+    def at(self, index: Tensor | slice) -> _Parts:
+        """The parts at the given places, or where a mask holds."""
+        return _Parts(self.lower[index], self.upper[index], self.share[index], self.origin[index])
+
+    def joined(self, other: _Parts) -> _Parts:
+        """These parts, then the others."""
+        mine, theirs = (vars(parts).values() for parts in (self, other))
+        return _Parts(*(torch.cat(pair) for pair in zip(mine, theirs, strict=True)))
+
+
 @dataclass
 class Halving:
     """The search on one box.
@@ -125,8 +151,7 @@ class Halving:
             box: the box.
             known: bounds of all ReLUs' inputs on it, (1, *shape) each, if there are some.
         """
-        self._kept: dict[int, Kept] = {} if known is None else {0: Kept(known)}
-        self._gains: dict[int, float] = {}  # what a cut gained of late, by how often its part had been halved
+        self._kept: dict[int, Bounds] = {} if known is None else {0: known}
         self._named = len(self._kept)
         self._told = False  # whether affine functions have ruled out a part: before, their coefficients mean little
         try:
@@ -137,7 +162,7 @@ class Halving:
     def _run(self, box: Boundary) -> tuple[bool, Witness | None]:
         deadline = self.violations.deadline
         lower, upper = self.violations.group.shaped([box.outward()])
-        parts = Cuttings(lower, upper, torch.ones(1, dtype=torch.float64), torch.full((1,), self._named - 1))
+        parts = _Parts(lower, upper, torch.ones(1, dtype=torch.float64), torch.full((1,), self._named - 1))
         self._whole = (upper - lower).flatten(1)
         seen, aside, turn = 0, 0, 0
         while len(parts):
@@ -160,7 +185,7 @@ class Halving:
             witness = self._met(taken.lower, taken.upper, gradients, box)
             if witness is not None:
                 return False, witness
-            divisible = divisible_inputs(taken.lower, taken.upper)
+            divisible = _divisible(taken.lower, taken.upper)
             whole = ~divisible.any(dim=1)
             aside += int(whole.sum())
             if aside > MOST_ASIDE:
@@ -169,24 +194,13 @@ class Halving:
             turn += 1
             by_bound = turn % (2 if self._told else 3) == 0
             smear = moves[open_still] if by_bound and moves is not None else smear
-            axis = chosen_axes(taken.lower, taken.upper, smear, divisible)
-            far = self._far(taken) & ~whole
-            parts = parts.joined(halved(taken.at(~whole & ~far), axis[~whole & ~far]))
-            parts = parts.joined(quartered(taken.at(far), axis[far], smear[far]))
+            axis = _axes(taken.lower, taken.upper, smear, divisible)
+            parts = parts.joined(_halved(taken.at(~whole), axis[~whole]))
             if self._kept:
                 self._kept = {name: self._kept[name] for name in parts.origin.unique().tolist() if name in self._kept}
             if bool(whole.any()):  # on with the largest parts, not with those beside what nothing is learnt of
                 parts = parts.at(torch.arange(len(parts) - 1, -1, -1))
         return aside == 0, None
-
-    def _far(self, parts: Cuttings) -> Tensor:
-        """Which parts lack clearly more than a cut of such parts has gained of late: bounding their halves is idle."""
-        found = []
-        for origin, share in zip(parts.origin.tolist(), parts.share.tolist(), strict=True):
-            gain = self._gains.get(depth_of(share), math.inf)
-            lack = self._kept[origin].lack if origin in self._kept else math.inf
-            found.append(_FAR * gain < lack < math.inf)
-        return torch.tensor(found, dtype=torch.bool)
 
     def _way(self) -> str:
         """How to bound the next parts: by what closed most in a second of late, now and then by ``crown``."""
@@ -211,7 +225,7 @@ class Halving:
         most = min(_AT_ONCE, self._room) if self._room else _AT_ONCE
         return max(1, min(most, int(slice_ / max(each, 1e-6))))
 
-    def _left(self, way: str, parts: Cuttings) -> tuple[Tensor, Tensor | None, Tensor]:
+    def _left(self, way: str, parts: _Parts) -> tuple[Tensor, Tensor | None, Tensor]:
         """Which cases are left open on parts, (B, cases), how far each input moves the worst case, (B, n), and origins.
 
         With few inputs affine functions come first: they are cheap, and say where to cut.
@@ -240,49 +254,34 @@ class Halving:
                 left[still] &= open_cases(group, *ends, method="crown", execution=kind, deadline=deadline)
         return left, moves, origin
 
-    def _narrowed(self, query: Query, parts: Cuttings, left: Tensor, reached: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _narrowed(self, query: Query, parts: _Parts, left: Tensor, reached: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What :meth:`_left` says, for the parts with open cases once ``crown`` has bounded them.
 
-        It begins with the bounds of ``affine``, which the query has, and of the parts that these were cut from.
+        It begins with the bounds of ``affine``, which the query has, and of the parts that these were halved from.
         """
         chosen = left.any(dim=1).nonzero()[:, 0]
         parts, left = parts.at(chosen), left[chosen]
         bounds = {relu: (low[0, chosen], up[0, chosen]) for relu, (low, up) in query.bounds.items()}
-        before = [self._kept.get(origin) for origin in parts.origin.tolist()]
-        for place, kept in enumerate(before):
-            for relu, (low, up) in ({} if kept is None else kept.bounds).items():
+        for place, origin in enumerate(parts.origin.tolist()):
+            for relu, (low, up) in self._kept.get(origin, {}).items():
                 torch.maximum(bounds[relu][0][place], low[0], out=bounds[relu][0][place])
                 torch.minimum(bounds[relu][1][place], up[0], out=bounds[relu][1][place])
-            if kept is not None and kept.left is not None:
-                left[place] &= kept.left
         begun = time.monotonic()
         query = self._query(parts)
-        group = self.violations.group
-        wanted = torch.cat([left[:, i : i + 1].expand(-1, len(own)) for i, own in enumerate(group.rows)], dim=1)
-        crowned = all(kept is not None and kept.lack < math.inf for kept in before)  # bounds that lines can go by
-        rows, bounds = narrowed(query, bounds, last_prices(query, wanted, bounds) if crowned else {})
-        asked, left = left, left & cases_left(group, rows)
+        rows, bounds = narrowed(query, bounds)
+        left = left & cases_left(self.violations.group, rows)
         origins = parts.origin.clone()
         if (time.monotonic() - begun) / len(parts) <= _WORTH_KEEPING:
             return left, origins, reached
-        least, worst = self._worst(torch.nan_to_num(rows, nan=-math.inf), asked)
-        if bool(left.any()):
-            reached = reach(query, worst) + self._unexplained(parts, least)
-        lacks = least.clamp(-_MOST, _MOST).neg().tolist()
-        depths = [depth_of(share) for share in parts.share.tolist()]
-        for lack, depth, kept in zip(lacks, depths, before, strict=True):
-            if kept is not None and kept.lack < _MOST and abs(lack) < _MOST and depth > kept.depth:
-                gain = (kept.lack - lack) / (depth - kept.depth)
-                for level in range(kept.depth, depth):
-                    self._gains[level] = (self._gains.get(level, gain) + gain) / 2
+        least, worst = self._worst(torch.nan_to_num(rows, nan=-math.inf), left)
+        reached = reach(query, worst) + self._unexplained(parts, least)
         for place in left.any(dim=1).nonzero()[:, 0].tolist() if len(self._kept) * _bytes(bounds) < _MOST_KEPT else ():
             origins[place] = self._named
-            own = {i: (a[place : place + 1], b[place : place + 1]) for i, (a, b) in bounds.items()}
-            self._kept[self._named] = Kept(own, left[place], lacks[place], depths[place])
+            self._kept[self._named] = {i: (a[place : place + 1], b[place : place + 1]) for i, (a, b) in bounds.items()}
             self._named += 1
         return left, origins, reached
 
-    def _query(self, parts: Cuttings) -> Query:
+    def _query(self, parts: _Parts) -> Query:
         plan = replace(Plan.default("cpu"), deadline=self.violations.deadline)
         return sound_query(self.violations.group.network, parts.lower, parts.upper, execution=self.execution, plan=plan)
 
@@ -297,7 +296,7 @@ class Halving:
         least, case = torch.stack(values, dim=1).masked_fill(~left, math.inf).min(dim=1)
         return least, torch.stack(places, dim=1).gather(1, case[:, None])[:, 0]
 
-    def _unexplained(self, parts: Cuttings, least: Tensor) -> Tensor:
+    def _unexplained(self, parts: _Parts, least: Tensor) -> Tensor:
         """What a bound lacks, dealt to the inputs by how wide they still are, (B, n): coefficients tell of lines."""
         tiny = torch.finfo(parts.lower.dtype).tiny
         width = (parts.upper - parts.lower).flatten(1) / self._whole.clamp_min(tiny)
@@ -327,6 +326,32 @@ class Halving:
             if found is not None:
                 return found
         return None
+
+
+def _divisible(lower: Tensor, upper: Tensor) -> Tensor:
+    """Where float64 numbers lie between the ends, (B, n)."""
+    middle = lower / 2 + upper / 2
+    return ((lower < middle) & (middle < upper)).flatten(1)
+
+
+def _axes(lower: Tensor, upper: Tensor, reach: Tensor, divisible: Tensor) -> Tensor:
+    """The input to halve, (B,): the one that moves most, (B, n), of those that can be."""
+    width = (upper - lower).flatten(1).masked_fill(~divisible, -1.0)
+    reach = reach.masked_fill(~divisible, -1.0)
+    return torch.where(reach.amax(dim=1) > 0, reach.argmax(dim=1), width.argmax(dim=1))
+
+
+def _halved(parts: _Parts, axis: Tensor) -> _Parts:
+    """Both halves of every part."""
+    low, up = parts.lower.flatten(1), parts.upper.flatten(1)
+    rows = torch.arange(len(axis))
+    middle = low[rows, axis] / 2 + up[rows, axis] / 2
+    first, second = up.clone(), low.clone()
+    first[rows, axis] = middle
+    second[rows, axis] = middle
+    shape = (-1, *parts.lower.shape[1:])
+    ends = torch.cat([low, second]).reshape(shape), torch.cat([first, up]).reshape(shape)
+    return _Parts(*ends, parts.share.repeat(2) / 2, parts.origin.repeat(2))
 
 
 def _bytes(bounds: Bounds) -> int:

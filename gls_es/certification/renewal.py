@@ -9,8 +9,7 @@ where they are not, or where few are unstable.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import lru_cache
 
 import torch
@@ -24,29 +23,12 @@ from gls_es.bounds.query import Query
 from gls_es.bounds.relaxation import adaptive
 from gls_es.network.graph import Conv, Graph, Linear, Pool, Shape
 
-NEGLIGIBLE, NEGLIGIBLE_HEIGHT = 0.02, 0.02
+NEGLIGIBLE, NEGLIGIBLE_HEIGHT = 0.02, 0.005
 """The share of a layer's costs, see ``prices``, whose neurons keep the bounds that they had; and of its heights."""
 _EASE = 0.6  # products on whole maps are made at about this share of the speed of those in windows
 
 Bounds = dict[int, tuple[Tensor, Tensor]]
 """Pre-activation bounds by ReLU, (N, *shape) each, float64."""
-
-
-@dataclass(frozen=True)
-class Kept:
-    """What is kept of a part for those that it is cut into.
-
-    Attributes:
-        bounds: bounds of all ReLUs' inputs on it, (1, *shape) each.
-        left: the cases that are open on it, (cases,) bool; None for all.
-        lack: what the worst of them lacks; infinite if that is not known.
-        depth: how often the box was halved.
-    """
-
-    bounds: Bounds
-    left: Tensor | None = None
-    lack: float = math.inf
-    depth: int = 0
 
 
 def heights(low: Tensor, up: Tensor) -> Tensor:
@@ -62,7 +44,7 @@ def renewed(query: Query, index: int, low: Tensor, up: Tensor, price: Tensor | N
         index: the node.
         low: what is known, (N, *shape).
         up: likewise.
-        price: what a neuron's height costs, (1 | N, *shape); None: as much as any other's.
+        price: what a neuron's height costs, (1, *shape); None: as much as any other's.
 
     Returns:
         Bounds nowhere wider; as they were for stable neurons, and for unstable ones that cost next to nothing, unless
@@ -155,16 +137,14 @@ def crown_bounds(query: Query) -> tuple[Tensor, Bounds]:
 
 
 @torch.no_grad()
-def narrowed(query: Query, known: Bounds, price: Mapping[int, Tensor] | None = None) -> tuple[Tensor, Bounds]:
+def narrowed(query: Query, known: Bounds) -> tuple[Tensor, Bounds]:
     """Bounds of all rows, (N, R), once every layer is bounded anew, and those bounds.
 
     Args:
         query: one member, with no bounds yet; afterwards it has them.
         known: bounds that hold on the boxes, at least as tight as those of ``affine``, which are exact where no ReLU
             lies before.
-        price: what heights of some ReLUs cost, see :func:`renewed`.
     """
-    price = price or {}
     found: Bounds = {}
     for relu in query.relus:
         source = query.source(relu)
@@ -174,7 +154,7 @@ def narrowed(query: Query, known: Bounds, price: Mapping[int, Tensor] | None = N
             met(known[relu][1], centre + radius, torch.minimum),
         )
         if query.regions.after_relu[source]:
-            low, up = renewed(query, source, low, up, price.get(relu))
+            low, up = renewed(query, source, low, up)
         found[relu] = low, torch.maximum(low, up)
         query.bounds[relu] = low[None], found[relu][1][None]
         query.relax(relu, adaptive)

@@ -8,16 +8,10 @@ from small_nets import Task, small_task
 from torch import Tensor, nn
 
 from gls_es.bounds.affine import margins_and_reach
-from gls_es.bounds.nodes import backward_margins
 from gls_es.bounds.query import Query
 from gls_es.certification import renewal
-from gls_es.certification.cutting import Cuttings, quartered
-from gls_es.certification.dual import Balls, adaptive_slopes
-from gls_es.certification.ending import last_prices
-from gls_es.certification.prices import prices
 from gls_es.certification.renewal import Bounds, crown_bounds, narrowed, reach, renewed, share_worth
 from gls_es.certification.rounding import sound_query
-from gls_es.certification.shared import take
 from gls_es.network import Network
 from gls_es.network.graph import Conv
 
@@ -58,9 +52,6 @@ def test_rows_of_a_part_are_below_their_exact_minima(share: float, monkeypatch: 
         rows, found = narrowed(_ask(net, *ends[1]), known)
         exact = torch.tensor(part.minima(0), dtype=torch.float64)
         assert (rows[0] <= exact + 1e-9).all(), seed
-        query = _ask(net, *ends[1])
-        priced, _ = narrowed(query, known, last_prices(query, torch.ones_like(rows, dtype=torch.bool), known))
-        assert (priced[0] <= exact + 1e-9).all(), seed
         assert all((found[i][0] >= known[i][0]).all() and (found[i][1] <= known[i][1]).all() for i in known)
         alone, _ = crown_bounds(_ask(net, *ends[1]))
         better += bool((rows[0] >= alone[0] - 0.05 * alone[0].abs()).all())
@@ -163,60 +154,3 @@ def _shifted() -> nn.Linear:
         layer.weight.copy_(torch.eye(3))
         layer.bias.fill_(10.0)
     return layer
-
-
-def test_prices_of_the_last_layer_are_those_of_automatic_differentiation() -> None:
-    """``prices`` differentiates backward passes. Skips and BatchNorm among the networks; only the open rows count."""
-    compared = 0
-    for seed in range(12):
-        task = replace(small_task(seed, images=1), eps=0.6)
-        net = Network(task.net, (task.net.pixels,))
-        balls = Balls.around(net, *_ends(task), torch.zeros(1, dtype=torch.int64), execution="real", method="crown")
-        query = balls.search.selected(torch.zeros(1, dtype=torch.int64))
-        bounds = {relu: (low[0], up[0]) for relu, (low, up) in query.bounds.items()}
-        take(query, {relu: adaptive_slopes(query.node(relu), *ends) for relu, ends in bounds.items()})
-        rows = backward_margins(query, torch.zeros(1, dtype=torch.int64))[0]
-        last = query.relus[-1]
-        found = last_prices(query, rows <= 0, bounds)[last]
-        wanted = prices(query, {})[last]
-        unstable = (bounds[last][0] < 0) & (bounds[last][1] > 0)
-        torch.testing.assert_close(found[unstable].double(), wanted[unstable], rtol=1e-4, atol=1e-6)
-        compared += int((found[unstable] > 1e-3).sum())
-    assert compared > 10, compared
-
-
-def test_prices_of_a_chain_are_its_factors() -> None:
-    """z1 in [-1, 1], z2 = a relu(z1) - 1/4 in [-1/4, 5/4], f = -w relu(z2) + 1/8: by hand; the line's slope is 5/6."""
-    a, w = 1.5, 0.5
-    first, second, last = nn.Linear(1, 1), nn.Linear(1, 1), nn.Linear(1, 2)
-    with torch.no_grad():
-        for layer, weight, bias in ((first, 2.0, -1.0), (second, a, -0.25)):
-            layer.weight.fill_(weight)
-            layer.bias.fill_(bias)
-        last.weight.copy_(torch.tensor([[-w], [0.0]]))
-        last.bias.copy_(torch.tensor([0.125, 0.0]))
-    net = Network(nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), last), (1,))
-    query = _ask(net, torch.zeros(1, 1, dtype=torch.float64), torch.ones(1, 1, dtype=torch.float64))
-    _, bounds = crown_bounds(query)
-    found = last_prices(query, torch.tensor([[True]]), bounds)
-    assert float(found[query.relus[1]]) == pytest.approx(w)
-    assert float(found[query.relus[0]]) == pytest.approx(w * a * (5 / 6 + 1 / 36), rel=1e-5)
-    assert not any(bool(price.any()) for price in last_prices(query, torch.tensor([[False]]), bounds).values())
-
-
-def test_cuts_leave_nothing_out_and_nothing_twice() -> None:
-    """500 points of two boxes: each lies in one of the parts of its box, in two where they touch."""
-    generator = torch.Generator().manual_seed(2)
-    lower = torch.rand(2, 3, generator=generator, dtype=torch.float64)
-    upper = lower + torch.tensor([1.0, 0.5, 0.2], dtype=torch.float64)
-    parts = Cuttings(lower, upper, torch.ones(2, dtype=torch.float64), torch.arange(2))
-    reach = torch.tensor([[1.0, 0.9, 0.0], [1.0, 0.4, 0.0]], dtype=torch.float64)
-    found = quartered(parts, torch.tensor([0, 0]), reach)
-    assert found.share.tolist() == [0.25] * 8
-    for box, cuts in ((0, [2, 2, 1]), (1, [4, 1, 1])):  # the first input again where half of it still moves more
-        mine = found.at(found.origin == box)
-        widths = (mine.upper - mine.lower) * torch.tensor(cuts)
-        torch.testing.assert_close(widths, (upper - lower)[box].expand(4, 3))
-        points = torch.lerp(lower[box], upper[box], torch.rand(500, 3, generator=generator, dtype=torch.float64))
-        inside = ((mine.lower <= points[:, None]) & (points[:, None] <= mine.upper)).all(dim=2)
-        assert (inside.sum(dim=1) == 1).all()
