@@ -45,6 +45,7 @@ _DOORS = {
 _NUMBERS = {"aten::_local_scalar_dense", "aten::is_nonzero", "aten::equal", "aten::nonzero", "aten::item"}
 _BY_ROWS = {"mm", "addmm", "relu", "neg", "add", "sub", "rsub", "mul", "div", "clone"}
 """Operators that treat every row of the first axis alike, which may then be several of an image."""
+_COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
 _VALUES = frozenset({"activation", "parameter", "opaque"})
 
 
@@ -158,10 +159,8 @@ class Recorder(TorchDispatchMode):
         kwargs = kwargs or {}
         signature = signature_of(func)
         if signature.composite and signature.name not in VIEWS and signature.name not in OPERATORS:
-            with self:  # only inside inference_mode do such operators come here whole
-                result = func.decompose(*args, **kwargs)
-            if result is not NotImplemented:
-                return result
+            with self:  # only inside inference_mode do such operators come here whole; not by Python's decompositions,
+                return func._op_dk(_COMPOSITE, *args, **kwargs)  # of which some copy where PyTorch hands on
         step = _Step(self, signature, signature.bind(args, kwargs))
         result = func(*args, **kwargs)
         step.read([t for t in tree_iter(result) if isinstance(t, Tensor)])
@@ -189,7 +188,8 @@ class _Step:
         self.recorder, self.signature, self.given = recorder, signature, given
         self.storages = recorder.storages
         self.where = recorder.where(signature.short)
-        self.written = [given[name] for name in signature.writes if isinstance(given[name], Tensor)]
+        written = [given[name] for name in signature.writes]
+        self.written = [t for t in tree_iter(written) if isinstance(t, Tensor)]  # some operators write to lists
         self.tensors = [t for t in tree_iter(given) if isinstance(t, Tensor)]
         unread = signature.writes if signature.only_writes else ()
         read = {name: value for name, value in given.items() if name not in unread}  # by name: it may be given twice
