@@ -55,14 +55,17 @@ class Recorder(TorchDispatchMode):
     Args:
         module: in eval mode, a private copy.
         images: what it is run on, (B, *input_shape), a private copy, too.
+        known: the constants' memory, by address, in an earlier pass of the same module. What else is read, and was not
+            seen to be made, has been made behind the recording's back.
 
     Attributes:
         translation: the graph that the pass has made, and what stood in the way.
         values: what was computed, (B, *shape), for every node that is the value of an operator.
     """
 
-    def __init__(self, module: nn.Module, images: Tensor) -> None:
+    def __init__(self, module: nn.Module, images: Tensor, known: dict[int, Any] | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self.known = known
         self.module = module
         self.images = images
         self.storages = Storages()
@@ -150,9 +153,16 @@ class Recorder(TorchDispatchMode):
 
     def opened(self, name: str, arguments: Any) -> None:
         """A door was used: refused if activations or parameters stand behind it."""
-        tensors = (t for t in arguments if isinstance(t, Tensor))
+        tensors = [t for t in arguments if isinstance(t, Tensor)]
+        self.check_known(tensors, self.where(name))
         if any(self.storages.of(t).kind in _VALUES for t in tensors):
             self.problem(wording.DOOR, self.where(name))
+
+    def check_known(self, tensors: list[Tensor], place: str) -> None:
+        """What is read was seen to be made, or is as old as the first pass."""
+        old = {t.untyped_storage().data_ptr() for t in tensors if self.storages.old(t)}
+        if self.known is not None and not self.known.keys() >= old:
+            self.problem(wording.UNSEEN, place)
 
     def __torch_dispatch__(self, func: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Execute an operator and read it."""
@@ -161,9 +171,11 @@ class Recorder(TorchDispatchMode):
         if signature.composite and signature.name not in VIEWS and signature.name not in OPERATORS:
             with self:  # only inside inference_mode do such operators come here whole; not by Python's decompositions,
                 return func._op_dk(_COMPOSITE, *args, **kwargs)  # of which some copy where PyTorch hands on
-        step = _Step(self, signature, signature.bind(args, kwargs))
+        with torch._C.DisableTorchFunction():  # what the recording itself looks at goes through no door
+            step = _Step(self, signature, signature.bind(args, kwargs))
         result = func(*args, **kwargs)
-        step.read([t for t in tree_iter(result) if isinstance(t, Tensor)])
+        with torch._C.DisableTorchFunction():
+            step.read([t for t in tree_iter(result) if isinstance(t, Tensor)])
         return result
 
 
@@ -194,6 +206,8 @@ class _Step:
         unread = signature.writes if signature.only_writes else ()
         read = {name: value for name, value in given.items() if name not in unread}  # by name: it may be given twice
         self.reads = [t for t in tree_iter(read) if isinstance(t, Tensor)]
+        if signature.name != "aten::lift_fresh":  # which announces what torch.tensor has just made
+            recorder.check_known(self.reads, self.where)
         self.kinds = {self.storages.of(t).kind for t in self.reads}
         self.names = [name for t in self.reads for name, _, _ in self.storages.of(t).parameters]
         self.translate = OPERATORS.get(signature.name) if self.kinds & _VALUES else None

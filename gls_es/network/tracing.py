@@ -28,6 +28,7 @@ from gls_es.network.merging import fused
 from gls_es.network.operators import Refused
 from gls_es.network.recording import Recorder
 from gls_es.network.state import changed, state_of
+from gls_es.network.unseen import unseen_step
 from gls_es.network.wording import first_line
 
 
@@ -108,11 +109,16 @@ class _FailedAsItMay(Exception):
     """The module raised where that is no fault."""
 
 
-def _watched(module: nn.Module, images: Tensor, condition: str, *, may_fail: bool = False) -> Pass:
-    """A forward pass on private images, or the error that lists all that was in the way."""
-    recorder = Recorder(module, images.clone())
+def _watched(
+    module: nn.Module, images: Tensor, condition: str, *, before: Pass | None = None, may_fail: bool = False
+) -> Pass:
+    """A forward pass on private images, or the error that lists all that was in the way.
+
+    ``before`` is an earlier pass of the same module.
+    """
+    recorder = Recorder(module, images.clone(), None if before is None else before.kept)
     problems = recorder.translation.problems
-    before = state_of(module, outside=bool(condition))
+    state = state_of(module, outside=bool(condition))
     try:
         output = recorder.node_of_result(recorder.run())
     except Refused as reason:
@@ -127,7 +133,7 @@ def _watched(module: nn.Module, images: Tensor, condition: str, *, may_fail: boo
         )
         refuse(module, problems)
         raise
-    name = changed(before, state_of(module, outside=bool(condition)))
+    name = changed(state, state_of(module, outside=bool(condition)))
     if name is not None:
         problems.append(f"forward changes '{name}', so that the next pass may compute something else; leave it alone")
     if output is None and not problems:
@@ -142,9 +148,10 @@ def _watched(module: nn.Module, images: Tensor, condition: str, *, may_fail: boo
         )
     refuse(module, problems)
     assert output is not None
-    parameters = list(module.parameters())
+    parameters, kept = list(module.parameters()), recorder.storages.constants()
+    made = recorder.translation
     params = parameters_to_vector(parameters) if parameters else images.new_zeros(0)
-    return Pass(tuple(nodes[: output + 1]), recorder.translation.constants, recorder.values, params, module.get_buffer)
+    return Pass(tuple(nodes[: output + 1]), made.constants, recorder.values, params, module.get_buffer, kept)
 
 
 def _advice(condition: str) -> str:
@@ -157,7 +164,8 @@ def _check_alike(module: nn.Module, images: Tensor, own: Pass) -> None:
     """The same graph comes out in all circumstances of a call, one image among them."""
     for condition in conditions_of(own.nodes):
         with condition.holds():
-            run = _repeated(module, condition, images)
+            run = _repeated(module, condition, images, own)
+            _check_unseen(module, condition, images)
         if run is None:
             continue
         same = all(_equal(constant, run.constants.get(key)) for key, constant in own.constants.items())
@@ -169,12 +177,31 @@ def _check_alike(module: nn.Module, images: Tensor, own: Pass) -> None:
             )
 
 
-def _repeated(module: nn.Module, condition: Condition, images: Tensor) -> Pass | None:
+def _repeated(module: nn.Module, condition: Condition, images: Tensor, own: Pass) -> Pass | None:
     """A watched pass in these circumstances; None if it may fail there and does."""
     try:
-        return _watched(module, condition.images(images), condition.told, may_fail=condition.may_fail)
+        images = condition.images(images)
+        return _watched(module, images, condition.told, before=own, may_fail=condition.may_fail)
     except _FailedAsItMay:
         return None
+
+
+def _check_unseen(module: nn.Module, condition: Condition, images: Tensor) -> None:
+    """No step passes by what watches."""
+    try:
+        step = unseen_step(module, condition.images(images))
+    except Exception as error:
+        if condition.may_fail or torch.is_inference_mode_enabled():
+            return
+        raise UnsupportedNetworkError(
+            f"{type(module).__name__}: forward fails{condition.told} of a subclass of torch.Tensor "
+            f"({first_line(error)}); this is how steps in other threads are looked for."
+        ) from error
+    if step is not None:
+        raise UnsupportedNetworkError(
+            f"{type(module).__name__}: forward executes {step}{condition.told} in another thread or behind modes that "
+            "it switches off, where nobody sees it; call it in forward itself."
+        )
 
 
 def _check(module: nn.Module, passes: tuple[Pass, ...], *, exact: bool) -> None:

@@ -4,9 +4,14 @@ The second function differs from the first in a narrow place alone, which no ima
 nothing there, so that all these modules have to be refused.
 """
 
+import concurrent.futures
+
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import _disable_current_modes
+from torch.utils.dlpack import from_dlpack, to_dlpack
 
 import gls_es
 from gls_es.errors import UnsupportedNetworkError
@@ -90,3 +95,54 @@ def test_losing_the_batch_axis_of_one_image_is_told(step: object) -> None:
 
     with pytest.raises(UnsupportedNetworkError, match=r"one image|batch axis"):
         gls_es.Network(Squeezed(None), (2,))
+
+
+def _bump(x: Tensor) -> Tensor:
+    rise = -1000 * torch.relu(0.002 - (x[:, :1] - 0.533).abs())
+    return torch.cat([rise, 0 * rise], 1)
+
+
+def _elsewhere(step: object) -> object:
+    """What a step returns when another thread executes it."""
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        return pool.submit(step).result()
+
+
+def _many_elsewhere(x: Tensor, y: Tensor) -> Tensor:
+    return _elsewhere(lambda: y.add_(_bump(x))) if len(x) > 2 else y
+
+
+def _disabled(x: Tensor, y: Tensor) -> Tensor:
+    with _disable_current_modes():
+        y += _bump(x)
+    return y
+
+
+HIDDEN = {
+    "branch in a thread": lambda x, y: y + _elsewhere(lambda: _bump(x)),
+    "in place in a thread for several images": _many_elsewhere,
+    "in place in a thread": lambda x, y: _elsewhere(lambda: y.add_(_bump(x))),
+    "data in place in a thread": lambda x, y: (_elsewhere(lambda: y.data.add_(_bump(x))), y)[1],
+    "NumPy in a thread": lambda x, y: y + torch.from_numpy(_elsewhere(lambda: _bump(x).numpy() + 0)),
+    "modes switched off": _disabled,
+    "DLPack": lambda x, y: y + from_dlpack(to_dlpack(_bump(x))),
+    "NumPy over DLPack": lambda x, y: y + torch.from_numpy(from_dlpack(to_dlpack(_bump(x))).numpy()),
+}
+
+
+class Elsewhere(Bumped):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.condition(x, self.layer(x))
+
+
+@pytest.mark.parametrize("name", HIDDEN)
+def test_steps_where_nobody_looks_are_refused(name: str) -> None:
+    with pytest.raises(UnsupportedNetworkError, match=r"nobody sees it|is not seen|subclass of torch.Tensor"):
+        gls_es.Network(Elsewhere(HIDDEN[name]), (2,))
+
+
+@pytest.mark.parametrize("table", [np.ones(2, dtype=np.float32), [1.0, 2.0]], ids=["array", "list"])
+def test_constants_that_forward_makes_of_numbers_are_taken(table: object) -> None:
+    net = Elsewhere(lambda x, y: y + torch.as_tensor(table) + torch.tensor([0.5, 0.25]))
+    x = torch.rand(3, 2)
+    torch.testing.assert_close(gls_es.Network(net, (2,)).logits(x)[0], net(x))
