@@ -46,6 +46,8 @@ _NUMBERS = {"aten::_local_scalar_dense", "aten::is_nonzero", "aten::equal", "ate
 _BY_ROWS = {"mm", "addmm", "relu", "neg", "add", "sub", "rsub", "mul", "div", "clone"}
 """Operators that treat every row of the first axis alike, which may then be several of an image."""
 _COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
+_FOLDED = frozenset({"aten::linear", "aten::matmul"})
+"""Products for which inference_mode takes another operator unless the rows lie in one piece."""
 _VALUES = frozenset({"activation", "parameter", "opaque"})
 
 
@@ -170,6 +172,8 @@ class Recorder(TorchDispatchMode):
         signature = signature_of(func)
         if signature.composite and signature.name not in VIEWS and signature.name not in OPERATORS:
             with self:  # only inside inference_mode do such operators come here whole; not by Python's decompositions,
+                if signature.name in _FOLDED and args[0].dim() > 2:
+                    args = (args[0].contiguous(), *args[1:])
                 return func._op_dk(_COMPOSITE, *args, **kwargs)  # of which some copy where PyTorch hands on
         with torch._C.DisableTorchFunction():  # what the recording itself looks at goes through no door
             step = _Step(self, signature, signature.bind(args, kwargs))

@@ -63,6 +63,19 @@ def test_the_same_modules_are_taken_if_nothing_hangs_on_it(held: str) -> None:
     torch.testing.assert_close(gls_es.Network(module, (2,)).logits(x)[0], module(x), rtol=0, atol=1e-9)
 
 
+def test_rows_that_inference_mode_multiplies_by_another_operator_are_taken() -> None:
+    class Rows(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rows, self.last = nn.Linear(4, 6, bias=False), nn.Linear(24, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(torch.relu(self.rows(x.transpose(1, 2))).flatten(1))
+
+    x = torch.rand(3, 4, 4)
+    torch.testing.assert_close(gls_es.Network(module := Rows(), (4, 4)).logits(x)[0], module(x))
+
+
 def test_what_cannot_be_run_with_gradients_has_no_other_function_there() -> None:
     class Out(Bumped):
         def forward(self, x: Tensor) -> Tensor:
