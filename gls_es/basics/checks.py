@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gls_es.basics.modes import usable
+from gls_es.basics.modes import refuse_fake_tensors, usable
 from gls_es.errors import ConfigError, GlsEsError
 
 _WRITTEN = re.compile(r"(\d{1,30}/\d{1,30}|(\d{1,30}\.?\d{0,30}|\.\d{1,30})(e[+-]?\d{1,3})?)", re.IGNORECASE | re.ASCII)
@@ -148,6 +148,7 @@ def dense_numbers(name: str, value: Any, *, error: type[GlsEsError] = ConfigErro
     if not isinstance(value, Tensor):
         hint = "; torch.from_numpy makes one of an array" if type(value).__module__ == "numpy" else ""
         raise error(f"{name} must be a torch.Tensor, not {type(value).__name__}{hint}.")
+    refuse_fake_tensors()
     if value.is_nested or value.layout != torch.strided:
         raise error(f"{name} must be a plain dense tensor, not {_layout(value)}; call to_dense() or stack them.")
     if value.is_meta:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from gls_es.errors import ConfigError
 
 _AUTOCAST = ("cpu", "cuda")
 
@@ -17,7 +20,11 @@ def ordinary_modes() -> Iterator[None]:
 
     It leaves ``no_grad``, ``inference_mode`` and anomaly detection, and sets the default dtype and device; all is put
     back afterwards. ``autocast`` is not its business: :func:`under_autocast` tells.
+
+    Raises:
+        ConfigError: inside ``FakeTensorMode`` or while PyTorch traces, where tensors hold no numbers.
     """
+    refuse_fake_tensors()
     dtype = torch.get_default_dtype()
     with ExitStack() as stack:
         if torch.is_inference_mode_enabled():
@@ -31,6 +38,17 @@ def ordinary_modes() -> Iterator[None]:
             stack.callback(torch.set_default_dtype, dtype)
             torch.set_default_dtype(torch.float32)
         yield
+
+
+def refuse_fake_tensors() -> None:
+    """Raise ConfigError where PyTorch hands out tensors without numbers, to find out shapes or to trace."""
+    kinds: Any = torch._C._TorchDispatchModeKey
+    for kind in (kinds.FAKE, kinds.PROXY, kinds.FUNCTIONAL):
+        mode = torch._C._get_dispatch_mode(kind)
+        if mode is not None:
+            raise ConfigError(
+                f"this was called inside {type(mode).__name__}, in which tensors hold no numbers; call it outside."
+            )
 
 
 def under_autocast() -> bool:

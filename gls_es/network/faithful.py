@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,6 +33,7 @@ class Pass:
         values: what the pass computed, (B, *shape), by node; those that are no operator's value are missing.
         params: the module's weights, (L,).
         buffers: gives the module's buffers by name.
+        kept: the memory of the constants that it read, by address.
     """
 
     nodes: tuple[Node, ...]
@@ -39,6 +41,7 @@ class Pass:
     values: dict[int, Tensor]
     params: Tensor
     buffers: Callable[[str], Tensor]
+    kept: dict[int, Any]
 
     def buffer(self, name: str) -> Tensor:
         """A buffer or constant by name."""

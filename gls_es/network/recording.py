@@ -45,6 +45,9 @@ _DOORS = {
 _NUMBERS = {"aten::_local_scalar_dense", "aten::is_nonzero", "aten::equal", "aten::nonzero", "aten::item"}
 _BY_ROWS = {"mm", "addmm", "relu", "neg", "add", "sub", "rsub", "mul", "div", "clone"}
 """Operators that treat every row of the first axis alike, which may then be several of an image."""
+_COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
+_FOLDED = frozenset({"aten::linear", "aten::matmul"})
+"""Products for which inference_mode takes another operator unless the rows lie in one piece."""
 _VALUES = frozenset({"activation", "parameter", "opaque"})
 
 
@@ -54,14 +57,17 @@ class Recorder(TorchDispatchMode):
     Args:
         module: in eval mode, a private copy.
         images: what it is run on, (B, *input_shape), a private copy, too.
+        known: the constants' memory, by address, in an earlier pass of the same module. What else is read, and was not
+            seen to be made, has been made behind the recording's back.
 
     Attributes:
         translation: the graph that the pass has made, and what stood in the way.
         values: what was computed, (B, *shape), for every node that is the value of an operator.
     """
 
-    def __init__(self, module: nn.Module, images: Tensor) -> None:
+    def __init__(self, module: nn.Module, images: Tensor, known: dict[int, Any] | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self.known = known
         self.module = module
         self.images = images
         self.storages = Storages()
@@ -149,22 +155,31 @@ class Recorder(TorchDispatchMode):
 
     def opened(self, name: str, arguments: Any) -> None:
         """A door was used: refused if activations or parameters stand behind it."""
-        tensors = (t for t in arguments if isinstance(t, Tensor))
+        tensors = [t for t in arguments if isinstance(t, Tensor)]
+        self.check_known(tensors, self.where(name))
         if any(self.storages.of(t).kind in _VALUES for t in tensors):
             self.problem(wording.DOOR, self.where(name))
+
+    def check_known(self, tensors: list[Tensor], place: str) -> None:
+        """What is read was seen to be made, or is as old as the first pass."""
+        old = {t.untyped_storage().data_ptr() for t in tensors if self.storages.old(t)}
+        if self.known is not None and not self.known.keys() >= old:
+            self.problem(wording.UNSEEN, place)
 
     def __torch_dispatch__(self, func: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Execute an operator and read it."""
         kwargs = kwargs or {}
         signature = signature_of(func)
         if signature.composite and signature.name not in VIEWS and signature.name not in OPERATORS:
-            with self:  # only inside inference_mode do such operators come here whole
-                result = func.decompose(*args, **kwargs)
-            if result is not NotImplemented:
-                return result
-        step = _Step(self, signature, signature.bind(args, kwargs))
+            with self:  # only inside inference_mode do such operators come here whole; not by Python's decompositions,
+                if signature.name in _FOLDED and args[0].dim() > 2:
+                    args = (args[0].contiguous(), *args[1:])
+                return func._op_dk(_COMPOSITE, *args, **kwargs)  # of which some copy where PyTorch hands on
+        with torch._C.DisableTorchFunction():  # what the recording itself looks at goes through no door
+            step = _Step(self, signature, signature.bind(args, kwargs))
         result = func(*args, **kwargs)
-        step.read([t for t in tree_iter(result) if isinstance(t, Tensor)])
+        with torch._C.DisableTorchFunction():
+            step.read([t for t in tree_iter(result) if isinstance(t, Tensor)])
         return result
 
 
@@ -189,11 +204,14 @@ class _Step:
         self.recorder, self.signature, self.given = recorder, signature, given
         self.storages = recorder.storages
         self.where = recorder.where(signature.short)
-        self.written = [given[name] for name in signature.writes if isinstance(given[name], Tensor)]
+        written = [given[name] for name in signature.writes]
+        self.written = [t for t in tree_iter(written) if isinstance(t, Tensor)]  # some operators write to lists
         self.tensors = [t for t in tree_iter(given) if isinstance(t, Tensor)]
         unread = signature.writes if signature.only_writes else ()
         read = {name: value for name, value in given.items() if name not in unread}  # by name: it may be given twice
         self.reads = [t for t in tree_iter(read) if isinstance(t, Tensor)]
+        if signature.name != "aten::lift_fresh":  # which announces what torch.tensor has just made
+            recorder.check_known(self.reads, self.where)
         self.kinds = {self.storages.of(t).kind for t in self.reads}
         self.names = [name for t in self.reads for name, _, _ in self.storages.of(t).parameters]
         self.translate = OPERATORS.get(signature.name) if self.kinds & _VALUES else None

@@ -1,35 +1,42 @@
-"""What a module remembers besides its tensors' values: a forward pass must leave it as it was."""
+"""What a module remembers: a forward pass must leave it as it was.
+
+What a later call could read is looked at by value: attributes of the module's parts, of their classes, and what the
+functions of these classes keep, in defaults, closures, attributes and the global variables that they name.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
-_DEPTH = 4
-_REGISTERED = ("_parameters", "_buffers", "_modules")
+from gls_es.network.held import Look
+
 _SIMPLE = (bool, int, str, type(None))
 
 
-def state_of(module: nn.Module) -> dict[str, Any]:
-    """Plain attributes of a module's parts, and of their classes, as far as values of built-in types go.
+def state_of(module: nn.Module, *, outside: bool = True) -> dict[str, Any]:
+    """What the parts of a module, their classes and these classes' functions refer to, by name.
 
-    Tensors count by identity and shape: writes to their memory are operators, which a recording sees.
+    Tensors count by identity, shape and value, parts of the module by identity, for they have entries of their own.
+
+    Args:
+        module: the module.
+        outside: whether global variables are looked at, too; libraries fill tables there when they are first used.
     """
     found: dict[str, Any] = {}
-    classes = set()
+    look = Look(outside=outside)
     for path, part in module.named_modules():
         for name, value in vars(part).items():
-            if name in _REGISTERED:
+            if name == "_modules":
                 found[f"{path}.{name}"] = [(key, id(kept)) for key, kept in value.items()]
-            elif not name.startswith("_") or not name.endswith("hooks"):
-                found[f"{path}.{name}"] = value if type(value) in _SIMPLE else _plain(value, 0)
-        classes.add(type(part))
-    for kind in classes:
-        if not kind.__module__.startswith("torch."):
-            for name, value in vars(kind).items():
-                if isinstance(value, int | float | str | bytes | list | dict | set | tuple):
-                    found[f"{kind.__name__}.{name}"] = _plain(value, 0)
+            elif name in ("_parameters", "_buffers"):
+                found.update({f"{path}.{key}": look.plain(kept) for key, kept in value.items()})
+            else:
+                found[f"{path}.{name}"] = value if type(value) in _SIMPLE else look.plain(value)
+    for kind in dict.fromkeys(type(part) for part in module.modules()):
+        for owner in kind.__mro__:
+            found[f"{owner.__name__} ({owner.__module__})"] = look.plain(owner)
     return found
 
 
@@ -39,22 +46,3 @@ def changed(before: dict[str, Any], after: dict[str, Any]) -> str | None:
         if name not in before or name not in after or before[name] != after[name]:
             return name.lstrip(".")
     return None
-
-
-def _plain(value: Any, depth: int) -> Any:
-    if value is None or isinstance(value, bool | int | float | complex | str | bytes):
-        return (type(value).__name__, repr(value))
-    if isinstance(value, Tensor):
-        return (id(value), tuple(value.shape), str(value.dtype))
-    if isinstance(value, nn.Module) or depth == _DEPTH:
-        return id(value)
-    if isinstance(value, dict):
-        return [(repr(k) if isinstance(k, str | int) else id(k), _plain(v, depth + 1)) for k, v in value.items()]
-    if isinstance(value, list | tuple):
-        return [_plain(v, depth + 1) for v in value]
-    if isinstance(value, set | frozenset):
-        return sorted(map(repr, value))
-    inside = getattr(value, "__dict__", None)
-    if type(value).__module__ != "builtins" and isinstance(inside, dict) and not isinstance(value, type):
-        return (id(value), _plain(inside, depth + 1))
-    return id(value)

@@ -80,6 +80,7 @@ class Storages:
     def __init__(self) -> None:
         self._contents: dict[int, Content] = {}
         self._alive: dict[int, Any] = {}
+        self._met: dict[int, Any] = {}
         self._views: dict[int, tuple[Tensor, str]] = {}
         self._buffers: dict[tuple[int, Order], str] = {}
 
@@ -93,6 +94,19 @@ class Storages:
             known = self.of(parameter).parameters
             self.put(parameter, "parameter", parameters=(*known, (name, Order.of(parameter), place)))
         return start
+
+    def old(self, tensor: Tensor) -> bool:
+        """Whether nothing that was seen made the tensor's memory, which stays alive from now on."""
+        storage = tensor.untyped_storage()
+        if storage._cdata in self._contents or storage.nbytes() == 0:
+            return False
+        self._met[storage.data_ptr()] = storage
+        return True
+
+    def constants(self) -> dict[int, Any]:
+        """The memory that held constants, by its address: whoever keeps this keeps it alive."""
+        made = [s for place, s in self._alive.items() if self._contents[place].kind == "constant"]
+        return {**{storage.data_ptr(): storage for storage in made}, **self._met}
 
     def of(self, tensor: Tensor) -> Content:
         """What the tensor's storage holds; a storage that was never met is a constant from before the pass."""

@@ -1,9 +1,10 @@
 """From an ``nn.Module`` to a :class:`~gls_es.network.graph.Graph`, or one error that lists all that is in the way.
 
 The module is executed and watched (``recording``) several times: in its own number format and in float64, with other
-weights, other images and another batch size. All passes must build the same graph with the same constants, which
-leaves no room for randomness, for state, and for numbers that come from weights or images on ways that no operator
-takes. Every value of a pass is then compared with what its node makes of the values before it (``faithful``).
+weights, other images, other batch sizes and other modes of autograd (``conditions``). All passes must build the same
+graph with the same constants, which leaves no room for randomness, for state, and for numbers that come from weights or
+images on ways that no operator takes. Every value of a pass is then compared with what its node makes of the values
+before it (``faithful``).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from torch.nn.utils import parameters_to_vector
 
 from gls_es.errors import UnsupportedNetworkError
 from gls_es.network.admission import refuse
+from gls_es.network.conditions import Condition, conditions_of
 from gls_es.network.endings import inner_endings, without_ending
 from gls_es.network.faithful import Pass, unfaithful
 from gls_es.network.graph import Constant, Graph, Input, Nonlinear, Scale, Shape
@@ -26,6 +28,7 @@ from gls_es.network.merging import fused
 from gls_es.network.operators import Refused
 from gls_es.network.recording import Recorder
 from gls_es.network.state import changed, state_of
+from gls_es.network.unseen import unseen_step
 from gls_es.network.wording import first_line
 
 
@@ -68,7 +71,7 @@ def trace(module: nn.Module, input_shape: Shape) -> Traced:
         if left_out is not None:
             own = _watched(module, images[:3].to(like.dtype), "")
             refuse(module, inner_endings(own.nodes))
-        _check_single(module, images[:1].to(like.dtype), own.nodes[-1].shape)
+        _check_alike(module, images.to(like.dtype), own)
         wide = copy.deepcopy(module).double()
         again = _watched(wide, images, f" in float64 on a batch of {len(images)}")
         for parameter in wide.parameters():
@@ -102,24 +105,35 @@ def _undisturbed(device: torch.device) -> Iterator[None]:
         yield
 
 
-def _watched(module: nn.Module, images: Tensor, condition: str) -> Pass:
-    """A forward pass on private images, or the error that lists all that was in the way."""
-    recorder = Recorder(module, images.clone())
+class _FailedAsItMay(Exception):
+    """The module raised where that is no fault."""
+
+
+def _watched(
+    module: nn.Module, images: Tensor, condition: str, *, before: Pass | None = None, may_fail: bool = False
+) -> Pass:
+    """A forward pass on private images, or the error that lists all that was in the way.
+
+    ``before`` is an earlier pass of the same module.
+    """
+    recorder = Recorder(module, images.clone(), None if before is None else before.kept)
     problems = recorder.translation.problems
-    before = state_of(module)
+    state = state_of(module, outside=bool(condition))
     try:
         output = recorder.node_of_result(recorder.run())
     except Refused as reason:
         output = None
         problems.append(f"forward returns no logits: {reason}")
     except Exception as error:
+        if may_fail:
+            raise _FailedAsItMay from error
         problems.append(
             f"{recorder.where('forward')} fails on an input of shape {tuple(images.shape[1:])}{condition} "
             f"({first_line(error)}): {_advice(condition)}"
         )
         refuse(module, problems)
         raise
-    name = changed(before, state_of(module))
+    name = changed(state, state_of(module, outside=bool(condition)))
     if name is not None:
         problems.append(f"forward changes '{name}', so that the next pass may compute something else; leave it alone")
     if output is None and not problems:
@@ -134,9 +148,10 @@ def _watched(module: nn.Module, images: Tensor, condition: str) -> Pass:
         )
     refuse(module, problems)
     assert output is not None
-    parameters = list(module.parameters())
+    parameters, kept = list(module.parameters()), recorder.storages.constants()
+    made = recorder.translation
     params = parameters_to_vector(parameters) if parameters else images.new_zeros(0)
-    return Pass(tuple(nodes[: output + 1]), recorder.translation.constants, recorder.values, params, module.get_buffer)
+    return Pass(tuple(nodes[: output + 1]), made.constants, recorder.values, params, module.get_buffer, kept)
 
 
 def _advice(condition: str) -> str:
@@ -145,13 +160,47 @@ def _advice(condition: str) -> str:
     return "check input_shape, given without the batch axis"
 
 
-def _check_single(module: nn.Module, image: Tensor, shape: Shape) -> None:
-    """One image is a batch, too: squeeze(), for one, takes its axis for one that may go."""
-    logits = module(image.clone())
-    if tuple(logits.shape) != (1, *shape):
+def _check_alike(module: nn.Module, images: Tensor, own: Pass) -> None:
+    """The same graph comes out in all circumstances of a call, one image among them."""
+    for condition in conditions_of(own.nodes):
+        with condition.holds():
+            run = _repeated(module, condition, images, own)
+            _check_unseen(module, condition, images)
+        if run is None:
+            continue
+        same = all(_equal(constant, run.constants.get(key)) for key, constant in own.constants.items())
+        if run.nodes != own.nodes or not same:
+            raise UnsupportedNetworkError(
+                f"{type(module).__name__}: forward computes something else{condition.told}; it must not depend on the "
+                "size of the batch nor on the modes of autograd, and keep the batch axis, by flatten(1) or "
+                "squeeze(dim) say."
+            )
+
+
+def _repeated(module: nn.Module, condition: Condition, images: Tensor, own: Pass) -> Pass | None:
+    """A watched pass in these circumstances; None if it may fail there and does."""
+    try:
+        images = condition.images(images)
+        return _watched(module, images, condition.told, before=own, may_fail=condition.may_fail)
+    except _FailedAsItMay:
+        return None
+
+
+def _check_unseen(module: nn.Module, condition: Condition, images: Tensor) -> None:
+    """No step passes by what watches."""
+    try:
+        step = unseen_step(module, condition.images(images))
+    except Exception as error:
+        if condition.may_fail or torch.is_inference_mode_enabled():
+            return
         raise UnsupportedNetworkError(
-            f"{type(module).__name__}: forward returns shape {tuple(logits.shape)} for one image, not {(1, *shape)}; "
-            "keep the batch axis, by flatten(1) or squeeze(dim) say."
+            f"{type(module).__name__}: forward fails{condition.told} of a subclass of torch.Tensor "
+            f"({first_line(error)}); this is how steps in other threads are looked for."
+        ) from error
+    if step is not None:
+        raise UnsupportedNetworkError(
+            f"{type(module).__name__}: forward executes {step}{condition.told} in another thread or behind modes that "
+            "it switches off, where nobody sees it; call it in forward itself."
         )
 
 
@@ -165,9 +214,9 @@ def _check(module: nn.Module, passes: tuple[Pass, ...], *, exact: bool) -> None:
             "the number format or the size of the batch, nor on anything that changes."
         )
     for key, constant in own.constants.items():
-        double = again.constants[key]
-        near = torch.equal(constant, double) if exact else torch.allclose(constant, double, 1e-3, equal_nan=True)
-        if not near or not _equal(double, other.constants[key]):
+        double, third = again.constants.get(key), other.constants.get(key)
+        near = double is not None and constant.shape == double.shape and _near(constant, double, exact)
+        if not near or not _equal(third, double):
             raise UnsupportedNetworkError(
                 f"{name}: forward computes with numbers that differ from one pass to the next (numbers computed from "
                 "parameters or activations outside of PyTorch, state, randomness)."
@@ -181,5 +230,11 @@ def _check(module: nn.Module, passes: tuple[Pass, ...], *, exact: bool) -> None:
             )
 
 
-def _equal(left: Tensor, right: Tensor) -> bool:
-    return left.shape == right.shape and bool(((left == right) | (left.isnan() & right.isnan())).all())
+def _near(single: Tensor, double: Tensor, exact: bool) -> bool:
+    return torch.equal(single, double) if exact else torch.allclose(single, double, 1e-3, equal_nan=True)
+
+
+def _equal(left: Tensor | None, right: Tensor | None) -> bool:
+    if left is None or right is None or left.shape != right.shape:
+        return False
+    return bool(((left == right) | (left.isnan() & right.isnan())).all())

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gls_es.network.graph import BatchNorm, Constant, Learned, Node, Reshape, Scale, Select, Shape, Slice
+from gls_es.network.graph import BatchNorm, Constant, Input, Learned, Node, Reshape, Scale, Select, Shape, Slice
 from gls_es.network.operators import ParameterMisused, Refused
 from gls_es.network.places import Places
 from gls_es.network.storages import Storages
@@ -55,7 +55,10 @@ class Translation:
     _selected: dict[tuple[tuple[int, ...], Shape, Places], int] = field(default_factory=dict)
 
     def add(self, node: Node) -> int:
-        """Append a node; its index."""
+        """Append a node; its index. Values may be left out or moved until none is left, but not computed from none."""
+        sizes = [math.prod(shape) for shape in (node.shape, *(self.nodes[source].shape for source in node.inputs))]
+        if 0 in sizes and not isinstance(node, Input | Reshape | Select):
+            raise Refused("it has no inputs or no outputs, and so no bounds; leave it out")
         self.nodes.append(node)
         return len(self.nodes) - 1
 

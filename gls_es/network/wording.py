@@ -53,6 +53,10 @@ STATE = (
     "write to a copy of it"
 )
 DOOR = "it takes numbers out of PyTorch, and what becomes of them is not seen; use operations of torch"
+UNSEEN = (
+    "it reads a tensor that the forward pass makes where it is not seen, in another thread, by NumPy or DLPack say; "
+    "make it in __init__ if it is a constant, or by operations of torch in forward"
+)
 PART = "it writes to a part of a tensor; put the parts together with operations that make a new one"
 OVERLAP = "it reads memory that it writes, in another order; write to a new tensor"
 BRANCH = "a number is read off values; write forward without branches or loops that depend on the values of tensors"

@@ -7,6 +7,7 @@ from fractions import Fraction
 import pytest
 import torch
 from certification_nets import QUICK, random_images, relu_net
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 import gls_es
 from gls_es import bounds
@@ -73,6 +74,15 @@ def test_the_answer_inside_is_that_outside(
     with mode():
         found = call()
     assert found == wanted
+
+
+LOGITS = {"logits": lambda: NETWORK.logits(X), "bounds": lambda: bounds.margins(NETWORK, X, X, Y)}
+
+
+@pytest.mark.parametrize("call", [*CALLS.values(), *LOGITS.values()], ids=[*CALLS, *LOGITS])
+def test_where_tensors_hold_no_numbers_nothing_is_answered(call: Callable[[], object]) -> None:
+    with FakeTensorMode(), pytest.raises(gls_es.errors.ConfigError, match="inside FakeTensorMode"):
+        call()
 
 
 def test_images_and_networks_made_in_inference_mode() -> None:

@@ -149,6 +149,28 @@ def test_unsupported_expressions_are_refused(expression: object) -> None:
     assert "Traceback" not in message
 
 
+EMPTY = {
+    "a layer without outputs": None,
+    "a sum of nothing": lambda x: x.index_select(1, torch.zeros(0, dtype=torch.long)).sum(1, keepdim=True),
+    "a mean of nothing": lambda x: x.index_select(1, torch.zeros(0, dtype=torch.long)).mean(1, keepdim=True),
+    "relu of nothing": lambda x: x.index_select(1, torch.zeros(0, dtype=torch.long)).relu(),
+}
+
+
+@pytest.mark.parametrize("name", EMPTY)
+def test_steps_on_no_values_are_refused_by_name(name: str) -> None:
+    class Partly(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.none = nn.Linear(2, 2), nn.Parameter(torch.zeros(0, 2))
+
+        def forward(self, x: Tensor) -> Tensor:
+            h = self.first(x)
+            return torch.cat([F.linear(h, self.none) if "layer" in name else EMPTY[name](h), h], 1)
+
+    assert "no inputs or no outputs" in refusal(Partly(), (2,))
+
+
 def test_functional_and_modules_are_listed_together() -> None:
     class Net(nn.Module):
         def __init__(self) -> None:

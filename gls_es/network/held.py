@@ -1,0 +1,152 @@
+"""Objects taken apart into what compares by value, so that a change shows whatever they are made of."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import sys
+import types
+import warnings
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+_DEPTH = 30
+_MOST = 50_000
+_WHOLE = 4096
+_FUNCTIONS = (types.FunctionType, types.MethodType, classmethod, staticmethod)
+_LIBRARIES = (sys.stdlib_module_names | {"torch", "numpy", "gls_es"}) - {"__main__"}
+"""Whose classes and functions keep nothing that a forward pass would go by."""
+_APART = {"builtins", "collections", "array", "itertools", "functools", "random", "numpy", "_random", "decimal"}
+"""Whose objects tell what they hold by the protocol of ``copy``, at no cost and with no effect."""
+
+
+class Look:
+    """Takes objects apart, each once, and numbers them as they come.
+
+    Args:
+        outside: whether to follow functions to the global variables that they name.
+    """
+
+    def __init__(self, *, outside: bool) -> None:
+        self._outside = outside
+        self._seen: dict[int, tuple[int, Any]] = {}  # with the object, so that no identity is used again
+        self._passing = 0
+
+    def plain(self, value: Any, depth: int = 0) -> Any:
+        """What an object holds, as something that compares by value."""
+        if value is None or isinstance(value, bool | int | float | complex | str | bytes):
+            return (type(value).__name__, repr(value))
+        if isinstance(value, itertools.count | itertools.repeat | bytearray):
+            return repr(value)
+        if id(value) in self._seen:
+            return self._seen[id(value)][0]
+        if depth > _DEPTH or len(self._seen) > _MOST:
+            return type(value).__name__
+        self._seen[id(value)] = (len(self._seen), value)
+        if isinstance(value, Tensor):
+            return _tensor(value)
+        if isinstance(value, np.ndarray) and value.dtype != object:
+            return (value.shape, str(value.dtype), value.tobytes())
+        return (self._name(value), self._inside(value, depth + 1))
+
+    def _name(self, value: Any) -> Any:
+        """Its identity, unless it was made by the look itself."""
+        return type(value).__name__ if self._passing or isinstance(value, dict | list | tuple) else id(value)
+
+    def _all(self, values: Iterable[Any], depth: int) -> list[Any]:
+        return [self.plain(value, depth) for value in values]
+
+    def _inside(self, value: Any, depth: int) -> Any:
+        """The same for what holds other objects."""
+        if isinstance(value, type):
+            own = [] if _library(value) else [v for k, v in vars(value).items() if not k.startswith("__")]
+            return self._all(own, depth)
+        if isinstance(value, dict):
+            keys = [repr(key) if isinstance(key, str | int | float | bytes | tuple) else id(key) for key in value]
+            return [self._attributes(value, depth), keys, self._all(value.values(), depth)]
+        if isinstance(value, list | tuple):
+            return [self._attributes(value, depth), self._all(value, depth)]
+        if isinstance(value, set | frozenset):
+            return sorted(map(repr, value))
+        if isinstance(value, _FUNCTIONS):
+            return self._function(value, depth)
+        if isinstance(value, types.GeneratorType):
+            frame = value.gi_frame
+            return None if frame is None else (frame.f_lasti, self.plain(dict(frame.f_locals), depth))
+        apart = type(value).__module__.partition(".")[0] in _APART and not isinstance(value, nn.Module)
+        return self._taken_apart(value, depth) if apart else self._attributes(value, depth)
+
+    def _attributes(self, value: Any, depth: int) -> Any:
+        """What an object has by name."""
+        if isinstance(value, types.ModuleType | logging.Logger):  # that a message was asked for is no state
+            return None
+        slots = [name for kind in type(value).__mro__ for name in _listed(vars(kind).get("__slots__", ()))]
+        held = {name: getattr(value, name) for name in slots if hasattr(value, name)}
+        inside = {**held, **getattr(value, "__dict__", {})}
+        return self._all([*inside, *inside.values()], depth) if inside else None
+
+    def _function(self, value: Any, depth: int) -> Any:
+        """What a function keeps between calls, and the global variables that it names."""
+        inner = getattr(value, "__func__", value)
+        owner = self.plain(getattr(value, "__self__", None), depth)
+        code = getattr(inner, "__code__", None)
+        if code is None or _library(inner):
+            return owner
+        cells = [_content(cell) for cell in inner.__closure__ or ()]
+        kept = [inner.__defaults__, inner.__kwdefaults__, {**vars(inner)}, *cells]
+        if self._outside:
+            kept += [inner.__globals__[name] for name in _names(code) if name in inner.__globals__]
+        return [owner, *self._all(kept, depth)]
+
+    def _taken_apart(self, value: Any, depth: int) -> Any:
+        """By the protocol of ``copy``; nothing for an object that has none."""
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # iterators of itertools say that they will lose it
+                parts = value.__reduce_ex__(4)
+        except Exception:  # whatever an object raises that does not want to be copied
+            return None
+        if not isinstance(parts, tuple):
+            return None
+        self._passing += 1
+        found = self._all([list(part) if isinstance(part, Iterator) else part for part in parts[1:]], depth)
+        self._passing -= 1
+        return found
+
+
+def _tensor(value: Tensor) -> Any:
+    """Identity, shape and numbers; of many numbers their sum as integers."""
+    known = (id(value), tuple(value.shape), str(value.dtype))
+    if value.layout != torch.strided or value.is_meta or value.is_quantized or value.is_nested:
+        return known
+    numbers = value.detach().resolve_conj().resolve_neg().contiguous().reshape(-1).view(torch.uint8)
+    if len(numbers) <= _WHOLE:
+        return (*known, numbers.cpu().numpy().tobytes())
+    numbers = numbers.clone() if numbers.storage_offset() % 8 else numbers
+    whole = len(numbers) // 8 * 8
+    return (*known, int(numbers[:whole].view(torch.int64).sum()), int(numbers[whole:].sum()))
+
+
+def _library(value: Any) -> bool:
+    return str(getattr(value, "__module__", None)).partition(".")[0] in _LIBRARIES
+
+
+def _listed(slots: Any) -> tuple[str, ...]:
+    return (slots,) if isinstance(slots, str) else tuple(slots)
+
+
+def _content(cell: Any) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # not set yet
+        return None
+
+
+def _names(code: types.CodeType) -> list[str]:
+    """The names that a function looks up, with those of the functions defined in it."""
+    inner = [name for part in code.co_consts if isinstance(part, types.CodeType) for name in _names(part)]
+    return [*code.co_names, *inner]
