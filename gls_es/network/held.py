@@ -10,7 +10,6 @@ import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -49,7 +48,7 @@ class Look:
         self._seen[id(value)] = (len(self._seen), value)
         if isinstance(value, Tensor):
             return _tensor(value)
-        if isinstance(value, np.ndarray) and value.dtype != object:
+        if hasattr(type(value), "__array_interface__") and not value.dtype.hasobject:  # an array of NumPy
             return (value.shape, str(value.dtype), value.tobytes())
         return (self._name(value), self._inside(value, depth + 1))
 
