@@ -2,7 +2,7 @@
 
     python examples/certified_script.py
 
-Takes about a minute.
+Takes about sixty seconds.
 """
 
 import torch

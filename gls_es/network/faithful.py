@@ -18,7 +18,7 @@ from gls_es.network.evaluation import (
     shift_size,
     value_of,
 )
-from gls_es.network.graph import Graph, Input, Node
+from gls_es.network.graph import Graph, Input, Node, Nonlinear
 from gls_es.network.layers import Layer, materialise
 from gls_es.network.merging import fused
 
@@ -82,3 +82,28 @@ def _merged_agrees(run: Pass, steps: Graph, layers: list[Layer | None], seen: Te
     found = evaluate(merged, materialise(merged, run.params[None], run.buffer), x)
     both_lost = ~found.isfinite() & ~seen.isfinite()
     return bool((agree(found, seen, 4 * error) | both_lost).all())
+
+
+def alike(one: Pass, other: Pass) -> bool:
+    """Whether two passes in float64, all images of which are one, take the same nonlinear steps with the same values.
+
+    Args:
+        one: a pass.
+        other: another one of the same module, on the same image.
+    """
+    steps = [[(at, node) for at, node in enumerate(run.nodes) if isinstance(node, Nonlinear)] for run in (one, other)]
+    if [_kind(node) for _, node in steps[0]] != [_kind(node) for _, node in steps[1]]:
+        return False
+    ends = [(len(one.nodes) - 1, len(other.nodes) - 1)]
+    ends += [pair for (_, a), (_, b) in zip(*steps, strict=True) for pair in zip(a.inputs, b.inputs, strict=True)]
+    found = [(one.values.get(a), other.values.get(b)) for a, b in ends]
+    return all(x is None or y is None or _near(x[0], y[0]) for x, y in found)
+
+
+def _kind(node: Node) -> tuple[object, ...]:
+    return (type(node), node.shape, getattr(node, "kind", None), getattr(node, "constants", None))
+
+
+def _near(one: Tensor, other: Tensor) -> bool:
+    scale = 1 + float(one.abs().max())
+    return one.shape == other.shape and bool(((one - other).abs() <= 1e-9 * scale).all())

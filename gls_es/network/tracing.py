@@ -22,7 +22,7 @@ from gls_es.errors import UnsupportedNetworkError
 from gls_es.network.admission import refuse
 from gls_es.network.conditions import Condition, conditions_of
 from gls_es.network.endings import inner_endings, without_ending
-from gls_es.network.faithful import Pass, unfaithful
+from gls_es.network.faithful import Pass, alike, unfaithful
 from gls_es.network.graph import Constant, Graph, Input, Nonlinear, Scale, Shape
 from gls_es.network.merging import fused
 from gls_es.network.operators import Refused
@@ -105,6 +105,10 @@ def _undisturbed(device: torch.device) -> Iterator[None]:
         yield
 
 
+_DRAWN = 12
+"""Images more that are compared where graphs differ."""
+
+
 class _FailedAsItMay(Exception):
     """The module raised where that is no fault."""
 
@@ -169,12 +173,29 @@ def _check_alike(module: nn.Module, images: Tensor, own: Pass) -> None:
         if run is None:
             continue
         same = all(_equal(constant, run.constants.get(key)) for key, constant in own.constants.items())
-        if run.nodes != own.nodes or not same:
+        if (run.nodes != own.nodes or not same) and not _same_function(module, condition, images):
             raise UnsupportedNetworkError(
                 f"{type(module).__name__}: forward computes something else{condition.told}; it must not depend on the "
                 "size of the batch nor on the modes of autograd, and keep the batch axis, by flatten(1) or "
                 "squeeze(dim) say."
             )
+
+
+def _same_function(module: nn.Module, condition: Condition, images: Tensor) -> bool:
+    """Whether graphs that differ are of one function: PyTorch itself may multiply rows by other steps then.
+
+    Then they have the same nonlinear steps. What goes into these, and comes out in the end, is compared in float64 on
+    more images than tracing has: between nonlinear steps all is affine, and shows where it differs.
+    """
+    wide = copy.deepcopy(module).double()
+    drawn = torch.rand(_DRAWN, *images.shape[1:], generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    for image in torch.cat([images.double(), drawn.to(images.device)]).split(1):
+        plain = _watched(wide, image.expand(3, *image.shape[1:]), condition.told)
+        with condition.holds():
+            other = _repeated(wide, condition, image, plain)
+        if other is None or not alike(plain, other):
+            return False
+    return True
 
 
 def _repeated(module: nn.Module, condition: Condition, images: Tensor, own: Pass) -> Pass | None:
