@@ -137,6 +137,11 @@ def existing_device(value: Any) -> torch.device:
     return found
 
 
+def is_plain(tensor: Tensor) -> bool:
+    """Whether a tensor lies in memory as PyTorch makes one by default: not sparse, nested or on the meta device."""
+    return not tensor.is_nested and tensor.layout == torch.strided and not tensor.is_meta
+
+
 def dense_numbers(name: str, value: Any, *, error: type[GlsEsError] = ConfigError) -> Tensor:
     """A tensor that holds ordinary real numbers: strided, floating, not on the meta device, and none put off.
 
@@ -178,7 +183,7 @@ def class_labels(
             raise error(
                 f"labels must be a tensor or a list of whole numbers, not {shown(labels)} of {type(labels).__name__}."
             ) from None
-    if labels.is_nested or labels.layout != torch.strided or labels.is_meta:
+    if not is_plain(labels):
         raise error("labels must be a plain dense tensor that holds numbers.")
     if tuple(labels.shape) != (count,):
         raise error(f"labels must have the shape ({count},), one per image, not {tuple(labels.shape)}.")

@@ -16,6 +16,7 @@ from torch import nn
 from gls_es import kernels
 from gls_es.basics.version import __version__
 from gls_es.data import default_root
+from gls_es.data.fetch import PLACES
 from gls_es.errors import DataError
 from gls_es.network import Network
 
@@ -37,8 +38,6 @@ FOLDERS = {
     "TinyImageNet": ("tiny-imagenet-200",),
 }
 """Where the data sets lie below the data root."""
-FETCHED = {"MNIST": "mnist", "Fashion-MNIST": "fashion-mnist", "CIFAR-10": "cifar10"}
-"""What ``gls-es data fetch`` calls those that it knows."""
 
 
 @dataclass(frozen=True)
@@ -177,7 +176,7 @@ def _data(root: str | Path | None) -> list[Finding]:
         if there:
             found.append(Finding(name, str(folder / there[0])))
         else:
-            fetched = FETCHED.get(name)
+            fetched = next((key for key, place in PLACES.items() if place.folder == places[0]), None)
             way = "" if fetched is None else f"gls-es data fetch {fetched}, or "
             advice = f"{way}put it into {folder / places[0]}, or name another root with --data or GLS_ES_DATA"
             found.append(Finding(name, "not found", "note", advice))

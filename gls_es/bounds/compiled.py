@@ -223,9 +223,7 @@ class _Plan:
         """What an operation is told of a ReLU on its way."""
         if self.laned:
             return {"relu": True, "laned": self.laned[relu]}
-        lines = self.query.lines(relu)
-        parts = lines.mean, lines.half, lines.mean_offset, lines.half_offset
-        return {"lines": parts, "multiplier": self.query.multipliers.get(relu)}
+        return {"lines": self.query.lines(relu).parts, "multiplier": self.query.multipliers.get(relu)}
 
 
 def _writers(graph: Graph, start: int, box: int) -> tuple[set[int], dict[int, int]]:

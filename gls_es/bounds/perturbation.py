@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gls_es.basics.checks import radius, vanishes
+from gls_es.basics.checks import is_plain, radius, vanishes
 from gls_es.basics.modes import usable
 from gls_es.bounds.box import Box
 from gls_es.errors import ConfigError
@@ -83,7 +83,7 @@ def split_radii(value: Any, shape: Sequence[int], *, norm: Any = "linf") -> tupl
     """
     most = math.sqrt(math.prod(shape)) if norm == "l2" else 1.0
     if isinstance(value, list | tuple) or getattr(value, "ndim", 0) > 0:  # a tensor, or an array
-        if isinstance(value, Tensor) and not _plain(value):
+        if isinstance(value, Tensor) and (not is_plain(value) or value.is_quantized or value.is_complex()):
             raise ConfigError("eps as a tensor must be a dense one that holds real numbers; to_dense() makes one.")
         try:
             radii = torch.as_tensor(value, dtype=torch.float64, device="cpu").detach()
@@ -103,12 +103,6 @@ def _numbers(value: Any) -> Iterator[Any]:
             yield from _numbers(part)
     else:
         yield value
-
-
-def _plain(value: Tensor) -> bool:
-    """Whether a tensor is one of numbers in order, as PyTorch makes them by default."""
-    other = value.is_nested or value.is_meta or value.is_quantized or value.is_complex()
-    return not other and value.layout == torch.strided
 
 
 def _checked(radii: Tensor, shape: tuple[int, ...], most: float) -> tuple[float, Tensor]:

@@ -18,6 +18,8 @@ from gls_es.network.activations.curve import Bow, Curve
 
 _FEW = 2048
 """Numbers of which sorting costs more than it saves."""
+_Piece = tuple[float, float, Bow | None]
+"""Where a piece begins, where it ends, and how it is bent; None: it is straight."""
 
 
 def by_pieces(curve: Curve, given: tuple[Tensor, ...], found: Callable[..., tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
@@ -33,11 +35,11 @@ def by_pieces(curve: Curve, given: tuple[Tensor, ...], found: Callable[..., tupl
     Returns:
         Its tensors in the intervals' shape.
     """
-    lower = given[0]
-    if not curve.bows or len(_pieces(curve)) < 2 or lower.numel() < _FEW or lower.device.type != "cpu":
+    lower, pieces = given[0], _pieces(curve)
+    if not curve.bows or len(pieces) < 2 or lower.numel() < _FEW or lower.device.type != "cpu":
         return found(curve, *given)
     flat = [values.flatten() for values in given]
-    groups = _groups(curve, flat[0].detach(), flat[1].detach())
+    groups = _groups(curve, pieces, flat[0].detach(), flat[1].detach())
     order = torch.cat([where for _, where in groups])
     parts = [found(piece, *(values[where] for values in flat)) for piece, where in groups]
     back = torch.empty_like(order)
@@ -45,15 +47,14 @@ def by_pieces(curve: Curve, given: tuple[Tensor, ...], found: Callable[..., tupl
     return tuple(torch.cat(values)[back].reshape(lower.shape) for values in zip(*parts, strict=True))
 
 
-def _pieces(curve: Curve) -> list[tuple[float, float, Bow | None]]:
-    """Where the curve's pieces begin and end, in ascending order, with what they are; None: straight."""
-    straight: list[tuple[float, float, Bow | None]] = [(start, stop, None) for start, stop in curve.straight]
+def _pieces(curve: Curve) -> list[_Piece]:
+    """The curve's pieces in ascending order."""
+    straight: list[_Piece] = [(start, stop, None) for start, stop in curve.straight]
     return sorted([*straight, *((bow.start, bow.stop, bow) for bow in curve.bows)], key=lambda piece: piece[0])
 
 
-def _groups(curve: Curve, lower: Tensor, upper: Tensor) -> list[tuple[Curve, Tensor]]:
+def _groups(curve: Curve, pieces: list[_Piece], lower: Tensor, upper: Tensor) -> list[tuple[Curve, Tensor]]:
     """Curves of neighbouring pieces, and the numbers of the intervals that meet just these."""
-    pieces = _pieces(curve)
     inner = lower.new_tensor([stop for _, stop, _ in pieces[:-1]])
     first, last = torch.bucketize(lower, inner, right=True), torch.bucketize(upper, inner)
     last = torch.maximum(first, last)  # a point on the edge of two pieces
@@ -66,7 +67,7 @@ def _groups(curve: Curve, lower: Tensor, upper: Tensor) -> list[tuple[Curve, Ten
     return found
 
 
-def _cut(curve: Curve, pieces: list[tuple[float, float, Bow | None]]) -> Curve:
+def _cut(curve: Curve, pieces: list[_Piece]) -> Curve:
     """The curve of some neighbouring pieces, the outer ones of which go on for ever."""
     first, last = pieces[0][0], pieces[-1][1]
     bows = tuple(

@@ -323,8 +323,7 @@ class Query:
         key = (index, images.start, images.stop, patch)
         found = self._seen.get(key)
         if found is None:
-            lines = self._lines[index].images(images.start, images.stop)
-            parts = (lines.mean, lines.half, lines.mean_offset, lines.half_offset)
+            parts = self._lines[index].images(images.start, images.stop).parts
             found = tuple(p.flatten(2) if patch is None else windows(p, patch, sites) for p in parts)
             if sites is None:  # windows at chosen sites serve one pass only
                 self._seen[key] = found

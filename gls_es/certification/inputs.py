@@ -15,7 +15,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gls_es.basics.checks import as_real, class_labels, dense_numbers, existing_device, seed_number, shown, whole_number
+from gls_es.basics.checks import (
+    as_real,
+    class_labels,
+    dense_numbers,
+    existing_device,
+    is_plain,
+    seed_number,
+    shown,
+    whole_number,
+)
 from gls_es.basics.modes import usable
 from gls_es.basics.suggestions import unknown
 from gls_es.bounds import METHODS, perturbation_of
@@ -25,7 +34,7 @@ from gls_es.certification.bab import BUDGET, TIMEOUT, Limits
 from gls_es.certification.execution import DTYPES, in_precision
 from gls_es.certification.stages import KNOWN_STAGES, ROUND_STAGES, STAGES, Specification
 from gls_es.certification.telling import line_teller
-from gls_es.data.intake import labelled
+from gls_es.data.intake import forms_of, labelled
 from gls_es.errors import ConfigError, DataError
 from gls_es.network import Network
 
@@ -55,11 +64,9 @@ def taken(source: Any, images: Any, labels: Any, eps: Any) -> tuple[Any, Any, An
 
 def _arranged(images: Tensor, takes: Callable[[Tensor], bool]) -> Tensor:
     """Images (n, C, H, W), from (n, H, W) or channels last where only that is what the network takes; others stay."""
-    plain = images.layout == torch.strided and not images.is_nested and not images.is_meta
-    if not plain or images.ndim not in (3, 4) or len(images) == 0 or not images.is_floating_point():
+    if not is_plain(images) or images.ndim not in (3, 4) or len(images) == 0 or not images.is_floating_point():
         return images
-    other = images.unsqueeze(1) if images.ndim == 3 else images.permute(0, 3, 1, 2)
-    return other if not takes(images[:1].float()) and takes(other[:1].float()) else images
+    return next((form for form in forms_of(images) if takes(form[:1].float())), images)
 
 
 @torch.no_grad()

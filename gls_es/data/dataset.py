@@ -16,7 +16,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from gls_es.basics.checks import FLOATS, as_real, existing_device
+from gls_es.basics.checks import FLOATS, as_real, existing_device, is_plain
 from gls_es.basics.modes import usable
 from gls_es.errors import ConfigError, DataError
 
@@ -237,7 +237,7 @@ def _check_kind(name: str, values: object) -> None:
     if not isinstance(values, Tensor):
         hint = f"torch.from_numpy({name})" if type(values).__module__ == "numpy" else f"torch.tensor({name})"
         raise DataError(f"{name} must be a torch.Tensor, not {type(values).__name__}; {hint} makes one.")
-    if values.is_nested or values.layout != torch.strided or values.is_meta:
+    if not is_plain(values):
         raise DataError(f"{name} must be a plain dense tensor that holds numbers (not sparse, nested or on meta).")
 
 

@@ -187,15 +187,22 @@ def _pixels(images: Tensor) -> tuple[Tensor, float]:
     return images, 1.0
 
 
+def forms_of(images: Tensor) -> list[Tensor]:
+    """What images may be meant as (views): as they are, then (N, C, H, W) of channels last or of none.
+
+    Args:
+        images: (N, ...).
+    """
+    if images.ndim == 4:
+        return [images, images.permute(0, 3, 1, 2)]
+    return [images, images.unsqueeze(1)] if images.ndim == 3 else [images]
+
+
 def _arranged(images: Tensor, scale: float, takes: Callable[[Tensor], bool] | None) -> Tensor:
     """The images with the axes that the network takes."""
     if takes is None or images.ndim < 2 or len(images) == 0:
         return images
-    forms: list[Tensor] = [images]
-    if images.ndim == 4:
-        forms.append(images.permute(0, 3, 1, 2))
-    if images.ndim == 3:
-        forms.append(images.unsqueeze(1))
+    forms = forms_of(images)
     for form in forms:
         if takes(form[:1].to(torch.float32) / scale):
             return form.contiguous()

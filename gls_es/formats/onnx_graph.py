@@ -121,9 +121,8 @@ def read_onnx(path: str | Path, *, output: str | None = None, classifier: bool =
     onnx = library("onnx", "reading ONNX")
     try:
         model = onnx.load_model_from_string(data)
-        _check_names(path, model, onnx)
         beside = include_other_files(path, model)
-        onnx.checker.check_model(model)
+        _check_model(path, model, onnx)
     except FormatError:
         raise
     except Exception as error:  # protobuf and the checker raise many
@@ -194,6 +193,14 @@ def _without_the_rest(data: bytes, model: Any, live: Sequence[int], read: Collec
     rest.graph.ClearField("value_info")
     smaller: bytes = rest.SerializeToString(deterministic=True)
     return smaller
+
+
+def _check_model(path: Path, model: Any, onnx: Any) -> None:
+    try:
+        onnx.checker.check_model(model)
+    except onnx.checker.ValidationError:
+        _check_names(path, model, onnx)
+        raise
 
 
 def _check_names(path: Path, model: Any, onnx: Any) -> None:

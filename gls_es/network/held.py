@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gls_es.basics.checks import is_plain
+
 _DEPTH = 30
 _MOST = 50_000
 _WHOLE = 4096
@@ -120,7 +122,7 @@ class Look:
 def _tensor(value: Tensor) -> Any:
     """Identity, shape and numbers; of many numbers their sum as integers."""
     known = (id(value), tuple(value.shape), str(value.dtype))
-    if value.layout != torch.strided or value.is_meta or value.is_quantized or value.is_nested:
+    if not is_plain(value) or value.is_quantized:
         return known
     numbers = value.detach().resolve_conj().resolve_neg().contiguous().reshape(-1).view(torch.uint8)
     if len(numbers) <= _WHOLE:
