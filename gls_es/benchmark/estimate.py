@@ -143,7 +143,7 @@ def recipe_seconds(name: str, *, speed: float) -> dict[str, float] | None:
     return {
         searcher: generation_seconds(
             works,
-            method=cls.method,
+            method=recipe.main_method or cls.method,
             members=recipe.popsize,
             images=recipe.batch_size,
             gradient=searcher != "pgpe",

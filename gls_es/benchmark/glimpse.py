@@ -59,7 +59,7 @@ def timed_plan(problem: ProblemLike, searcher: str, **arguments: Any) -> dict[st
     if settings.planned is not None or made.num_actors > 1:
         return table
     found = glimpse(made, searcher, settings.recipe)
-    hint = timing.advice(made.method, settings.recipe.loss, found.each)
+    hint = timing.advice(settings.recipe.main_method or made.method, settings.recipe.loss, found.each)
     known = {"seconds_each": found.each, "seconds": found.seconds, "timed": found.how}
     return table | known | ({"hint": hint} if hint else {})
 
@@ -102,9 +102,13 @@ def _counted(problem: CertifiedTrainingProblem, searcher: str, recipe: Recipe, i
     if not works:
         return 0.0
     return generation_seconds(
-        works, method=problem.method, members=recipe.popsize, images=images, gradient=searcher in ("rgs", "grad"),
+        works,
+        method=recipe.main_method or problem.method,
+        members=recipe.popsize,
+        images=images,
+        gradient=searcher in ("rgs", "grad"),
         speed=cpu_speed(),
-    )  # fmt: skip
+    )
 
 
 def _timed(problem: CertifiedTrainingProblem, searcher: str, recipe: Recipe, images: int) -> float:

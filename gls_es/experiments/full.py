@@ -67,7 +67,7 @@ class Length:
 
 def _cells(length: Length) -> tuple[Cell, ...]:
     same = length.settings
-    rgs: dict[str, Any] = same | {"popsize": 1, "stdev_init": length.stdev, "warmup_method": ""}
+    rgs: dict[str, Any] = same | {"popsize": 1, "stdev_init": length.stdev, "warmup_method": "", "main_method": ""}
     cells = [Cell(f"grad-{method}", "grad", method, same) for method in METHODS]
     cells += [Cell(f"rgs-{method}", "rgs", method, rgs) for method in METHODS]
     for method in ("crown", "ibp"):

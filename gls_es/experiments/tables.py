@@ -119,7 +119,7 @@ SHORT: Mapping[str, Mapping[str, Any]] = {
     "grad-crown-ibp-from-ibp": {"batch_size": 64},
     "grad-crown-unstable-from-ibp": {"batch_size": 64},
     "grad-crown-from-ibp": {"batch_size": 64},
-    "rgs": {"batch_size": 32, "popsize": 1, "warmup_method": ""},
+    "rgs": {"batch_size": 32, "popsize": 1, "warmup_method": "", "main_method": ""},
     "rgs-ibp": {"batch_size": 128},
     "rgs-ibp-from-ibp": {"batch_size": 128, "stdev_init": 0.003},
     "rgs-crown-ibp-from-ibp": {"batch_size": 64, "stdev_init": 0.003},

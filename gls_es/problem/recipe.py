@@ -60,6 +60,8 @@ class Recipe:
             (``gls_es.fitness.regularizer``); it falls to 0 as eps grows.
         warmup_method: a cheaper relaxation for the ramp; empty: the run's own method.
         warmup_until: generation at which the run's own method takes over from ``warmup_method``.
+        main_method: the run's own method under the loss "robust", where neither the run nor the problem object names
+            one; empty: the problem's.
         stand_in: a cheaper relaxation that stands in for the run's own method on most images of a minibatch, without
             a bias (loss "robust"; ``gls_es.fitness.stand_in``), if it is cheaper; empty: none.
         exact_images: on how many images of a minibatch the method itself is used as well, where there is a stand-in.
@@ -115,6 +117,7 @@ class Recipe:
     ramp_regularizer: float = 0.0
     warmup_method: str = ""
     warmup_until: int = 0
+    main_method: str = ""
     stand_in: str = ""
     exact_images: int = 4
     candidates: int = 1

@@ -55,7 +55,7 @@ class Schedule:
     Attributes:
         recipe: the hyper-parameters.
         eps: the radius at full strength (the recipe's factor not yet applied).
-        method: the run's relaxation.
+        method: the relaxation of the run, or of its problem where the recipe has another.
     """
 
     recipe: Recipe
@@ -68,13 +68,14 @@ class Schedule:
         shape = smooth_ramp if recipe.ramp == "smooth" else linear_ramp
         ramp = shape(generation, recipe.natural_until, recipe.ramp_until)
         early = recipe.warmup_method and generation < recipe.warmup_until
+        method = recipe.main_method or self.method
         natural = _between(recipe.natural_weight_start, recipe.natural_weight, ramp)
         return Stage(
             eps=min(1.0, self.eps * recipe.eps_factor) * ramp,
             natural_weight=1.0 if generation < recipe.natural_until else natural,
-            method=recipe.warmup_method if early else self.method,
+            method=recipe.warmup_method if early else method,
             loss=recipe.loss,
-            stand_in="" if early else _cheaper(recipe.stand_in, self.method),
+            stand_in="" if early else _cheaper(recipe.stand_in, method),
             exact_images=recipe.exact_images,
             candidates=recipe.candidates,
             attack=Attack(

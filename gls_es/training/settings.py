@@ -130,10 +130,13 @@ def _made(
     if generations is not None:
         recipe = stretched(recipe, generations)
     changes, own = split_overrides(cls, overrides or {})
+    asked = options["method"] if isinstance(problem, (str, type)) else problem.arguments.get("method")
+    if asked is not None or changes.get("loss", recipe.loss) != "robust":  # other losses have a usual method of theirs
+        recipe = recipe.replaced(main_method="")
     recipe = recipe.replaced(**changes)
     if searcher == "grad":
         recipe = recipe.replaced(popsize=1, stdev_init=0.0)
-    for method in filter(None, (recipe.warmup_method, recipe.stand_in)):
+    for method in filter(None, (recipe.warmup_method, recipe.main_method, recipe.stand_in)):
         method_named(method)
     if not isinstance(problem, (str, type)):
         if actors.count:
@@ -220,7 +223,7 @@ def plan_table(problem: CertifiedTrainingProblem, settings: Settings) -> dict[st
     return {
         "problem": settings.problem,
         "searcher": settings.searcher,
-        "method": problem.method,
+        "method": recipe.main_method or problem.method,
         "eps": problem.eps,
         "parameters": problem.network.num_parameters,
         "generations": recipe.generations,

@@ -167,6 +167,7 @@ def fitted(problem: CertifiedTrainingProblem, searcher: str, recipe: Recipe, bud
     clock: dict[str, Any] = {"clock": lambda: finished_seconds(problem), "allowance": BRIEF_SHARE * budget}
     each = generation_seconds(problem, searcher, recipe, **clock)
     brief = min(BRIEF, recipe.generations, int(BRIEF_SHARE * budget / each))
+    method = recipe.main_method or problem.method
     center = problem.network.parameter_vector()
     if brief >= SHORTEST_BRIEF:
         center = brief_weights(problem, searcher, recipe, generations=brief)
@@ -177,22 +178,16 @@ def fitted(problem: CertifiedTrainingProblem, searcher: str, recipe: Recipe, bud
     left = budget - (time.perf_counter() - began)
     generations = int((left - look) / (each + look / recipe.evaluate_every))
     if generations < FEWEST:
-        cheaper = (
-            "" if method_named(problem.method).passes == "none" else ", or a cheaper relaxation: ibp is the cheapest"
-        )
+        cheaper = "" if method_named(method).passes == "none" else ", or a cheaper relaxation: ibp is the cheapest"
         raise ConfigError(
             f"a budget of {budget:.3g} s is too short here and now: measuring took {budget - left:.3g} s, a generation "
             f"takes {each:.3g} s, and {max(generations, 0)} fit into the rest; "
             f"give at least {2 * (budget - left) + (FEWEST + 1) * each + 2 * look:.3g} s{cheaper}."
         )
     hint = ""
-    if (
-        FEW * generations < recipe.generations
-        and recipe.loss == "robust"
-        and method_named(problem.method).passes == "all"
-    ):
+    if FEW * generations < recipe.generations and recipe.loss == "robust" and method_named(method).passes == "all":
         hint = (
-            f"; the recipe has {recipe.generations} generations, of which {problem.method} leaves time for few: "
+            f"; the recipe has {recipe.generations} generations, of which {method} leaves time for few: "
             "--method ibp or crown-ibp, or a longer budget, trains better"
         )
     return Planned(stretched(recipe, generations), budget, left, each, hint)

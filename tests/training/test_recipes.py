@@ -2,7 +2,7 @@
 
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -39,6 +39,33 @@ def test_a_stopped_run_with_attacks_goes_on_bit_for_bit(tmp_path: Path, searcher
     log = rows(straight.parent)
     assert [timeless(row) for row in log] == [timeless(row) for row in rows(again.parent)]
     assert log[8]["lr"] / log[0]["lr"] < 0.2 < log[5]["lr"] / log[0]["lr"]
+
+
+class Cheap(Blobs):
+    """Its RGS trains under crown-ibp unless told otherwise; the problem's own is crown."""
+
+    recipes: ClassVar[dict[str, Recipe]] = {
+        "rgs": Recipe(generations=6, popsize=1, main_method="crown-ibp", ramp_until=1)
+    }
+
+
+@pytest.mark.parametrize(
+    ("problem", "asked", "wanted"),
+    [
+        (Cheap, {}, "crown-ibp"),
+        (Cheap, {"method": "crown"}, "crown"),
+        (Cheap, {"overrides": {"main_method": "ibp"}}, "ibp"),
+        (Cheap, {"overrides": {"loss": "sabr"}}, "ibp"),
+        (Cheap(), {}, "crown-ibp"),
+        (Cheap(method="crown"), {}, "crown"),
+    ],
+)
+def test_a_recipes_method_gives_way_to_one_that_is_named(
+    tmp_path: Path, problem: Any, asked: dict[str, Any], wanted: str
+) -> None:
+    checkpoint = train(problem, "rgs", out=tmp_path / "run", **asked)
+    assert plan(problem, "rgs", **asked)["method"] == wanted
+    assert {row["method"] for row in rows(checkpoint.parent)[2:]} == {wanted}
 
 
 def test_the_resolved_recipe_is_filed_and_shown(tmp_path: Path) -> None:

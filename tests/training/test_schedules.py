@@ -66,6 +66,8 @@ def test_the_phases_of_a_run() -> None:
     assert [stage.natural_weight for stage in stages] == pytest.approx([1, 1, 1, 0.6, 0.2, 0.2, 0.2, 0.2])
     assert [stage.method for stage in stages] == ["ibp"] * 6 + ["crown"] * 2
     assert {stage.loss for stage in stages} == {"robust"}
+    other = Schedule(recipe.replaced(main_method="crown-ibp"), 0.1, "crown")
+    assert [other.stage(generation).method for generation in (9, 10)] == ["ibp", "crown-ibp"]
 
 
 def test_the_losses_numbers_follow_the_ramp() -> None:
