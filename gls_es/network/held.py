@@ -7,6 +7,7 @@ import logging
 import sys
 import types
 import warnings
+import zlib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -120,16 +121,13 @@ class Look:
 
 
 def _tensor(value: Tensor) -> Any:
-    """Identity, shape and numbers; of many numbers their sum as integers."""
+    """Identity, shape and numbers; of many numbers their checksum."""
     known = (id(value), tuple(value.shape), str(value.dtype))
     if not is_plain(value) or value.is_quantized:
         return known
     numbers = value.detach().resolve_conj().resolve_neg().contiguous().reshape(-1).view(torch.uint8)
-    if len(numbers) <= _WHOLE:
-        return (*known, numbers.cpu().numpy().tobytes())
-    numbers = numbers.clone() if numbers.storage_offset() % 8 else numbers
-    whole = len(numbers) // 8 * 8
-    return (*known, int(numbers[:whole].view(torch.int64).sum()), int(numbers[whole:].sum()))
+    held = numbers.cpu().numpy()
+    return (*known, held.tobytes() if len(held) <= _WHOLE else zlib.crc32(held.data))
 
 
 def _library(value: Any) -> bool:

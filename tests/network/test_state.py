@@ -98,6 +98,13 @@ def _by_list(net: Counting) -> float:
     return net.kept.item()
 
 
+def _by_moving(net: Counting) -> int:
+    """The same numbers, at other places, where PyTorch does not see it."""
+    kept = net.kept.numpy()
+    kept[:] = np.roll(kept, 2)
+    return int(kept.argmax()) // 2
+
+
 def _by_batch_norm(net: Counting) -> float:
     """Its schema does not say that it writes."""
     nn.functional.batch_norm(torch.ones(2, 1) + net.kept, net.kept, torch.ones(1), training=True, momentum=1.0)
@@ -121,6 +128,7 @@ class Hidden(nn.Module):
 
 COUNTERS = {
     "foreach on a buffer": (torch.zeros(1), _by_list),
+    "places in a large buffer": (torch.eye(1, 2000)[0], _by_moving),
     "statistics of a buffer": (torch.zeros(1), _by_batch_norm),
     "NumPy array": (np.zeros(1), lambda n: _first(n.kept)),
     "deque": (collections.deque([0]), lambda n: _first(n.kept)),
