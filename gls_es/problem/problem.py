@@ -38,6 +38,7 @@ from gls_es.network import Network
 from gls_es.network.batchnorm import has_statistics
 from gls_es.network.initialisation import INITIALISATIONS, initialise
 from gls_es.problem.arguments import check_actors, check_norm, held, plain_argument
+from gls_es.problem.quiet import settings_untold
 from gls_es.problem.recipe import Recipe
 from gls_es.problem.statistics import NormalizedProblem
 
@@ -170,16 +171,17 @@ class CertifiedTrainingProblem(NormalizedProblem):
         self.stage = Stage(self.eps, self.natural_weight, self.method, self.loss)
         self.stages: Callable[[int], Stage] | None = None
         """The stage of every generation; None: always the full eps."""
-        super().__init__(
-            "min",
-            solution_length=self.network.num_parameters,
-            dtype=torch.float32,
-            device=device,
-            store_solution_stats=False,
-            num_actors=num_actors,
-            num_gpus_per_actor=num_gpus_per_actor,
-            actor_config=actor_config,
-        )
+        with settings_untold():
+            super().__init__(
+                "min",
+                solution_length=self.network.num_parameters,
+                dtype=torch.float32,
+                device=device,
+                store_solution_stats=False,
+                num_actors=num_actors,
+                num_gpus_per_actor=num_gpus_per_actor,
+                actor_config=actor_config,
+            )
         self.manual_seed(derived_seed(self.run_seed, "population") % 2**31)
 
     # -- what a subclass writes ---------------------------------------------------------------------------------------

@@ -97,7 +97,7 @@ def train_module(
     device: str = "cpu",
     overrides: Mapping[str, Any] | None = None,
     bookkeeping: Bookkeeping | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> TrainedModule:
     """Train a module that somebody has, on data that somebody has, and leave a run folder as the command does.
 
@@ -120,7 +120,7 @@ def train_module(
         device: torch device.
         overrides: fields of the recipe to change.
         bookkeeping: how often to save, and what to keep.
-        progress: what is told of every generation; None: nothing.
+        progress: what is told of every generation; True: lines on stderr; None: nothing.
 
     Raises:
         ConfigError: an argument that makes no sense.

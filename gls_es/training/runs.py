@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -22,7 +23,7 @@ from gls_es.training.averaging import Average
 from gls_es.training.bookkeeping import BEST, DEFAULT, Bookkeeping
 from gls_es.training.checkpoint import load_checkpoint
 from gls_es.training.loop import Loop, TrainingInterrupted
-from gls_es.training.progress import NullProgress, Progress
+from gls_es.training.progress import NullProgress, PlainProgress, Progress
 from gls_es.training.runfolder import RunFolder
 from gls_es.training.runlog import RunLog
 from gls_es.training.saving import Saver
@@ -60,7 +61,7 @@ def train(
     bookkeeping: Bookkeeping | None = None,
     actors: Actors | None = None,
     tf32: bool = False,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> Path:
     """Train a network and leave its run folder: ``checkpoint.pt``, ``config.toml``, ``metrics.jsonl``.
 
@@ -80,7 +81,7 @@ def train(
         bookkeeping: how often to save, and what to keep.
         actors: processes that share the population; None: this one alone.
         tf32: whether CUDA may compute in TF32, faster and less exact.
-        progress: what is told of every generation.
+        progress: what is told of every generation; True: lines on stderr.
 
     Returns:
         The path of the checkpoint.
@@ -114,7 +115,7 @@ def resume(
     problem: str | type[CertifiedTrainingProblem] | None = None,
     bookkeeping: Bookkeeping | None = None,
     actors: Actors | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> Path:
     """Go on with a run where its checkpoint left it, bit for bit as if it had never stopped.
 
@@ -125,7 +126,7 @@ def resume(
         problem: the problem's name or class, needed where the run names a file or a module (see ``load_trained``).
         bookkeeping: what is to change in how often the run saves and what it keeps.
         actors: other processes than the run had before, which changes roundings; None: the same, with a Ray of its own.
-        progress: what is told of every generation.
+        progress: what is told of every generation; True: lines on stderr.
 
     Returns:
         The path of the checkpoint.
@@ -263,7 +264,9 @@ _KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
 
 def _shown(progress: Any) -> Progress:
     """What is told of every generation."""
-    told: Progress = NullProgress() if progress is None else progress
+    if progress is None or isinstance(progress, bool):
+        return PlainProgress(sys.stderr) if progress else NullProgress()
+    told: Progress = progress
     for name in ("note", "start", "finish"):
         if not callable(getattr(told, name, None)):
             raise ConfigError(f"progress must be a gls_es.training.Progress, not {progress!r}, which has no {name}().")

@@ -1,5 +1,6 @@
 """EvoTorch's own searchers on the same object, without our loop."""
 
+import logging
 import os
 import subprocess
 import sys
@@ -7,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from evotorch import Problem
 from evotorch.algorithms import CEM, PGPE, SNES
 from torch import Tensor
 from torch.nn.utils import parameters_to_vector
@@ -17,6 +19,11 @@ from tests.conftest import with_ray
 from tests.packaging.checkout import ROOT
 
 from .toys import Blobs, Scripted
+
+
+def sphere(x: Tensor) -> Tensor:
+    return x.square().sum()
+
 
 PGPE_OPTIONS: dict[str, Any] = {
     "popsize": 8,
@@ -39,6 +46,20 @@ def test_pgpe_works_unchanged_and_starts_at_the_networks_initial_weights() -> No
     assert torch.allclose(population.evals[:, 0], losses, rtol=1e-6)
     assert searcher.status["mean_eval"] == pytest.approx(float(population.evals.mean()))
     assert {"pop_best_eval", "nonfinite", "eps", "generation", "iter"} <= set(searcher.status)
+
+
+@pytest.mark.parametrize(("level", "told"), [(None, 0), ("1", 4)])
+def test_settings_are_told_only_to_those_who_ask(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, level: str | None, told: int
+) -> None:
+    monkeypatch.delenv("EVOTORCH_VERBOSE_LEVEL", raising=False)
+    if level is not None:
+        monkeypatch.setenv("EVOTORCH_VERBOSE_LEVEL", level)
+    with caplog.at_level(logging.INFO, logger="evotorch.core"):
+        Blobs()
+        assert len(caplog.records) == told
+        Problem("min", sphere, solution_length=2, initial_bounds=(-1, 1))  # one of EvoTorch's own says what it did
+    assert len(caplog.records) > told
 
 
 def test_pgpe_trains() -> None:

@@ -157,3 +157,11 @@ def test_what_cannot_be_trained(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"'popsize'; hyper-parameters go into overrides=\{'popsize': ...\}"):
         gls_es.train(module(), DATA, eps=0.1, popsize=3, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_progress_true_writes_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    gls_es.train(module(), DATA, eps=0.05, generations=3, out=tmp_path / "run", overrides=SMALL, progress=True)
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert "training: problem" in told.err
+    assert "generation 3/3" in told.err
