@@ -157,7 +157,7 @@ def test_actors_see_the_main_process_generation(ray: Any) -> None:
     spread.kill_actors()
 
 
-@pytest.mark.parametrize(("level", "heard"), [(None, True), ("0", False)])
+@pytest.mark.parametrize(("level", "heard"), [(None, False), ("0", False), ("1", True)])
 def test_the_library_leaves_evotorch_s_logging_to_the_user(level: str | None, heard: bool) -> None:
     """As a process of its own, because a library's logger is set up once."""
     environment = {key: value for key, value in os.environ.items() if key != "EVOTORCH_VERBOSE_LEVEL"}
