@@ -6,6 +6,7 @@ import contextlib
 import os
 import sys
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -113,6 +114,7 @@ def train(ctx: click.Context, /, **options: Any) -> None:
 
     The run folder receives checkpoint.pt, config.toml and metrics.jsonl. Ctrl-C saves and says how to go on.
     """
+    begun = time.perf_counter()
     if options["resume"] is not None:
         _refuse_with_resume(ctx)
     elif options["problem"] is None:
@@ -136,7 +138,7 @@ def train(ctx: click.Context, /, **options: Any) -> None:
     try:
         with make_progress(messages(session), quiet=session.quiet, verbose=session.verbose) as shown:
             progress = Recorder(shown)
-            checkpoint = _work(ctx, options, progress)
+            checkpoint = _work(ctx, options, progress, begun)
     except TrainingInterrupted as stopped:
         if stopped.at_once and threading.active_count() > 1:
             _leave(session, stopped)
@@ -220,7 +222,7 @@ def _refuse_with_resume(ctx: click.Context) -> None:
             )
 
 
-def _work(ctx: click.Context, options: dict[str, Any], progress: Recorder) -> Path:
+def _work(ctx: click.Context, options: dict[str, Any], progress: Recorder, begun: float) -> Path:
     from gls_es import training
 
     if options["resume"] is not None:
@@ -235,7 +237,10 @@ def _work(ctx: click.Context, options: dict[str, Any], progress: Recorder) -> Pa
                 progress=progress,
             )
         )
-    return Path(training.train(options["problem"], options["searcher"], **_arguments(ctx, options), progress=progress))
+    arguments = _arguments(ctx, options)
+    if options["budget"] is not None:  # what the imports took is part of it
+        arguments["budget"] = max(options["budget"] - (time.perf_counter() - begun), 0.1)
+    return Path(training.train(options["problem"], options["searcher"], **arguments, progress=progress))
 
 
 def _plan(ctx: click.Context, options: dict[str, Any]) -> dict[str, Any]:

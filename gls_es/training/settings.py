@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import platform
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -78,6 +79,7 @@ def prepared(
         ConfigError: an argument that makes no sense.
         CheckpointError: ``init`` cannot be read, or does not fit.
     """
+    began = time.perf_counter()
     seconds = None if budget is None else seconds_in("budget", budget)
     if seconds is not None and options["generations"] is not None:
         raise ConfigError("budget and generations both say how long to train; give one of them.")
@@ -93,7 +95,7 @@ def prepared(
         settings = dataclasses.replace(settings, init=start.source)
     check_keep(made, settings.bookkeeping)
     if seconds is not None:
-        planned = fitted(made, searcher, settings.recipe, seconds)
+        planned = fitted(made, searcher, settings.recipe, seconds, began=began)
         settings = dataclasses.replace(settings, recipe=planned.recipe, planned=planned)
     return made, settings
 

@@ -142,11 +142,13 @@ class Planned:
         ramp = f"natural until {recipe.natural_until}, full eps from {recipe.ramp_until}"
         return (
             f"planned: {recipe.generations} generations of {self.each:.3g} s, about {self.seconds:.3g} s in all "
-            f"({ramp}); the measurement took {self.budget - self.seconds:.3g} s{self.hint}"
+            f"({ramp}); start and measurement took {self.budget - self.seconds:.3g} s{self.hint}"
         )
 
 
-def fitted(problem: CertifiedTrainingProblem, searcher: str, recipe: Recipe, budget: float) -> Planned:
+def fitted(
+    problem: CertifiedTrainingProblem, searcher: str, recipe: Recipe, budget: float, *, began: float | None = None
+) -> Planned:
     """The recipe over as many generations as fit into a time, its phases keeping their share.
 
     What is measured is time on the clock, on this machine as busy as it is: first with the initial weights, then, where
@@ -157,13 +159,14 @@ def fitted(problem: CertifiedTrainingProblem, searcher: str, recipe: Recipe, bud
         searcher: a key of ``searchers.table.SEARCHERS``.
         recipe: the hyper-parameters.
         budget: seconds, the measurement included.
+        began: when they began, by ``time.perf_counter``; None: now.
 
     Raises:
         ConfigError: actors share the population; or the time is too short.
     """
     if problem.num_actors > 1:
         raise ConfigError("a budget is measured in this process alone: with actors, give --generations instead.")
-    began = time.perf_counter()
+    began = time.perf_counter() if began is None else began
     clock: dict[str, Any] = {"clock": lambda: finished_seconds(problem), "allowance": BRIEF_SHARE * budget}
     each = generation_seconds(problem, searcher, recipe, **clock)
     brief = min(BRIEF, recipe.generations, int(BRIEF_SHARE * budget / each))

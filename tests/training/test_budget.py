@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from gls_es.cli.app import app
 from gls_es.errors import ConfigError
 from gls_es.problem.recipe import Recipe
-from gls_es.training import Bookkeeping, TrainingInterrupted, loop, plan, resume, timing, train
+from gls_es.training import Bookkeeping, TrainingInterrupted, loop, plan, resume, settings, timing, train
 from gls_es.training.checkpoint import load_checkpoint
 from tests.problem.toys import Blobs, options
 
@@ -40,6 +40,7 @@ def tenth(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     monkeypatch.setattr(timing, "generation_seconds", seconds)
     still = SimpleNamespace(perf_counter=lambda: 0.0, process_time=lambda: 0.0)
     monkeypatch.setattr(timing, "time", still)
+    monkeypatch.setattr(settings, "time", still)
     return measured
 
 
@@ -73,6 +74,13 @@ def test_a_run_with_a_budget_is_the_run_of_that_many_generations(tmp_path: Path,
     with pytest.raises(TrainingInterrupted):
         train(BLOBS, out=tmp_path / "broken", budget=1.25, overrides=options(), progress=StopAfter(5))
     assert_same(timeless(load_checkpoint(resume(tmp_path / "broken"))), timeless(load_checkpoint(plain)))
+
+
+def test_what_came_before_the_measurement_is_part_of_the_time(tenth: list[float]) -> None:
+    """The clock stands at 0: three seconds are over."""
+    recipe = Recipe(popsize=2, batch_size=8)
+    assert timing.fitted(Blobs(), "rgs", recipe, 10.0).recipe.generations == 100
+    assert timing.fitted(Blobs(), "rgs", recipe, 10.0, began=-3.0).recipe.generations == 70
 
 
 def test_budgets_that_make_no_sense(tenth: list[float]) -> None:
