@@ -101,6 +101,28 @@ def _pair(data: Any) -> tuple[Any, Any]:
     raise DataError(f"data must be {_FORMS}, not {type(data).__name__}.")
 
 
+def holds_labels(data: Any) -> bool:
+    """Whether images come with their labels, as in everything that :func:`as_split` takes; False for images alone.
+
+    Args:
+        data: anything; two tensors or arrays are a pair if the second has one axis at most, as images have not.
+    """
+    if isinstance(data, (Tensor, np.ndarray, str)):
+        return False
+    if not isinstance(data, (tuple, list)):
+        return hasattr(data, "__getitem__") or isinstance(data, (Split, DataLoader))
+    if len(data) == 0 or _is_item(data[0]):
+        return len(data) > 0
+    return len(data) == 2 and _axes(data[1]) <= 1
+
+
+def _axes(value: Any) -> int:
+    """How many axes a tensor, an array or lists of lists have."""
+    if isinstance(value, (tuple, list)):
+        return 1 + (_axes(value[0]) if value else 0)
+    return int(getattr(value, "ndim", 0))
+
+
 def _is_item(value: Any) -> bool:
     """Whether a value is an (image, label) pair, the label one number; images in a list are none."""
     if not isinstance(value, (tuple, list)) or len(value) != 2:

@@ -1,5 +1,6 @@
 """One call for a module and data that somebody has: the run that a problem class would be."""
 
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,30 @@ def test_every_form_of_data_trains_and_certifies_alike(tmp_path: Path) -> None:
         gls_es.certify(done.module, held[0].numpy(), held[1].numpy(), 0.05),
     ):
         assert [v.verdict for v in report.verdicts] == [v.verdict for v in by_hand.verdicts]
+
+
+def test_the_radius_may_be_the_third_argument_whatever_it_is() -> None:
+    """After what holds images and labels: a text, a list, a tensor, a fraction; images alone have labels there."""
+    net, (points, labels) = module(), DATA.test.batch()
+    split, tensors = gls_es.data.Split(points, labels, 1.0), TensorDataset(points, labels)
+    sources: list[Any] = [(points, labels), [points, labels.numpy()], (points.tolist(), labels.tolist())]
+    sources += [split, tensors, DataLoader(tensors, batch_size=5), [tensors[i] for i in range(len(tensors))]]
+    sources += [
+        DataLoader(tensors, batch_size=5, collate_fn=lambda items: tuple(map(torch.stack, zip(*items, strict=True))))
+    ]
+    for radius in ("8/255", [0.02, 0.0, 0.02, 0.01], torch.tensor([0.02, 0.0, 0.02, 0.01]), Fraction(8, 255)):
+        wanted = gls_es.certify(net, points, labels, radius, stages=("ibp",))
+        for source in sources:
+            found = gls_es.certify(net, source, radius, stages=("ibp",))
+            assert (found.eps, [v.verdict for v in found.verdicts]) == (
+                wanted.eps,
+                [v.verdict for v in wanted.verdicts],
+            )
+    for images in (points, points.numpy(), list(points)):
+        with pytest.raises(ConfigError, match="certify\\(\\) needs eps"):
+            gls_es.certify(net, images, labels)
+    with pytest.raises(DataError, match="images come without labels"):
+        gls_es.certify(net, points, "8/255")
 
 
 def test_channels_may_come_last(tmp_path: Path) -> None:
