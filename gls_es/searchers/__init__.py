@@ -2,5 +2,6 @@
 
 from gls_es.searchers.pgpe import with_lean_population as with_lean_population
 from gls_es.searchers.rgs import RGS as RGS
+from gls_es.searchers.table import DEFAULTS as DEFAULTS
 from gls_es.searchers.table import SEARCHERS as SEARCHERS
 from gls_es.searchers.table import build as build
