@@ -46,8 +46,8 @@ class Normalize(nn.Module):
         Raises:
             ConfigError: the images have another number of channels, to which means would be broadcast.
         """
-        own = len(self.mean)
-        if own > 1 and not torch.jit.is_tracing() and (x.ndim < 3 or x.shape[-3] != own):
+        own, found = self.mean.shape[0], x.shape[-3] if x.ndim > 2 else 0
+        if isinstance(found, int) and own not in (1, found):  # tensors, whatever mypy says, under torch.jit.trace
             raise ConfigError(
                 f"Normalize has means of {own} channels, and images of shape {tuple(x.shape)} have another number; "
                 f"give images (N, {own}, H, W), or one mean and one std for all channels."

@@ -5,9 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
-
-from evotorch.algorithms.searchalgorithm import SearchAlgorithm
+from typing import TYPE_CHECKING, Any, cast
 
 from gls_es.basics.memory import keep_freed_memory
 from gls_es.basics.modes import ordinary_modes, under_autocast
@@ -41,6 +39,9 @@ from gls_es.training.settings import (
 from gls_es.training.signals import StopSignals
 from gls_es.training.trained import held_in, trusted_problem
 from gls_es.training.wayon import HANDED, way_on
+
+if TYPE_CHECKING:
+    from evotorch.algorithms.searchalgorithm import SearchAlgorithm
 
 
 @ordinary_modes()

@@ -1,6 +1,7 @@
 """Network.logits is the module, for every zoo net, member by member."""
 
 import copy
+import warnings
 
 import pytest
 import torch
@@ -239,6 +240,11 @@ def test_normalize_takes_its_own_number_of_channels_only() -> None:
     images = torch.rand(4, 3, 2, 2)
     assert len(gls_es.certify(nn.Sequential(layer, net), images, [0] * 4, 0.0).verdicts) == 4
     assert gls_es.Normalize([0.5], [0.5])(images).shape == images.shape
+    with warnings.catch_warnings():
+        for kind in (DeprecationWarning, FutureWarning):  # torch.jit.trace; a warning of the tracer remains an error
+            warnings.simplefilter("ignore", kind)
+        traced = torch.jit.trace(layer, images)
+    assert torch.equal(traced(images[:2]), layer(images[:2]))
 
 
 @pytest.mark.parametrize(("mean", "std"), [([0.1], [0.0]), ([0.1], [-1.0]), ([0.1, 0.2], [1.0])])
