@@ -326,6 +326,10 @@ def _run(loop: Loop, folder: RunFolder, settings: Settings, signals: StopSignals
         loop.progress.note(str(settings.planned))
     loop.problem.stages = loop.schedule.stage
     loop.progress.start(plan_table(loop.problem, settings) | {"generation": loop.done})
+    total, before = loop.recipe.generations, loop.done
+    if before >= total:
+        more = "a larger --generations (in Python generations=...) goes on"
+        loop.progress.note(f"already at its end ({before} of {total} generations); {more}.")
     further = way_on(folder.path, settings.problem, held_out=getattr(loop.problem, "held_out_given", False))
     try:
         with (
@@ -344,9 +348,9 @@ def _run(loop: Loop, folder: RunFolder, settings: Settings, signals: StopSignals
         raise TrainingError(f"{error} Saved at generation {loop.done}; go on with {further}.") from error
     except CheckpointError as error:
         raise CheckpointError(f"{error} Once that is mended, go on with {further}.") from error
-    if loop.done < loop.recipe.generations:
-        raise TrainingInterrupted(
-            f"stopped at generation {loop.done} of {loop.recipe.generations}, saved; go on with {further}."
-        )
-    loop.progress.finish(loop.last_row | {"checkpoint": str(folder.checkpoint)})
+    if loop.done < total:
+        raise TrainingInterrupted(f"stopped at generation {loop.done} of {total}, saved; go on with {further}.")
+    known = {"generation": loop.done, "generations": total, "elapsed_seconds": round(loop.elapsed, 3)}
+    ended = {"checkpoint": str(folder.checkpoint), "already": before >= total}
+    loop.progress.finish(known | loop.last_row | ended)
     return folder.checkpoint
