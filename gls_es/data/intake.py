@@ -1,11 +1,13 @@
 """Images and labels as people have them, brought into a :class:`Split`: tensors, arrays, datasets, loaders.
 
-Pixels have to end up in [0, 1]: bytes are divided by 255, floats must be there already. Whoever normalised them is told
-to leave that to a layer of the network, since eps is in pixel units.
+Pixels have to end up in [0, 1]: bytes are divided by 255, floats must be there already; whole numbers up to 255 among
+them are taken as bytes, with a warning, since the unit of eps hangs on it. Whoever normalised them is told to leave
+that to a layer of the network, since eps is in pixel units.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -205,6 +207,11 @@ def _pixels(images: Tensor) -> tuple[Tensor, float]:
             "deviation to gls_es.Normalize as the network's first layer."
         )
     if 1 < high <= 255 and bool((images == images.round()).all()):
+        warnings.warn(
+            f"images hold whole numbers up to {high:.0f} as {images.dtype}: taken as bytes, divided by 255, and eps is "
+            "about the quotients, in [0, 1]; give bytes, or divide them yourself, to be without this note",
+            stacklevel=2,
+        )
         return images.to(torch.uint8), 255.0
     return images, 1.0
 
