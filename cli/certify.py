@@ -116,11 +116,11 @@ def _check_combination(ctx: click.Context, options: dict[str, Any]) -> None:
         raise ConfigError("--eps: a radius is given twice.")
     check_folders(options, "out", "plot", "result")
     if options["plot"] is not None:
-        from gls_es.certification.curves import check_format
-
-        check_format(options["plot"])
         if not options["radius"] and len(options["eps"]) < 2:
             raise ConfigError("--plot draws accuracies against the radius; give several --eps, or --radius.")
+        from gls_es.certification.curves import check_format  # loads torch
+
+        check_format(options["plot"])
 
 
 def _balls(session: Session, subject: Any, images: Any, labels: Any, about: dict[str, Any], options: Any) -> None:

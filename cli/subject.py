@@ -73,8 +73,13 @@ def load_subject(path: Path, *, problem: str | None, data: Path | None, output: 
             about["region"] = "L2 balls" if shape.norm == "l2" else "a radius for each pixel; ε is the largest"
         return Subject(trained, trained.problem_name, trained.eps, trained.problem, trained.dataset, about)
     if problem is None:
-        hint = ", or --vnnlib FILE a specification" if kind == ".onnx" else ""
-        raise ConfigError(f"{path}: a {kind} file does not say what its images are; name it with --problem NAME{hint}.")
+        further = ""
+        if kind == ".onnx":
+            further = f'; or in Python gls_es.certify("{path}", dataset, eps=0.1); or --vnnlib FILE, a specification'
+        raise ConfigError(
+            f"{path}: a {kind} file does not say what its images are; name it with --problem NAME, or yours with "
+            f"--problem file.py:Class (gls-es new writes one){further}."
+        )
     from gls_es import formats
 
     if kind == ".safetensors":

@@ -81,10 +81,15 @@ def radius(value: Any, *, most: float = 1.0) -> float:
     exact = _written(value) if isinstance(value, str) else value
     number = as_real(exact)
     if number is None:
-        raise ConfigError(f"eps must be one number between 0 and {most:.4g}, in pixel units, not {shown(value)}.")
+        raise ConfigError(
+            f"eps must be one number between 0 and {most:.4g}, in pixel units, not {shown(value)}; 0.1, a text as "
+            "'8/255', or where radii differ a list or a tensor of them."
+        )
     if not 0 <= number <= most:
         wanted = f"between 0 and {most:.4g}, in pixel units before normalisation"
-        raise ConfigError(f"eps must be {wanted}, not {shown(value)}.")
+        whole = most == 1.0 and number in range(2, 256) and "/" not in str(value)
+        meant = f"; did you mean '{number:.0f}/255'?" if whole else "."
+        raise ConfigError(f"eps must be {wanted}, not {shown(value)}{meant}")
     if vanishes(exact):
         raise ConfigError(
             f"eps must be between 0 and {most:.4g}, in pixel units, and {shown(value)} is too small for a float; "

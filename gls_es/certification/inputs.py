@@ -34,7 +34,7 @@ from gls_es.certification.bab import BUDGET, TIMEOUT, Limits
 from gls_es.certification.execution import DTYPES, in_precision
 from gls_es.certification.stages import KNOWN_STAGES, ROUND_STAGES, STAGES, Specification
 from gls_es.certification.telling import line_teller
-from gls_es.data.intake import forms_of, labelled
+from gls_es.data.intake import forms_of, holds_labels, labelled
 from gls_es.errors import ConfigError, DataError
 from gls_es.network import Network
 
@@ -45,10 +45,10 @@ def taken(source: Any, images: Any, labels: Any, eps: Any) -> tuple[Any, Any, An
     Args:
         source: as for :func:`resolve_network`; a module says which order of axes it takes.
         images: as given to ``certify``.
-        labels: likewise; the radius, where images and labels are in one.
+        labels: likewise; the radius, whatever it is given as, where images and labels are in one.
         eps: likewise.
     """
-    if eps is None and isinstance(labels, Real):
+    if eps is None and labels is not None and (isinstance(labels, Real | str) or holds_labels(images)):
         labels, eps = None, labels
     if eps is None:
         raise ConfigError("certify() needs eps, the radius: certify(network, images, labels, 0.1)")

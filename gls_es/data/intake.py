@@ -1,11 +1,13 @@
 """Images and labels as people have them, brought into a :class:`Split`: tensors, arrays, datasets, loaders.
 
-Pixels have to end up in [0, 1]: bytes are divided by 255, floats must be there already. Whoever normalised them is told
-to leave that to a layer of the network, since eps is in pixel units.
+Pixels have to end up in [0, 1]: bytes are divided by 255, floats must be there already; whole numbers up to 255 among
+them are taken as bytes, with a warning, since the unit of eps hangs on it. Whoever normalised them is told to leave
+that to a layer of the network, since eps is in pixel units.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -101,6 +103,28 @@ def _pair(data: Any) -> tuple[Any, Any]:
     raise DataError(f"data must be {_FORMS}, not {type(data).__name__}.")
 
 
+def holds_labels(data: Any) -> bool:
+    """Whether images come with their labels, as in everything that :func:`as_split` takes; False for images alone.
+
+    Args:
+        data: anything; two tensors or arrays are a pair if the second has one axis at most, as images have not.
+    """
+    if isinstance(data, (Tensor, np.ndarray, str)):
+        return False
+    if not isinstance(data, (tuple, list)):
+        return hasattr(data, "__getitem__") or isinstance(data, (Split, DataLoader))
+    if len(data) == 0 or _is_item(data[0]):
+        return len(data) > 0
+    return len(data) == 2 and _axes(data[1]) <= 1
+
+
+def _axes(value: Any) -> int:
+    """How many axes a tensor, an array or lists of lists have."""
+    if isinstance(value, (tuple, list)):
+        return 1 + (_axes(value[0]) if value else 0)
+    return int(getattr(value, "ndim", 0))
+
+
 def _is_item(value: Any) -> bool:
     """Whether a value is an (image, label) pair, the label one number; images in a list are none."""
     if not isinstance(value, (tuple, list)) or len(value) != 2:
@@ -183,6 +207,11 @@ def _pixels(images: Tensor) -> tuple[Tensor, float]:
             "deviation to gls_es.Normalize as the network's first layer."
         )
     if 1 < high <= 255 and bool((images == images.round()).all()):
+        warnings.warn(
+            f"images hold whole numbers up to {high:.0f} as {images.dtype}: taken as bytes, divided by 255, and eps is "
+            "about the quotients, in [0, 1]; give bytes, or divide them yourself, to be without this note",
+            stacklevel=2,
+        )
         return images.to(torch.uint8), 255.0
     return images, 1.0
 

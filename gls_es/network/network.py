@@ -41,7 +41,17 @@ class Normalize(nn.Module):
         self.register_buffer("std", torch.tensor(std).reshape(-1, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C, H, W)."""
+        """(B, C, H, W) -> (B, C, H, W); with one mean for all channels any C will do.
+
+        Raises:
+            ConfigError: the images have another number of channels, to which means would be broadcast.
+        """
+        own, found = self.mean.shape[0], x.shape[-3] if x.ndim > 2 else 0
+        if isinstance(found, int) and own not in (1, found):  # tensors, whatever mypy says, under torch.jit.trace
+            raise ConfigError(
+                f"Normalize has means of {own} channels, and images of shape {tuple(x.shape)} have another number; "
+                f"give images (N, {own}, H, W), or one mean and one std for all channels."
+            )
         return (x - self.mean) / self.std
 
 

@@ -27,13 +27,18 @@ class ModuleProblem(CertifiedTrainingProblem):
     module: ClassVar[nn.Module | None] = None
     given: ClassVar[tuple[Any, Any] | None] = None
 
+    @property
+    def held_out_given(self) -> bool:
+        """Whether held-out images were handed over besides the data, which whoever goes on has to do again."""
+        return self.given is not None and self.given[1] is not None
+
     def make_network(self) -> nn.Module:
         """The module, as it was handed over."""
         if self.module is None:
             raise ConfigError(
                 "it was trained by gls_es.train(module, data, ...), whose module is not in the file; give the module "
-                "again: gls_es.load(path, module), or to go on training "
-                "gls_es.training.resume(run, problem=gls_es.training.owned(module, data))."
+                "again: gls_es.load(run, module), to certify gls_es.certify(gls_es.load(run, module), loader, eps=...),"
+                " to go on training gls_es.training.resume(run, problem=gls_es.training.owned(module, data))."
             )
         return copy.deepcopy(self.module)
 

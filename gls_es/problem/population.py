@@ -16,11 +16,11 @@ from typing import Any
 
 import ray
 import torch
-from evotorch import Problem, Solution, SolutionBatch
 from torch import Tensor
 
 from gls_es.basics.seeding import derived_seed, drawn_seed
 from gls_es.errors import TrainingError
+from gls_es.problem.evotorch_classes import Problem, Solution, SolutionBatch
 from gls_es.problem.sharing import SharedDistribution, actors_answer, cut, pooled
 
 

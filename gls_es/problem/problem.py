@@ -14,7 +14,6 @@ from pathlib import PurePath
 from typing import Any, ClassVar
 
 import torch
-from evotorch import SolutionBatch
 from torch import Tensor, nn
 
 from gls_es.basics.checks import existing_device, real_number, seed_number, whole_number
@@ -38,6 +37,7 @@ from gls_es.network import Network
 from gls_es.network.batchnorm import has_statistics
 from gls_es.network.initialisation import INITIALISATIONS, initialise
 from gls_es.problem.arguments import check_actors, check_norm, held, plain_argument
+from gls_es.problem.evotorch_classes import SolutionBatch
 from gls_es.problem.quiet import settings_untold
 from gls_es.problem.recipe import Recipe
 from gls_es.problem.statistics import NormalizedProblem
@@ -166,8 +166,7 @@ class CertifiedTrainingProblem(NormalizedProblem):
         self.eps, self.perturbation = perturbation_of(radii, self.norm, self.network.input_shape)
         check_norm(self.norm, self.method, self.loss)
         self.generation = -1
-        self._begun = False
-        self._sampling = False
+        self._begun = self._sampling = False
         self.stage = Stage(self.eps, self.natural_weight, self.method, self.loss)
         self.stages: Callable[[int], Stage] | None = None
         """The stage of every generation; None: always the full eps."""

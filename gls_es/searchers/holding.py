@@ -7,6 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
+from gls_es.errors import ConfigError
+
 
 class Holding(ABC):
     """Where such a searcher is, how it is saved, and what a schedule can set."""
@@ -38,3 +40,23 @@ class Holding(ABC):
     @abstractmethod
     def set_spread(self, stdev: float) -> None:
         """Give every weight the noise ``stdev``."""
+
+    def ask(self) -> Tensor:
+        """Refused: what it learns from is drawn and evaluated within a step.
+
+        Raises:
+            ConfigError: always.
+        """
+        name = type(self).__name__
+        raise ConfigError(f"{name} has step() only; ask() and tell() are those of pgpe, rgs, grad, snes, xnes and cem.")
+
+    def tell(self, *_losses: Any) -> None:
+        """Refused as :meth:`ask` is.
+
+        Args:
+            _losses: of members that nobody could ask for.
+
+        Raises:
+            ConfigError: always.
+        """
+        self.ask()

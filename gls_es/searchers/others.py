@@ -31,6 +31,10 @@ OWN: dict[str, dict[str, Any]] = {
 }
 """Fields of a recipe that belong to the searcher; the others, phases and minibatches, are the problem's."""
 
+STEPS_ONLY = ("cmaes", "ga")
+"""Searchers that nobody can ask for members, see :class:`gls_es.searchers.holding.Holding`."""
+_MOST_SHOWN = 4
+
 
 def searcher_fields(name: str) -> dict[str, Any]:
     """The fields of a recipe that belong to one of EvoTorch's other searchers, with tested values."""
@@ -123,7 +127,11 @@ def ga(problem: CertifiedTrainingProblem, recipe: Recipe, center: Tensor) -> Sea
 def _ranked(name: str, recipe: Recipe, *, learns: bool = True) -> None:
     """What holds for all of them."""
     if recipe.fitness != "ranks":
-        raise ConfigError(f'{name} ranks its members: its recipe needs fitness="ranks", not "{recipe.fitness}".')
+        only = " It has step() only, no ask()." if name in STEPS_ONLY else ""
+        raise ConfigError(
+            f'{name} ranks its members: its recipe needs fitness="ranks", not "{recipe.fitness}"; '
+            f"{_usual(name, recipe)} has it.{only}"
+        )
     if recipe.gradient_clip > 0:
         raise ConfigError(f"{name} has no gradient to clip: leave gradient_clip at 0.")
     if recipe.stdev_init == 0:
@@ -132,6 +140,13 @@ def _ranked(name: str, recipe: Recipe, *, learns: bool = True) -> None:
         raise ConfigError(f"{name} compares members: popsize must be at least 2, not {recipe.popsize}.")
     if learns and recipe.stdev_end != 1.0 and recipe.stdev_learning_rate > 0:
         raise ConfigError(f"{name} learns σ: leave stdev_end at 1.")
+
+
+def _usual(name: str, recipe: Recipe) -> str:
+    """The searcher's own recipe with the fields that were chosen, as Python."""
+    chosen = [f"{k}={v!r}" for k, v in recipe.as_dict().items() if k != "fitness" and v != Recipe().as_dict()[k]]
+    changes = "..." if len(chosen) > _MOST_SHOWN else ", ".join(chosen)
+    return f'gls_es.searchers.DEFAULTS["{name}"]' + (f".replaced({changes})" if chosen else "")
 
 
 def _plain(name: str, recipe: Recipe) -> None:

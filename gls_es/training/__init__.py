@@ -27,7 +27,7 @@ _LAZY = {
     "Recipe": "gls_es.problem.recipe",
     "TrainedModule": "gls_es.training.handed",
     "Trained": "gls_es.training.trained",
-    "TrainingInterrupted": "gls_es.training.loop",
+    "TrainingInterrupted": "gls_es.training.runs",
     "load_trained": "gls_es.training.trained",
     "owned": "gls_es.problem.own",
     "plan": "gls_es.training.runs",

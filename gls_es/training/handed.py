@@ -17,6 +17,7 @@ from gls_es.problem.own import owned
 from gls_es.problem.recipe import Recipe
 from gls_es.training import runs
 from gls_es.training.bookkeeping import Bookkeeping
+from gls_es.training.loop import TrainingInterrupted
 from gls_es.training.names import BEST
 from gls_es.training.progress import Progress
 from gls_es.training.trained import load_trained
@@ -68,6 +69,7 @@ def train(problem: Any, *arguments: Any, **options: Any) -> Any:
         ConfigError: an argument that makes no sense.
         DataError: the data cannot be read, or are missing or damaged.
         TrainingError: training cannot go on.
+        TrainingInterrupted: Ctrl-C or SIGTERM; the state is saved, and the message says how to go on.
     """
     if isinstance(problem, nn.Module):
         try:
@@ -76,7 +78,10 @@ def train(problem: Any, *arguments: Any, **options: Any) -> Any:
             recipe = [name for name in options if name in Recipe.__dataclass_fields__]
             hint = f"; hyper-parameters go into overrides={{{recipe[0]!r}: ...}}" if recipe else ""
             raise ConfigError(f"gls_es.train(module, data, eps=...): {error}{hint}.") from error
-        return train_module(*taken.args, **taken.kwargs)
+        try:
+            return train_module(*taken.args, **taken.kwargs)
+        except TrainingInterrupted as stopped:
+            raise stopped.with_traceback(None) from None  # its message says all; frames from within would bury it
     return runs.train(problem, *arguments, **options)
 
 

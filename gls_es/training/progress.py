@@ -220,7 +220,8 @@ def ending(summary: Mapping[str, Any]) -> str:
             parts.append(f"{name} accuracy {100 * float(summary[key]):.1f} %{estimate}")
     if summary.get("elapsed_seconds") is not None:
         parts.append(f"in {duration(float(summary['elapsed_seconds']))}")
-    return "trained: " + ", ".join(parts) if parts else "trained"
+    begun = "already trained" if summary.get("already") else "trained"
+    return f"{begun}: " + ", ".join(parts) if parts else begun
 
 
 def duration(seconds: float) -> str:

@@ -14,6 +14,7 @@ from gls_es.training.closing import Closing
 from gls_es.training.lock import FolderLock
 from gls_es.training.names import CHECKPOINT, CONFIG, METRICS
 from gls_es.training.toml import dump_toml
+from gls_es.training.wayon import way_on_of
 
 
 class RunFolder(Closing):
@@ -55,9 +56,9 @@ class RunFolder(Closing):
         held = [file.name for file in (folder.checkpoint, folder.config, folder.metrics) if file.exists()]
         if held:
             folder.close()
-            how = f"continue it with `gls-es train --resume {path}`" if CHECKPOINT in held else "delete it"
+            how = f"continue it with {way_on_of(folder.path)}" if CHECKPOINT in held else "delete it"
             raise ConfigError(
-                f"{path}: holds a run already ({', '.join(held)}); {how}, or choose another folder with --out."
+                f"{path}: holds a run already ({', '.join(held)}); {how}, or choose another folder (--out, or out=)."
             )
         return folder
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
-
-from evotorch.algorithms.searchalgorithm import SearchAlgorithm
+from typing import TYPE_CHECKING, Any, cast
 
 from gls_es.basics.memory import keep_freed_memory
 from gls_es.basics.modes import ordinary_modes, under_autocast
@@ -15,7 +13,6 @@ from gls_es.basics.threads import whole_operations
 from gls_es.errors import ActorError, CheckpointError, ConfigError, TrainingError
 from gls_es.problem import CertifiedTrainingProblem
 from gls_es.problem.recipe import Recipe
-from gls_es.problem.registry import named_by_file
 from gls_es.searchers.table import build, restore_searcher
 from gls_es.training.actors import Actors, running
 from gls_es.training.arithmetic import float32_products
@@ -41,6 +38,10 @@ from gls_es.training.settings import (
 )
 from gls_es.training.signals import StopSignals
 from gls_es.training.trained import held_in, trusted_problem
+from gls_es.training.wayon import HANDED, way_on
+
+if TYPE_CHECKING:
+    from evotorch.algorithms.searchalgorithm import SearchAlgorithm
 
 
 @ordinary_modes()
@@ -148,7 +149,8 @@ def resume(
             made = cls.rebuilt(settings.arguments)
         check_keep(made, settings.bookkeeping)
         if made.data.digest() != saved["data_digest"]:
-            raise CheckpointError(f"{folder.path}: the data are not those the run began with; point --data at them.")
+            where = "give owned() the same, held_out too" if settings.problem == HANDED else "point --data at them"
+            raise CheckpointError(f"{folder.path}: the data are not those the run began with; {where}.")
         made.network = made.network.holding(saved["center"], saved["buffers"])
         search = build(settings.searcher, made, settings.recipe)
         restore_searcher(search, saved["searcher_state"])
@@ -324,8 +326,11 @@ def _run(loop: Loop, folder: RunFolder, settings: Settings, signals: StopSignals
         loop.progress.note(str(settings.planned))
     loop.problem.stages = loop.schedule.stage
     loop.progress.start(plan_table(loop.problem, settings) | {"generation": loop.done})
-    named = f" --problem {settings.problem}" if named_by_file(settings.problem) else ""
-    way_on = f"`gls-es train --resume {folder.path}{named}`"
+    total, before = loop.recipe.generations, loop.done
+    if before >= total:
+        more = "a larger --generations (in Python generations=...) goes on"
+        loop.progress.note(f"already at its end ({before} of {total} generations); {more}.")
+    further = way_on(folder.path, settings.problem, held_out=getattr(loop.problem, "held_out_given", False))
     try:
         with (
             running(loop.problem, settings.ray_address),
@@ -335,17 +340,17 @@ def _run(loop: Loop, folder: RunFolder, settings: Settings, signals: StopSignals
             loop.run(signals.requested)
     except KeyboardInterrupt:
         raise TrainingInterrupted(
-            f"stopped at once, in generation {loop.done + 1}; {loop.saved or 0} are saved, go on with {way_on}.",
+            f"stopped at once, in generation {loop.done + 1}; {loop.saved or 0} are saved, go on with {further}.",
             at_once=True,
         ) from None
     except ActorError as error:
         loop.save(loop)  # the searcher is where the last generation left it
-        raise TrainingError(f"{error} Saved at generation {loop.done}; go on with {way_on}.") from error
+        raise TrainingError(f"{error} Saved at generation {loop.done}; go on with {further}.") from error
     except CheckpointError as error:
-        raise CheckpointError(f"{error} Once that is mended, go on with {way_on}.") from error
-    if loop.done < loop.recipe.generations:
-        raise TrainingInterrupted(
-            f"stopped at generation {loop.done} of {loop.recipe.generations}, saved; go on with {way_on}."
-        )
-    loop.progress.finish(loop.last_row | {"checkpoint": str(folder.checkpoint)})
+        raise CheckpointError(f"{error} Once that is mended, go on with {further}.") from error
+    if loop.done < total:
+        raise TrainingInterrupted(f"stopped at generation {loop.done} of {total}, saved; go on with {further}.")
+    known = {"generation": loop.done, "generations": total, "elapsed_seconds": round(loop.elapsed, 3)}
+    ended = {"checkpoint": str(folder.checkpoint), "already": before >= total}
+    loop.progress.finish(known | loop.last_row | ended)
     return folder.checkpoint

@@ -58,6 +58,17 @@ def test_what_is_no_radius(value: Any) -> None:
         checks.radius(value)
 
 
+def test_radii_of_bytes_are_offered_as_fractions() -> None:
+    for value in (8, 8.0, "8", np.float32(8)):
+        with pytest.raises(ConfigError, match=r"did you mean '8/255'\?$"):
+            checks.radius(value)
+    for value in (1.5, 256, -8, "16/8", Fraction(16, 3)):
+        with pytest.raises(ConfigError, match=r"in pixel units before normalisation, not [^;]*\.$"):
+            checks.radius(value)
+    with pytest.raises(ConfigError, match=r"not 'eight'; 0\.1, a text as '8/255', or where radii differ a list"):
+        checks.radius("eight")
+
+
 @pytest.mark.parametrize("value", [0, 1, 0.25, Fraction(1, 4), np.float32(0.25), np.float64(0.25)])
 def test_radii_become_pythons_floats(value: Any) -> None:
     assert type(checks.radius(value)) is float

@@ -1,6 +1,7 @@
 """gls-es certify: a linear network on the digits, certified for real, and what reaches the certification."""
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -151,6 +152,17 @@ def test_refusals(run: Run, trained: Any, tmp_path: Path, arguments: list[str], 
     assert result.exit_code == 2
     assert said in result.stderr
     assert result.stderr.count("Error: ") == 1
+
+
+def test_a_plot_of_one_radius_is_refused_before_anything_is_loaded(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("gls_es.certification", "gls_es.certification.curves", "torch"):
+        monkeypatch.setitem(sys.modules, name, None)  # to import it is an error
+    (tmp_path / "any.pt").touch()
+    result = run("certify", tmp_path / "any.pt", "--plot", tmp_path / "a.png", "--eps", "0.1")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "give several --eps, or --radius" in result.stderr
 
 
 def test_records_of_another_run_are_refused(run: Run, trained: Any, tmp_path: Path) -> None:

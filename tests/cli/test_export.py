@@ -89,6 +89,8 @@ def test_the_library_certifies_an_onnx_file_by_its_path(exported: dict[str, Any]
     x, y = load_digits().test.batch(slice(3, 15))
     report = gls_es.certify(exported["onnx"], x, y, float(EPS), stages=("attack", "ibp", "crown"))
     assert [verdict.verdict for verdict in report.verdicts] == _verdicts(exported["records"])
+    pair = gls_es.certify(str(exported["onnx"]), (x.numpy(), y), eps=float(EPS), stages=("attack", "ibp", "crown"))
+    assert [verdict.verdict for verdict in pair.verdicts] == _verdicts(exported["records"])
 
 
 def test_the_card_says_what_was_exported(exported: dict[str, Any], tmp_path: Path) -> None:
@@ -160,7 +162,7 @@ def test_wrong_usage(
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["net.onnx"], 2, "--vnnlib FILE a specification"),
+        (["net.onnx"], 2, 'gls_es.certify("net.onnx", dataset, eps=0.1); or --vnnlib FILE, a specification'),
         (["w.safetensors"], 2, "--problem NAME"),
         (["net.onnx", "--vnnlib", "net.onnx"], 1, "no text"),
         (["net.onnx", "--vnnlib", "bad.vnnlib"], 1, "within brackets"),

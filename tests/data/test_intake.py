@@ -1,5 +1,6 @@
 """Images as people have them end up as the same pixels, whatever they came in."""
 
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -72,7 +73,9 @@ FORMS = {
 
 @pytest.mark.parametrize("form", FORMS)
 def test_every_form_gives_the_same_pixels_in_the_same_order(form: str) -> None:
-    split = as_split(FORMS[form], takes=takes)
+    says = pytest.warns(UserWarning, match="whole numbers up to 255 as torch.float32: taken as bytes, divided by 255")
+    with says if form == "whole floats" else nullcontext():
+        split = as_split(FORMS[form], takes=takes)
     images, labels = split.batch(dtype=torch.float64)
     torch.testing.assert_close(images, PIXELS, rtol=0, atol=1e-7)
     assert torch.equal(labels, LABELS)

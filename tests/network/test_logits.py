@@ -1,6 +1,7 @@
 """Network.logits is the module, for every zoo net, member by member."""
 
 import copy
+import warnings
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 import gls_es
-from gls_es.errors import GlsEsError
+from gls_es.errors import ConfigError, GlsEsError
 from tests.oracles.digits import TRAINED
 from tests.oracles.nets import BY_NAME, CNN3_SMALL, ZOO, Case, boxes, population
 
@@ -222,6 +223,28 @@ def test_normalize_is_x_minus_mean_over_std() -> None:
     layer = layer.double()
     m, s = (torch.tensor(v, dtype=torch.float32).double().view(3, 1, 1) for v in (mean, std))
     torch.testing.assert_close(layer(x), (x - m) / s, rtol=1e-12, atol=1e-12)
+
+
+def test_normalize_takes_its_own_number_of_channels_only() -> None:
+    """Means of three channels would turn an image of one into three; one mean serves any number."""
+    layer, net = gls_es.Normalize([0.1, 0.2, 0.3], [1.0] * 3), nn.Sequential(nn.Flatten(), nn.Linear(12, 2))
+    assert layer(torch.rand(3, 2, 2)).shape == (3, 2, 2)
+    for shape in ((2, 1, 2, 2), (2, 4, 2, 2), (1, 2, 2), (2, 2)):
+        with pytest.raises(ConfigError, match=r"Normalize has means of 3 channels, and images of shape"):
+            layer(torch.rand(shape))
+    for data in (torch.rand(4, 1, 2, 2), torch.rand(4, 2, 2, 1)):
+        with pytest.raises(GlsEsError, match="Normalize has means of 3 channels"):
+            gls_es.certify(nn.Sequential(layer, net), data, [0] * 4, 0.1)
+        with pytest.raises(GlsEsError, match="the network takes no image of shape"):
+            gls_es.certify(nn.Sequential(layer, net), (data.numpy(), [0] * 4), 0.1)
+    images = torch.rand(4, 3, 2, 2)
+    assert len(gls_es.certify(nn.Sequential(layer, net), images, [0] * 4, 0.0).verdicts) == 4
+    assert gls_es.Normalize([0.5], [0.5])(images).shape == images.shape
+    with warnings.catch_warnings():
+        for kind in (DeprecationWarning, FutureWarning):  # torch.jit.trace; a warning of the tracer remains an error
+            warnings.simplefilter("ignore", kind)
+        traced = torch.jit.trace(layer, images)
+    assert torch.equal(traced(images[:2]), layer(images[:2]))
 
 
 @pytest.mark.parametrize(("mean", "std"), [([0.1], [0.0]), ([0.1], [-1.0]), ([0.1, 0.2], [1.0])])

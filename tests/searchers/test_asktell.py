@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import gls_es
 from gls_es.errors import ConfigError, TrainingError
 from gls_es.problem.recipe import Recipe
 from gls_es.searchers.table import DEFAULTS, build, position, run_generation, searcher_state
@@ -114,3 +115,20 @@ def test_members_that_were_asked_for_are_the_callers() -> None:
         assert type(members) is Tensor
         searcher.tell(losses)
     assert torch.equal(*map(position, searchers))
+
+
+@pytest.mark.parametrize("name", ["snes", "xnes", "cem", "cmaes", "ga"])
+def test_a_recipe_that_never_chose_ranks_is_told_which_one_does(name: str) -> None:
+    """Word for word: what the message names can be built, and has what was chosen."""
+    with pytest.raises(ConfigError, match='needs fitness="ranks", not "raw"; gls_es') as told:
+        build(name, Quadratic(), Recipe(popsize=12, generations=7))
+    recipe = eval(str(told.value).split("; ")[1].split(" has it.")[0], {"gls_es": gls_es})
+    assert (recipe.popsize, recipe.generations, recipe.fitness) == (12, 7, "ranks")
+    searcher = build(name, Quadratic(), recipe)
+    if name in ("cmaes", "ga"):
+        assert str(told.value).endswith("It has step() only, no ask().")
+        for call in (searcher.ask, lambda: searcher.tell([1.0] * 12)):
+            with pytest.raises(ConfigError, match="has step\\(\\) only"):
+                call()
+    else:
+        assert searcher.ask().shape == (12, 4)

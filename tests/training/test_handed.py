@@ -1,5 +1,6 @@
 """One call for a module and data that somebody has: the run that a problem class would be."""
 
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,30 @@ def test_every_form_of_data_trains_and_certifies_alike(tmp_path: Path) -> None:
         assert [v.verdict for v in report.verdicts] == [v.verdict for v in by_hand.verdicts]
 
 
+def test_the_radius_may_be_the_third_argument_whatever_it_is() -> None:
+    """After what holds images and labels: a text, a list, a tensor, a fraction; images alone have labels there."""
+    net, (points, labels) = module(), DATA.test.batch()
+    split, tensors = gls_es.data.Split(points, labels, 1.0), TensorDataset(points, labels)
+    sources: list[Any] = [(points, labels), [points, labels.numpy()], (points.tolist(), labels.tolist())]
+    sources += [split, tensors, DataLoader(tensors, batch_size=5), [tensors[i] for i in range(len(tensors))]]
+    sources += [
+        DataLoader(tensors, batch_size=5, collate_fn=lambda items: tuple(map(torch.stack, zip(*items, strict=True))))
+    ]
+    for radius in ("8/255", [0.02, 0.0, 0.02, 0.01], torch.tensor([0.02, 0.0, 0.02, 0.01]), Fraction(8, 255)):
+        wanted = gls_es.certify(net, points, labels, radius, stages=("ibp",))
+        for source in sources:
+            found = gls_es.certify(net, source, radius, stages=("ibp",))
+            assert (found.eps, [v.verdict for v in found.verdicts]) == (
+                wanted.eps,
+                [v.verdict for v in wanted.verdicts],
+            )
+    for images in (points, points.numpy(), list(points)):
+        with pytest.raises(ConfigError, match="certify\\(\\) needs eps"):
+            gls_es.certify(net, images, labels)
+    with pytest.raises(DataError, match="images come without labels"):
+        gls_es.certify(net, points, "8/255")
+
+
 def test_channels_may_come_last(tmp_path: Path) -> None:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(3, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8, 3))
@@ -106,23 +131,39 @@ def test_channels_may_come_last(tmp_path: Path) -> None:
         assert [v.verdict for v in report.verdicts] == [v.verdict for v in other.verdicts]
 
 
+def _said(error: Exception) -> str:
+    """The call between the backticks of a message."""
+    return str(error).split("`")[1]
+
+
 def test_a_stopped_run_goes_on_when_both_are_given_again(tmp_path: Path) -> None:
+    """By the very call that the messages print, which the folder of such a run prints, too."""
     arguments: dict[str, Any] = {"eps": 0.05, "generations": 6, "overrides": SMALL}
     straight = gls_es.train(module(), DATA, out=tmp_path / "straight", **arguments)
-    with pytest.raises(TrainingInterrupted):
+    with pytest.raises(TrainingInterrupted) as stopped:
         gls_es.train(module(), DATA, out=tmp_path / "broken", progress=StopAfter(3), **arguments)
+    assert len(stopped.traceback) == 2, "the user's line, and gls_es.train"
     with pytest.raises(CheckpointError, match=r"whose module is not in the file; give the module again.*owned\(module"):
         resume(tmp_path / "broken")
-    again = resume(tmp_path / "broken", problem=owned(module(), DATA))
+    again = eval(_said(stopped.value), {"gls_es": gls_es, "module": module(), "data": DATA})
     assert_same(timeless(load_checkpoint(straight.checkpoint)), timeless(load_checkpoint(again)))
-    with pytest.raises(CheckpointError, match="the data are not those the run began with"):
+    with pytest.raises(CheckpointError, match="the data are not those the run began with; give owned"):
         resume(tmp_path / "broken", problem=owned(module(), blobs(1)), generations=9)
+    with pytest.raises(ConfigError, match=r"or choose another folder \(--out, or out=\)") as held:
+        gls_es.train(module(), DATA, out=tmp_path / "broken", **arguments)
+    assert _said(held.value) == _said(stopped.value)
+    with pytest.raises(TrainingInterrupted) as stopped:
+        gls_es.train(module(), DATA.train, held_out=DATA.test, out=tmp_path / "two", progress=StopAfter(1), **arguments)
+    given = {"gls_es": gls_es, "module": module(), "data": DATA.train, "held_out": DATA.test}
+    assert load_checkpoint(eval(_said(stopped.value), given))["generation"] == 6
 
 
 def test_a_checkpoint_is_certified_with_the_module_given_again(tmp_path: Path) -> None:
     done = gls_es.train(module(), DATA, eps=0.05, generations=3, out=tmp_path / "run", overrides=SMALL)
     points, labels = DATA.test.batch()
-    with pytest.raises(CheckpointError, match="give the module again"):
+    with pytest.raises(
+        CheckpointError, match=r"again.*to certify gls_es\.certify\(gls_es\.load\(run, module\), loader"
+    ):
         gls_es.certify(done.checkpoint, points, labels, 0.05)
     trained = load_trained(done.checkpoint, problem=owned(module(seed=7)))
     report = gls_es.certify(trained, points, labels, 0.05)

@@ -1,5 +1,6 @@
 """Stopping a run, or killing it, and going on changes nothing."""
 
+import io
 import json
 import os
 import shutil
@@ -18,6 +19,7 @@ from gls_es.errors import CheckpointError, ConfigError
 from gls_es.problem.recipe import OPTIMIZERS
 from gls_es.training import Bookkeeping, TrainingInterrupted, resume, train
 from gls_es.training.checkpoint import load_checkpoint
+from gls_es.training.progress import PlainProgress
 from tests.problem.toys import options
 
 from .running import BLOBS, GENERATIONS, ROOT, Recording, StopAfter, assert_same, edited, rows, run, timeless
@@ -207,7 +209,16 @@ def test_resuming_a_finished_run_changes_nothing(tmp_path: Path) -> None:
     assert resume(tmp_path / "run", progress=progress) == checkpoint
     assert_same(timeless(before), timeless(load_checkpoint(checkpoint)))
     assert progress.summaries[0]["certified_accuracy"] == before["history"]["certified_accuracy"]
+    assert progress.summaries[0]["generations"] == GENERATIONS
+    assert progress.summaries[0]["elapsed_seconds"] == pytest.approx(before["elapsed_seconds"], abs=1e-3)
     assert len(rows(tmp_path / "run")) == GENERATIONS
+    told = io.StringIO()
+    resume(tmp_path / "run", progress=PlainProgress(told))
+    lines = told.getvalue().splitlines()
+    assert lines[1].startswith(
+        f"already at its end ({GENERATIONS} of {GENERATIONS} generations); a larger --generations"
+    )
+    assert lines[2].startswith(f"already trained: {GENERATIONS} generations, natural accuracy")
 
 
 def test_a_run_can_be_made_longer_but_not_shorter(tmp_path: Path) -> None:

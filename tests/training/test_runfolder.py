@@ -42,6 +42,10 @@ def test_a_new_run_does_not_overwrite_one(tmp_path: Path, name: str) -> None:
     with pytest.raises(ConfigError, match=f"holds a run already.*{way_on}, or choose another folder"):
         RunFolder.create(tmp_path)
     assert (tmp_path / name).read_text() == "kept"
+    (tmp_path / "checkpoint.pt").write_text("kept")
+    (tmp_path / "config.toml").write_text('problem = "own.py:Mine"')
+    with pytest.raises(ConfigError, match=f"--resume {tmp_path} --problem own.py:Mine`, or choose"):
+        RunFolder.create(tmp_path)
     RunFolder(tmp_path).close()  # the refusal has let go of the folder
 
 
