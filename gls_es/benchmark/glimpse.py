@@ -14,6 +14,7 @@ from gls_es.problem import CertifiedTrainingProblem
 from gls_es.problem.recipe import Recipe
 from gls_es.training import timing
 from gls_es.training.runs import resolved
+from gls_es.training.schedules import Schedule
 from gls_es.training.settings import ProblemLike, plan_table
 
 PATIENCE = 10.0
@@ -59,7 +60,8 @@ def timed_plan(problem: ProblemLike, searcher: str, **arguments: Any) -> dict[st
     if settings.planned is not None or made.num_actors > 1:
         return table
     found = glimpse(made, searcher, settings.recipe)
-    hint = timing.advice(settings.recipe.main_method or made.method, settings.recipe.loss, found.each)
+    last = Schedule(settings.recipe, made.eps, made.method).stage(settings.recipe.generations)
+    hint = timing.advice(last, found.each)
     known = {"seconds_each": found.each, "seconds": found.seconds, "timed": found.how}
     return table | known | ({"hint": hint} if hint else {})
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from gls_es.basics.threads import whole_operations
 from gls_es.bounds import method_named
 from gls_es.errors import ConfigError
+from gls_es.fitness import Stage
 from gls_es.problem import CertifiedTrainingProblem
 from gls_es.problem.recipe import Recipe
 from gls_es.searchers.table import build, position, run_generation
@@ -207,17 +208,42 @@ def finished_seconds(problem: CertifiedTrainingProblem) -> float:
     return time.perf_counter()
 
 
-def advice(method: str, loss: str, each: float) -> str:
+def advice(stage: Stage, each: float) -> str:
     """What to do about slow generations; empty where they are not, or where nothing cheaper is near.
 
     Args:
-        method: the relaxation.
-        loss: what is minimised.
+        stage: what the fitness is. With a stand-in most of its work is cheap already.
         each: seconds a generation.
     """
-    if each < SLOW or loss != "robust" or method_named(method).passes != "all":
+    if each < SLOW or stage.stand_in or stage.loss != "robust" or method_named(stage.method).passes != "all":
         return ""
     return (
-        f"a generation takes about {each:.2g} s: {method} bounds every layer by a backward pass of its own, "
-        "--method crown-ibp makes a single one and is several times faster"
+        f"a generation takes about {each:.2g} s: {stage.method} bounds every layer by a backward pass of its own, "
+        '--method crown-ibp (method="crown-ibp") makes a single one and is several times faster'
     )
+
+
+class Adviser:
+    """Points out slow generations, once, while a run goes on.
+
+    The quicker of two that follow each other counts: the first one after a start also pays for what is set up once, and
+    a single one may have been held up by an evaluation or by other programs.
+    """
+
+    def __init__(self) -> None:
+        self._last = 0.0
+        self._done = False
+
+    def hint(self, stage: Stage, seconds: float) -> str:
+        """What to do about slow generations; empty where there is nothing to say, or all was said.
+
+        Args:
+            stage: of the generation that is over.
+            seconds: that it took.
+        """
+        if self._done or stage.eps == 0.0:
+            return ""
+        found = advice(stage, min(self._last, seconds))
+        self._last = seconds
+        self._done = bool(found)
+        return found

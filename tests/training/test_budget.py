@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from gls_es.cli.app import app
 from gls_es.errors import ConfigError
+from gls_es.fitness import Stage
 from gls_es.problem.recipe import Recipe
 from gls_es.training import Bookkeeping, TrainingInterrupted, loop, plan, resume, settings, timing, train
 from gls_es.training.checkpoint import load_checkpoint
@@ -156,6 +157,26 @@ def test_slow_generations_are_pointed_out_once(
     progress = Noting()
     train(BLOBS, out=tmp_path / "run", generations=6, method=method, overrides=options(), progress=progress)
     assert sum("--method crown-ibp" in note for note in progress.notes) == notes
+
+
+@pytest.mark.parametrize(
+    ("seconds", "stand_in", "said"),
+    [
+        ([40, 0.1, 0.1, 0.1], "", []),  # what is set up once
+        ([1, 1, 9, 1, 1], "", []),  # one generation with an evaluation, or with a busy machine
+        ([40, 3, 5, 6], "", [2]),
+        ([3, 3, 3], "crown-ibp", []),  # the cheaper relaxation does most of the work already
+    ],
+)
+def test_advice_is_given_for_generations_that_are_slow_again_and_again(
+    seconds: list[float], stand_in: str, said: list[int]
+) -> None:
+    adviser = timing.Adviser()
+    assert adviser.hint(Stage(0.0, 0.0, "crown"), 60.0) == ""  # natural training bounds nothing
+    stage = Stage(0.1, 0.0, "crown", stand_in=stand_in)
+    hints = [adviser.hint(stage, each) for each in seconds]
+    assert [number for number, hint in enumerate(hints, 1) if hint] == said
+    assert all("takes about 3 s: crown" in hint and 'method="crown-ibp"' in hint for hint in hints if hint)
 
 
 @pytest.mark.parametrize(("method", "hinted"), [("crown", True), ("ibp", False)])
