@@ -84,6 +84,49 @@ def test_what_came_before_the_measurement_is_part_of_the_time(tenth: list[float]
     assert timing.fitted(Blobs(), "rgs", recipe, 10.0, began=-3.0).recipe.generations == 70
 
 
+@pytest.fixture
+def stepped(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """A clock that the generations move, each by the next number of a list, the last one's again and again."""
+    now, steps = [0.0], [0.0]
+
+    def step(_search: object) -> None:
+        now[0] += steps.pop(0) if len(steps) > 1 else steps[0]
+
+    clock = SimpleNamespace(perf_counter=lambda: now[0], process_time=lambda: now[0])
+    monkeypatch.setattr(timing, "time", clock)
+    monkeypatch.setattr(timing, "run_generation", step)
+    return steps
+
+
+THREE_PHASES = Recipe(generations=30, popsize=2, batch_size=8, natural_until=10, ramp_until=20)
+
+
+@pytest.mark.parametrize(
+    ("budget", "steps", "spent", "generations"),
+    [
+        (60.0, [12.0, 4.0], 16.0, 11),  # two more are too many: they would end at 24 s
+        (60.0, [6.0, 2.0, 2.0, 1.0, 2.0, 0.0], 13.0, 47),  # 2, 1 and 2, 0 s in the phases: 1 s each
+    ],
+)
+def test_measuring_takes_a_third_of_the_time_and_no_more(
+    budget: float, steps: list[float], spent: float, generations: int, stepped: list[float]
+) -> None:
+    """From the last phase to the first, each of them after one generation that does not count."""
+    stepped[:] = [*steps]
+    planned = timing.fitted(Blobs(), "rgs", THREE_PHASES, budget)
+    assert budget - planned.seconds == pytest.approx(spent)
+    assert planned.recipe.generations == generations
+
+
+@pytest.mark.parametrize(("each", "generations"), [(4.0, 1), (2.0, 2)])
+def test_a_hopeless_budget_is_refused_after_one_generation_or_two(
+    each: float, generations: int, stepped: list[float]
+) -> None:
+    stepped[:] = [each]
+    with pytest.raises(ConfigError, match=rf"took {each * generations:.3g} s, a generation takes .*method=\"ibp\""):
+        timing.fitted(Blobs(method="crown"), "rgs", THREE_PHASES, 5.0)
+
+
 def test_budgets_that_make_no_sense(tenth: list[float]) -> None:
     with pytest.raises(ConfigError, match="budget and generations both say how long"):
         plan(BLOBS, budget="10m", generations=5)
