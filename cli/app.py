@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import gc
 import importlib
 import io
 import logging
@@ -155,5 +157,6 @@ def main(args: Sequence[str] | None = None, *, prog_name: str = "gls-es") -> Non
         if isinstance(stream, io.TextIOWrapper):
             with contextlib.suppress(ValueError, OSError):  # a terminal that lacks a letter must not end a run
                 stream.reconfigure(errors="backslashreplace")
+    atexit.register(gc.freeze)  # Python looks for cycles once more at the very end: seconds with torch and evotorch
     logging.captureWarnings(True)  # so that --quiet and --verbose decide on them, too
     app.main(args=args, prog_name=prog_name)

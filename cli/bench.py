@@ -146,6 +146,11 @@ def _table(methods: Mapping[str, Any], kind: str) -> Any:
     return table
 
 
+def _share(fraction: float) -> str:
+    """A part of the peak; more than all of it says only that other programs slowed the products down."""
+    return f"{100 * fraction:.0f} %" if fraction <= 1.0 else "-"
+
+
 def _row(method: Mapping[str, Any], kind: str) -> dict[str, str | None]:
     """The cells by column; a column that is None everywhere is left out."""
     found = method[kind]
@@ -154,7 +159,7 @@ def _row(method: Mapping[str, Any], kind: str) -> dict[str, str | None]:
         "ms": f"{1e3 * found['seconds']:.3g}",
         "images/s": f"{found['member_images_per_second']:,.0f}",
         "GFLOP/s": f"{found['gflops']:.3g}",
-        "of peak": f"{100 * found['peak_fraction']:.0f} %",
+        "of peak": _share(found["peak_fraction"]),
         "MiB": f"{found['peak_bytes'] / 2**20:.1f}",
         "plain loop": _times(found.get("plain", {}).get("ratio")),
         "auto_LiRPA": _times(found.get("auto_lirpa", {}).get("ratio")),

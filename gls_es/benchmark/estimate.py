@@ -1,4 +1,4 @@
-"""About how long a generation takes, before anything is run: from counted operations and one matrix product.
+"""About how long a generation takes, before anything is run: from counted operations and a matrix product.
 
 Only products and convolutions are counted, for a sequence of layers; a bound of another relaxation than those named
 here is counted as its nearest relative. The machine is taken to reach :data:`EFFICIENCY` of its speed in a matrix
@@ -14,14 +14,21 @@ import torch
 from torch import Tensor, nn
 
 from gls_es.basics.threads import workers
-from gls_es.benchmark.measure import matmul_peak
+from gls_es.benchmark.measure import matmul_rate
+from gls_es.fitness import Stage
+from gls_es.problem.recipe import Recipe
 from gls_es.problem.registry import resolve, shapes
+from gls_es.training.schedules import Schedule
+from gls_es.training.timing import phases
 
 EFFICIENCY = 0.2
 """Part of a matrix product's speed that bounds reach: 10 % on small networks, 50 % on large ones (performance.md)."""
 
 GRADIENT = 3
 """A loss with its gradient, over the loss alone."""
+
+GRADIENTS = ("rgs", "grad")
+"""The searchers that take gradients."""
 
 _FORWARD = ("ibp", "hbox")
 _FINAL_PASS = ("crown-ibp",)
@@ -119,9 +126,44 @@ def generation_seconds(
     return flops / (EFFICIENCY * speed)
 
 
+def mean_seconds(
+    works: Sequence[Work], recipe: Recipe, *, searcher: str, method: str, images: int, speed: float
+) -> float:
+    """About how long a generation takes in the mean over a recipe: natural ones, warm-up, stand-in and candidates.
+
+    Args:
+        works: the network's layers.
+        recipe: the hyper-parameters.
+        searcher: a key of ``searchers.table.SEARCHERS``.
+        method: the problem's relaxation, which the recipe may replace.
+        images: of the minibatch.
+        speed: see :func:`generation_seconds`.
+    """
+    schedule = Schedule(recipe, 1.0, method)
+    members = 1 if searcher == "grad" else recipe.popsize
+    passes = members * (GRADIENT if searcher in GRADIENTS else 1)
+    flops = 0.0
+    for first, end in phases(recipe):
+        stage = schedule.stage((first + end) // 2)
+        cheap = _stage_flops(works, stage, stage.stand_in or stage.method)
+        usual = cheap
+        if stage.stand_in:
+            usual += min(1.0, stage.exact_images / images) * _stage_flops(works, stage, stage.method)
+        choice = stage.candidates * cheap if stage.candidates > 1 else 0.0
+        flops += (end - first) * images * (passes * usual + choice)
+    return flops / recipe.generations / (EFFICIENCY * speed)
+
+
+def _stage_flops(works: Sequence[Work], stage: Stage, method: str) -> float:
+    return image_flops(works, method) if stage.eps > 0.0 else float(sum(work.flops for work in works))
+
+
 def cpu_speed() -> float:
-    """Of matrix products on this machine's CPU with all of torch's threads, operations per second; takes 0.1 s."""
-    return matmul_peak(torch.device("cpu"), workers(), rounds=2)
+    """Of matrix products on this machine's CPU with all of torch's threads, operations per second, as busy as it is.
+
+    Their mean over about 0.3 s, not their best: what other programs take is missing in a run, too.
+    """
+    return matmul_rate(torch.device("cpu"), workers(), seconds=0.3)
 
 
 def recipe_seconds(name: str, *, speed: float) -> dict[str, float] | None:
@@ -141,13 +183,8 @@ def recipe_seconds(name: str, *, speed: float) -> dict[str, float] | None:
         return None
     works = layers(module, image.shape)
     return {
-        searcher: generation_seconds(
-            works,
-            method=recipe.main_method or cls.method,
-            members=recipe.popsize,
-            images=recipe.batch_size,
-            gradient=searcher != "pgpe",
-            speed=speed,
+        searcher: mean_seconds(
+            works, recipe, searcher=searcher, method=cls.method, images=recipe.batch_size, speed=speed
         )
         for searcher, recipe in cls.recipes.items()
     }

@@ -105,6 +105,26 @@ def matmul_peak(device: torch.device, count: int, *, size: int | None = None, ro
     return float(2 * size**3 / min(timing.wall))
 
 
+def matmul_rate(device: torch.device, count: int, *, size: int = 512, seconds: float) -> float:
+    """Floating-point operations per second over float32 matrix products, one after the other, with ``count`` threads.
+
+    Args:
+        device: where to multiply.
+        count: threads on a CPU.
+        size: rows and columns.
+        seconds: how long, about.
+    """
+    a, b = torch.randn(2, size, size, device=device)
+    out = torch.empty(size, size, device=device)
+    with threads(count), torch.no_grad():
+        _seconds(lambda: torch.mm(a, b, out=out), device)
+        spent, done = 0.0, 0
+        while done < 1 or spent < seconds:
+            spent += _seconds(lambda: torch.mm(a, b, out=out), device)[0]
+            done += 1
+    return done * 2 * size**3 / max(spent, 1e-12)
+
+
 @dataclass(frozen=True)
 class Cost:
     """What one call takes.

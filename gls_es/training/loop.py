@@ -19,7 +19,7 @@ from gls_es.training.averaging import Average
 from gls_es.training.evaluation import center_row
 from gls_es.training.progress import Progress
 from gls_es.training.schedules import Schedule
-from gls_es.training.timing import advice
+from gls_es.training.timing import Adviser
 
 
 class Rows(Protocol):
@@ -62,7 +62,7 @@ class Loop:
         keeps_best: whether the best evaluation's state is kept.
         best: certified and natural accuracy of the best evaluation so far; empty before.
         is_best: whether the state is that of the best evaluation.
-        advised: whether a cheaper relaxation was pointed out.
+        adviser: points out slow generations.
     """
 
     problem: CertifiedTrainingProblem
@@ -80,7 +80,7 @@ class Loop:
     keeps_best: bool = False
     best: tuple[float, ...] = ()
     is_best: bool = False
-    advised: bool = False
+    adviser: Adviser = field(default_factory=Adviser)
     last_row: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -117,7 +117,7 @@ class Loop:
         before, first = self.elapsed, self.done
         while self.done < self.recipe.generations and not stop_requested():
             row = self._generation()
-            self._advise(row, before + time.monotonic() - began - self.elapsed)
+            self._advise(before + time.monotonic() - began - self.elapsed)
             self.elapsed = before + time.monotonic() - began
             rate = (self.elapsed - before) / (self.done - first)
             row["elapsed_seconds"] = round(self.elapsed, 3)
@@ -132,11 +132,10 @@ class Loop:
         if self.saved != self.done:
             self._save()
 
-    def _advise(self, row: Mapping[str, Any], seconds: float) -> None:
+    def _advise(self, seconds: float) -> None:
         """Point out, once, that another relaxation would be cheaper, if generations take long."""
-        hint = advice(row["method"], self.recipe.loss, seconds) if row["eps"] > 0 and not self.advised else ""
+        hint = self.adviser.hint(self.problem.stage, seconds)
         if hint:
-            self.advised = True
             self.progress.note(hint)
 
     def _judge(self, row: Mapping[str, Any]) -> None:

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 from gls_es.basics.threads import whole_operations
 from gls_es.bounds import method_named
 from gls_es.errors import ConfigError
+from gls_es.fitness import Stage
 from gls_es.problem import CertifiedTrainingProblem
 from gls_es.problem.recipe import Recipe
 from gls_es.searchers.table import build, position, run_generation
@@ -24,6 +26,8 @@ from gls_es.training.stretching import stretched
 
 REPEATS = 5
 """Generations timed in each phase of a run."""
+MEASURING = 1 / 3
+"""The part of a budget that measuring may take, about: two generations are needed, and all else is left out before."""
 BRIEF = 300
 """Generations of a training that stands for a whole one: enough for most neurons to become stable."""
 BRIEF_SHARE = 0.05
@@ -82,6 +86,7 @@ def generation_seconds(
     clock: Callable[[], float] | None = None,
     repeats: int = REPEATS,
     allowance: float = math.inf,
+    left: float = math.inf,
 ) -> float:
     """Mean time of a generation over the whole of a recipe.
 
@@ -94,25 +99,48 @@ def generation_seconds(
             on the machine do not count.
         repeats: generations timed in each phase, one at least.
         allowance: seconds after which each phase's repeats end, a share of them for each phase.
+        left: seconds that there are for this and for the run. Past a third of them, phases that were not measured yet
+            are taken to be as slow as the slowest of the others.
     """
     problem.stages = Schedule(recipe, problem.eps, problem.method).stage
     search = build(searcher, problem, recipe, center=center)
     tell = clock or _processor_seconds
-    total = 0.0
     parts = phases(recipe)
-    share = allowance / len(parts)
+    total = slowest = 0.0
+
+    def run(generation: int) -> None:
+        problem.begin(generation)
+        problem.choose_images(position(search))
+        run_generation(search)
+
     with whole_operations():
-        for first, end in parts:
-            problem.begin((first + end) // 2)
-            problem.choose_images(position(search))
-            run_generation(search)  # what is compiled or allocated once
-            began = tell()
-            done = 0
-            while done < 1 or (done < repeats and tell() - began < share):
-                run_generation(search)
-                done += 1
-            total += (end - first) * (tell() - began) / done
+        began = tell()
+        for first, end in reversed(parts):  # the last phase is the slowest one, as a rule
+            each = slowest
+            if slowest == 0.0 or tell() - began + 2 * slowest <= MEASURING * left:
+                each = _seconds_again(partial(run, (first + end) // 2), tell, repeats, allowance / len(parts), left)
+            slowest = max(slowest, each)
+            total += (end - first) * each
     return total / recipe.generations
+
+
+def _seconds_again(
+    run: Callable[[], None], tell: Callable[[], float], repeats: int, allowance: float, left: float
+) -> float:
+    """Mean time of a call after the first one, which pays for what is compiled or allocated once.
+
+    Where the first one alone took half of what is left, its own time.
+    """
+    began = tell()
+    run()
+    again = tell()
+    if again - began > left / 2:
+        return again - began
+    done = 0
+    while done < 1 or (done < repeats and tell() - again < allowance):
+        run()
+        done += 1
+    return (tell() - again) / done
 
 
 def _processor_seconds() -> float:
@@ -152,7 +180,8 @@ def fitted(
     """The recipe over as many generations as fit into a time, its phases keeping their share.
 
     What is measured is time on the clock, on this machine as busy as it is: first with the initial weights, then, where
-    a twentieth of the time allows it, with briefly trained ones, whose bounds cost what they will.
+    a twentieth of the time allows it, with briefly trained ones, whose bounds cost what they will. Measuring leaves out
+    what would take more than a third of the time.
 
     Args:
         problem: what will be trained; its weights are not changed.
@@ -167,7 +196,11 @@ def fitted(
     if problem.num_actors > 1:
         raise ConfigError("a budget is measured in this process alone: with actors, give --generations instead.")
     began = time.perf_counter() if began is None else began
-    clock: dict[str, Any] = {"clock": lambda: finished_seconds(problem), "allowance": BRIEF_SHARE * budget}
+    clock: dict[str, Any] = {
+        "clock": lambda: finished_seconds(problem),
+        "allowance": BRIEF_SHARE * budget,
+        "left": budget - (time.perf_counter() - began),
+    }
     each = generation_seconds(problem, searcher, recipe, **clock)
     brief = min(BRIEF, recipe.generations, int(BRIEF_SHARE * budget / each))
     method = recipe.main_method or problem.method
@@ -181,17 +214,18 @@ def fitted(
     left = budget - (time.perf_counter() - began)
     generations = int((left - look) / (each + look / recipe.evaluate_every))
     if generations < FEWEST:
-        cheaper = "" if method_named(method).passes == "none" else ", or a cheaper relaxation: ibp is the cheapest"
+        cheapest = ', or a cheaper relaxation: --method ibp (method="ibp") is the cheapest'
+        cheaper = "" if method_named(method).passes == "none" else cheapest
         raise ConfigError(
-            f"a budget of {budget:.3g} s is too short here and now: measuring took {budget - left:.3g} s, a generation "
-            f"takes {each:.3g} s, and {max(generations, 0)} fit into the rest; "
+            f"a budget of {budget:.3g} s is too short here and now: start and measurement took {budget - left:.3g} s, "
+            f"a generation takes {each:.3g} s, and {max(generations, 0)} fit into the rest; "
             f"give at least {2 * (budget - left) + (FEWEST + 1) * each + 2 * look:.3g} s{cheaper}."
         )
     hint = ""
     if FEW * generations < recipe.generations and recipe.loss == "robust" and method_named(method).passes == "all":
         hint = (
             f"; the recipe has {recipe.generations} generations, of which {method} leaves time for few: "
-            "--method ibp or crown-ibp, or a longer budget, trains better"
+            '--method ibp or crown-ibp (method="crown-ibp"), or a longer budget, trains better'
         )
     return Planned(stretched(recipe, generations), budget, left, each, hint)
 
@@ -207,17 +241,42 @@ def finished_seconds(problem: CertifiedTrainingProblem) -> float:
     return time.perf_counter()
 
 
-def advice(method: str, loss: str, each: float) -> str:
+def advice(stage: Stage, each: float) -> str:
     """What to do about slow generations; empty where they are not, or where nothing cheaper is near.
 
     Args:
-        method: the relaxation.
-        loss: what is minimised.
+        stage: what the fitness is. With a stand-in most of its work is cheap already.
         each: seconds a generation.
     """
-    if each < SLOW or loss != "robust" or method_named(method).passes != "all":
+    if each < SLOW or stage.stand_in or stage.loss != "robust" or method_named(stage.method).passes != "all":
         return ""
     return (
-        f"a generation takes about {each:.2g} s: {method} bounds every layer by a backward pass of its own, "
-        "--method crown-ibp makes a single one and is several times faster"
+        f"a generation takes about {each:.2g} s: {stage.method} bounds every layer by a backward pass of its own, "
+        '--method crown-ibp (method="crown-ibp") makes a single one and is several times faster'
     )
+
+
+class Adviser:
+    """Points out slow generations, once, while a run goes on.
+
+    The quicker of two that follow each other counts: the first one after a start also pays for what is set up once, and
+    a single one may have been held up by an evaluation or by other programs.
+    """
+
+    def __init__(self) -> None:
+        self._last = 0.0
+        self._done = False
+
+    def hint(self, stage: Stage, seconds: float) -> str:
+        """What to do about slow generations; empty where there is nothing to say, or all was said.
+
+        Args:
+            stage: of the generation that is over.
+            seconds: that it took.
+        """
+        if self._done or stage.eps == 0.0:
+            return ""
+        found = advice(stage, min(self._last, seconds))
+        self._last = seconds
+        self._done = bool(found)
+        return found

@@ -10,10 +10,19 @@ from torch import nn
 
 import gls_es
 from gls_es import kernels
-from gls_es.benchmark.estimate import Work, backward_flops, generation_seconds, image_flops, layers, recipe_seconds
+from gls_es.benchmark.estimate import (
+    Work,
+    backward_flops,
+    generation_seconds,
+    image_flops,
+    layers,
+    mean_seconds,
+    recipe_seconds,
+)
 from gls_es.benchmark.measure import cost
 from gls_es.bounds import Plan
 from gls_es.network import Network
+from gls_es.problem.recipe import Recipe
 
 
 def perceptron() -> nn.Sequential:
@@ -69,6 +78,32 @@ def test_a_generation() -> None:
     seconds = generation_seconds(works, gradient=False, **options)
     assert seconds == pytest.approx(5 * 7 * image_flops(works, "ibp") / 200)
     assert generation_seconds(works, gradient=True, **options) == pytest.approx(3 * seconds)
+
+
+@pytest.mark.parametrize(("searcher", "passes"), [("pgpe", 6), ("rgs", 3 * 6), ("grad", 3)])
+def test_a_generation_of_a_recipe_is_the_mean_over_its_phases(searcher: str, passes: int) -> None:
+    """Two natural generations, two under intervals, six under crown on one of four images; choosing takes one pass."""
+    works = layers(perceptron(), (1, 4, 4))
+    recipe = Recipe(
+        generations=10,
+        popsize=6,
+        natural_until=2,
+        warmup_method="ibp",
+        warmup_until=4,
+        ramp_until=7,
+        main_method="crown",
+        stand_in="crown-ibp",
+        exact_images=1,
+        candidates=2,
+    )
+    natural = 256 + 96 + 36
+    intervals, last, dear = (image_flops(works, method) for method in ("ibp", "crown-ibp", "crown"))
+    images = 4 * (2 * (passes + 2) * (natural + intervals) + 6 * ((passes + 2) * last + passes / 4 * dear))
+    found = mean_seconds(works, recipe, searcher=searcher, method="ibp", images=4, speed=1000.0)
+    assert found == pytest.approx(images / 10 / 200)
+    assert mean_seconds(
+        works, recipe.replaced(main_method=""), searcher=searcher, method="ibp", images=4, speed=1000.0
+    ) == pytest.approx(4 * (passes + 2) * (2 * natural + 8 * intervals) / 10 / 200)  # nothing is cheaper than ibp
 
 
 def test_problems_without_a_known_format_of_images() -> None:

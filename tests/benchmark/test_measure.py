@@ -92,6 +92,7 @@ def test_saved_tensors_of_a_graph_count() -> None:
 
 def test_matmul_peak_and_machine() -> None:
     assert measure.matmul_peak(CPU, 1, size=16, rounds=1) > 0
+    assert measure.matmul_rate(CPU, 1, size=16, seconds=0.0) > 0
     found = measure.machine(CPU)
     assert found["cores"] >= 1
     assert found["torch"] == torch.__version__

@@ -58,6 +58,17 @@ def test_what_does_no_work_imports_no_torch(arguments: list[str]) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_the_end_of_the_process_looks_through_nothing_again() -> None:
+    """All that lives is frozen when the last exit functions run, and not before."""
+    code = (
+        "import atexit, gc\natexit.register(lambda: print(gc.get_freeze_count() > 0))\n"
+        "from gls_es.cli.app import main\n"
+        "try: main(['--version'])\nfinally: print(gc.get_freeze_count() > 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.split()[1:] == ["False", "True"]
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
+from gls_es.cli.bench import _share
+
 Run = Callable[..., Result]
 
 TINY = ("bench", "--problem", "digits-cnn3", "--members", "2", "--batch", "2", "--repeats", "1")
@@ -38,7 +40,13 @@ def test_the_table(run: Run) -> None:
     assert "GFLOP/s with 1 thread," in lines[1]
     headings = [" ".join(line.split()) for line in lines if line.startswith("method")]
     assert headings == ["method ms images/s GFLOP/s of peak MiB plain loop in ops shared"] * 2
-    assert [line.split()[0] for line in lines if " x" in line and " %" in line] == ["ibp", "crown-ibp", "crown"] * 2
+    methods = ["ibp", "crown-ibp", "crown"]
+    assert [line.split()[0] for line in lines if " x" in line and line.split()[0] in methods] == methods * 2
+
+
+@pytest.mark.parametrize(("fraction", "said"), [(0.256, "26 %"), (1.0, "100 %"), (2.56, "-")])
+def test_more_than_the_peak_is_no_share_of_it(fraction: float, said: str) -> None:
+    assert _share(fraction) == said
 
 
 def test_without_loops(run: Run) -> None:

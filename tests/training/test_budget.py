@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from gls_es.cli.app import app
 from gls_es.errors import ConfigError
+from gls_es.fitness import Stage
 from gls_es.problem.recipe import Recipe
 from gls_es.training import Bookkeeping, TrainingInterrupted, loop, plan, resume, settings, timing, train
 from gls_es.training.checkpoint import load_checkpoint
@@ -81,6 +82,49 @@ def test_what_came_before_the_measurement_is_part_of_the_time(tenth: list[float]
     recipe = Recipe(popsize=2, batch_size=8)
     assert timing.fitted(Blobs(), "rgs", recipe, 10.0).recipe.generations == 100
     assert timing.fitted(Blobs(), "rgs", recipe, 10.0, began=-3.0).recipe.generations == 70
+
+
+@pytest.fixture
+def stepped(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """A clock that the generations move, each by the next number of a list, the last one's again and again."""
+    now, steps = [0.0], [0.0]
+
+    def step(_search: object) -> None:
+        now[0] += steps.pop(0) if len(steps) > 1 else steps[0]
+
+    clock = SimpleNamespace(perf_counter=lambda: now[0], process_time=lambda: now[0])
+    monkeypatch.setattr(timing, "time", clock)
+    monkeypatch.setattr(timing, "run_generation", step)
+    return steps
+
+
+THREE_PHASES = Recipe(generations=30, popsize=2, batch_size=8, natural_until=10, ramp_until=20)
+
+
+@pytest.mark.parametrize(
+    ("budget", "steps", "spent", "generations"),
+    [
+        (60.0, [12.0, 4.0], 16.0, 11),  # two more are too many: they would end at 24 s
+        (60.0, [6.0, 2.0, 2.0, 1.0, 2.0, 0.0], 13.0, 47),  # 2, 1 and 2, 0 s in the phases: 1 s each
+    ],
+)
+def test_measuring_takes_a_third_of_the_time_and_no_more(
+    budget: float, steps: list[float], spent: float, generations: int, stepped: list[float]
+) -> None:
+    """From the last phase to the first, each of them after one generation that does not count."""
+    stepped[:] = [*steps]
+    planned = timing.fitted(Blobs(), "rgs", THREE_PHASES, budget)
+    assert budget - planned.seconds == pytest.approx(spent)
+    assert planned.recipe.generations == generations
+
+
+@pytest.mark.parametrize(("each", "generations"), [(4.0, 1), (2.0, 2)])
+def test_a_hopeless_budget_is_refused_after_one_generation_or_two(
+    each: float, generations: int, stepped: list[float]
+) -> None:
+    stepped[:] = [each]
+    with pytest.raises(ConfigError, match=rf"took {each * generations:.3g} s, a generation takes .*method=\"ibp\""):
+        timing.fitted(Blobs(method="crown"), "rgs", THREE_PHASES, 5.0)
 
 
 def test_budgets_that_make_no_sense(tenth: list[float]) -> None:
@@ -156,6 +200,26 @@ def test_slow_generations_are_pointed_out_once(
     progress = Noting()
     train(BLOBS, out=tmp_path / "run", generations=6, method=method, overrides=options(), progress=progress)
     assert sum("--method crown-ibp" in note for note in progress.notes) == notes
+
+
+@pytest.mark.parametrize(
+    ("seconds", "stand_in", "said"),
+    [
+        ([40, 0.1, 0.1, 0.1], "", []),  # what is set up once
+        ([1, 1, 9, 1, 1], "", []),  # one generation with an evaluation, or with a busy machine
+        ([40, 3, 5, 6], "", [2]),
+        ([3, 3, 3], "crown-ibp", []),  # the cheaper relaxation does most of the work already
+    ],
+)
+def test_advice_is_given_for_generations_that_are_slow_again_and_again(
+    seconds: list[float], stand_in: str, said: list[int]
+) -> None:
+    adviser = timing.Adviser()
+    assert adviser.hint(Stage(0.0, 0.0, "crown"), 60.0) == ""  # natural training bounds nothing
+    stage = Stage(0.1, 0.0, "crown", stand_in=stand_in)
+    hints = [adviser.hint(stage, each) for each in seconds]
+    assert [number for number, hint in enumerate(hints, 1) if hint] == said
+    assert all("takes about 3 s: crown" in hint and 'method="crown-ibp"' in hint for hint in hints if hint)
 
 
 @pytest.mark.parametrize(("method", "hinted"), [("crown", True), ("ibp", False)])
