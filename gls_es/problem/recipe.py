@@ -187,6 +187,10 @@ class Recipe:
         known = {field.name for field in dataclasses.fields(cls)}
         cls(**{name: value for name, value in overrides.items() if name in known})
 
+    def method_after_warmup(self, usual: str) -> str:
+        """The run's own relaxation: ``main_method``, or the usual one, which is the problem's."""
+        return self.main_method or usual
+
     def replaced(self, **changes: Any) -> Recipe:
         """The recipe with some fields changed.
 

@@ -68,7 +68,7 @@ class Schedule:
         shape = smooth_ramp if recipe.ramp == "smooth" else linear_ramp
         ramp = shape(generation, recipe.natural_until, recipe.ramp_until)
         early = recipe.warmup_method and generation < recipe.warmup_until
-        method = recipe.main_method or self.method
+        method = recipe.method_after_warmup(self.method)
         natural = _between(recipe.natural_weight_start, recipe.natural_weight, ramp)
         return Stage(
             eps=min(1.0, self.eps * recipe.eps_factor) * ramp,

@@ -225,7 +225,7 @@ def plan_table(problem: CertifiedTrainingProblem, settings: Settings) -> dict[st
     return {
         "problem": settings.problem,
         "searcher": settings.searcher,
-        "method": recipe.main_method or problem.method,
+        "method": recipe.method_after_warmup(problem.method),
         "eps": problem.eps,
         "parameters": problem.network.num_parameters,
         "generations": recipe.generations,

@@ -203,7 +203,7 @@ def fitted(
     }
     each = generation_seconds(problem, searcher, recipe, **clock)
     brief = min(BRIEF, recipe.generations, int(BRIEF_SHARE * budget / each))
-    method = recipe.main_method or problem.method
+    method = recipe.method_after_warmup(problem.method)
     center = problem.network.parameter_vector()
     if brief >= SHORTEST_BRIEF:
         center = brief_weights(problem, searcher, recipe, generations=brief)
