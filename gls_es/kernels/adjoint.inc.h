@@ -321,9 +321,13 @@ static int64_t NAME(planes)(const gls_pass *p, NAME(slot) *slots)
     return most;
 }
 
-/* Adds the derivatives of sum(out * d_out) for NV V lanes of a member; 0, or 1 if there is no memory. */
-static int NAME(block_back)(const gls_pass *p, const gls_slopes *slopes, const REAL *d_out, int64_t g, int64_t lane)
+/* Adds the derivatives of sum(out * d_out) for NV V lanes of a member; 0, or 1 if there is no memory. Turns are as in
+   `block`; every share adds to numbers of its own. */
+static int NAME(block_back)(const gls_pass *p, const gls_slopes *slopes, const REAL *d_out, int64_t g, int64_t lane,
+                            int64_t turn)
 {
+    if (p->images * p->rows == 1 && !NAME(ours)(p, turn))
+        return 0;
     const int64_t count = p->slots + 2, all = p->units * (1 + p->mirrored);
     NAME(slot) *slots = calloc(count, sizeof *slots);
     int64_t *most = calloc(count, sizeof *most);
@@ -356,9 +360,13 @@ static int NAME(block_back)(const gls_pass *p, const gls_slopes *slopes, const R
         }
         const int64_t top = once->top, left = once->left;
         for (int64_t b = 0; b < p->images; b++) {
-            if (p->start.data)
-                NAME(begin)(p, g, b, lane, slots[0].data);
-            for (int64_t r = 0; r < p->rows; r++)
+            int begun = !p->start.data;
+            for (int64_t r = 0; r < p->rows; r++) {
+                if (!NAME(ours)(p, turn + b * p->rows + r))
+                    continue;
+                if (!begun)
+                    NAME(begin)(p, g, b, lane, slots[0].data);
+                begun = 1;
                 for (int64_t c = 0; c < p->columns; c++) {
                     NAME(place)(p, slots, r, c);
                     once->top = top + r * p->ops->stride[0] * hoisted;
@@ -385,6 +393,7 @@ static int NAME(block_back)(const gls_pass *p, const gls_slopes *slopes, const R
                     for (int64_t i = p->count - 1; i >= 0; i--)
                         NAME(undo)(p, slopes, i, g, b, slots, d, plane, dv);
                 }
+            }
         }
         if (p->hoisted) {
             NAME(place)(p, slots, 0, 0);

@@ -43,6 +43,7 @@ typedef struct {
     gls_values start;                /* (units, channels height width) for member and image; data NULL: unit vectors */
     void *out;                       /* written at these strides */
     int64_t out_member, out_image, out_unit, out_position, out_sign;
+    int64_t share, shares; /* which of how many parts of the work to do, each in a thread of its own: 0 of 1 is all */
 } gls_pass;
 
 /* Where derivatives by an operation's weight and lines are added, data NULL: nowhere. */

@@ -534,9 +534,18 @@ static int64_t NAME(sizes)(const gls_pass *p, NAME(slot) *slots, int64_t *most)
     return total;
 }
 
-/* All images and positions for NV V lanes of a member from `lane` on; 0, or 1 if there is no memory. */
-static int NAME(block)(const gls_pass *p, int64_t g, int64_t lane)
+/* Whether part number `turn` of the work belongs to the share that this pass does. */
+INLINE int NAME(ours)(const gls_pass *p, int64_t turn)
 {
+    return turn % p->shares == p->share;
+}
+
+/* Images and positions for NV V lanes of a member from `lane` on; 0, or 1 if there is no memory. Blocks, their images and
+   rows of positions take turns, so that shares are equal where there are many of any of these. */
+static int NAME(block)(const gls_pass *p, int64_t g, int64_t lane, int64_t turn)
+{
+    if (p->images * p->rows == 1 && !NAME(ours)(p, turn))
+        return 0;
     NAME(slot) *slots = calloc(p->slots + 2, sizeof *slots);
     int64_t *most = calloc(p->slots + 2, sizeof *most);
     void *memory = 0;
@@ -562,9 +571,13 @@ static int NAME(block)(const gls_pass *p, int64_t g, int64_t lane)
         }
         const int64_t top = once->top, left = once->left;
         for (int64_t b = 0; b < p->images; b++) {
-            if (p->start.data)
-                NAME(begin)(p, g, b, lane, slots[0].data);
-            for (int64_t r = 0; r < p->rows; r++)
+            int begun = !p->start.data;
+            for (int64_t r = 0; r < p->rows; r++) {
+                if (!NAME(ours)(p, turn + b * p->rows + r))
+                    continue;
+                if (!begun)
+                    NAME(begin)(p, g, b, lane, slots[0].data);
+                begun = 1;
                 for (int64_t c = 0; c < p->columns; c++) {
                     memset(sums, 0, sizeof sums);
                     NAME(place)(p, slots, r, c);
@@ -579,6 +592,7 @@ static int NAME(block)(const gls_pass *p, int64_t g, int64_t lane)
                     }
                     NAME(finish)(p, g, b, r * p->columns + c, lane, sums);
                 }
+            }
         }
     }
     free(memory);

@@ -8,16 +8,21 @@ written back but the bounds.
 from __future__ import annotations
 
 import ctypes
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from gls_es.basics.threads import each
 from gls_es.kernels.library import level, library
 from gls_es.kernels.values import PAIR, Values, place_of, values_of
 
 KINDS = ("conv", "linear", "scale", "copy", "step", "fill")
+
+WORTH_THREADS = 1 << 26
+"""From how many products on a pass is split over threads: milliseconds, while handing it over takes a tenth of one."""
 
 TALLEST = 64
 """The most rows a convolution's kernel may have."""
@@ -54,7 +59,7 @@ class _Pass(ctypes.Structure):
         ("ops", ctypes.POINTER(_Op)),
         ("start", Values),
         ("out", ctypes.c_void_p),
-        *((name, ctypes.c_int64) for name in _STRIDES),
+        *((name, ctypes.c_int64) for name in (*_STRIDES, "share", "shares")),
     )
 
 
@@ -130,9 +135,11 @@ class Chain:
         assert found is not None
         count = 1 if self.positions is None else self.positions[0] * self.positions[1]
         out = self.tensors()[0].new_empty(2 if self.mirrored else 1, members, images, self.units, count)
-        if found.gls_run(ctypes.byref(self.record(out)), level(), int(out.dtype == torch.float64)):
-            raise MemoryError("no memory for the coefficients of a backward pass")
-        self._held.clear()
+
+        def run(record: _Pass) -> int:  # an interrupt leaves threads at work: all they read and write is held here
+            return int(found.gls_run(ctypes.byref(record), level(), self._wide(out)))
+
+        self._finish(each(run, self._shares(out)))
         return out
 
     def slopes(self, gradient: Tensor, wanted: Sequence[bool]) -> list[Tensor | None]:
@@ -143,20 +150,18 @@ class Chain:
         found = library()
         assert found is not None
         gradient = gradient.contiguous()
-        sums = [torch.zeros(t.shape, dtype=t.dtype) if w else None for t, w in zip(self.leaves(), wanted, strict=True)]
-        each, records = iter(sums), (_Slopes * len(self.ops))()
-        for record, op in zip(records, self.ops, strict=True):
-            if op.weight is not None:
-                place = place_of(next(each), 1)
-                record.weight, record.weight_member = place.data, place.member
-            for k in range(4 if op.lines else 0):
-                place = place_of(next(each), 2)
-                record.lines[k], record.member[k], record.image[k] = place.data, place.member, place.image
-        address, wide = ctypes.c_void_p(gradient.data_ptr()), int(gradient.dtype == torch.float64)
-        if found.gls_back(ctypes.byref(self.record(gradient)), records, address, level(), wide):
-            raise MemoryError("no memory for the gradient of a backward pass")
-        self._held.clear()
-        return sums
+        address = ctypes.c_void_p(gradient.data_ptr())
+
+        def back(record: _Pass) -> tuple[int, list[Tensor | None]]:
+            sums = [
+                torch.zeros(t.shape, dtype=t.dtype) if w else None for t, w in zip(self.leaves(), wanted, strict=True)
+            ]
+            failed = found.gls_back(ctypes.byref(record), self._places(sums), address, level(), self._wide(gradient))
+            return int(failed), sums
+
+        failed, sums = zip(*each(back, self._shares(gradient)), strict=True)
+        self._finish(failed)
+        return [None if parts[0] is None else sum(parts[1:], start=parts[0]) for parts in zip(*sums, strict=True)]
 
     def leaves(self) -> list[Tensor]:
         """What :meth:`slopes` can differentiate by: weights and lines, operation by operation."""
@@ -168,8 +173,8 @@ class Chain:
         parts += [op.weight for op in self.ops if op.kind == "scale" and op.weight is not None]
         return parts if self.rows is None else [*parts, self.rows]
 
-    def record(self, out: Tensor) -> ctypes.Structure:
-        """The pass for the library; ``out`` has the shape of :meth:`run`."""
+    def record(self, out: Tensor) -> _Pass:
+        """The whole pass for the library; ``out`` has the shape of :meth:`run`."""
         signs, members, images, _, count = out.shape
         positions = (1, 1) if self.positions is None else self.positions
         ops = (_Op * len(self.ops))(*(self._op(op) for op in self.ops))
@@ -177,7 +182,35 @@ class Chain:
         shape = (members, images, *positions, self.units, *flags)
         strides = (out.stride(1), out.stride(2), count, 1, out.stride(0))
         start = Values() if self.rows is None else values_of(self.rows, 2, self._held)
-        return _Pass(*shape, *self.start, self.slots, len(ops), ops, start, out.data_ptr(), *strides)
+        return _Pass(*shape, *self.start, self.slots, len(ops), ops, start, out.data_ptr(), *strides, 0, 1)
+
+    def _shares(self, out: Tensor) -> list[_Pass]:
+        """The pass, in parts for as many threads as PyTorch uses here, if that is worth it."""
+        shares, work = torch.get_num_threads(), sum(_products(op) for op in self.ops) * out.numel()
+        records = [self.record(out) for _ in range(shares if work >= WORTH_THREADS else 1)]
+        for share, record in enumerate(records):
+            record.share, record.shares = share, len(records)
+        return records
+
+    def _wide(self, bounds: Tensor) -> int:
+        return int(bounds.dtype == torch.float64)
+
+    def _finish(self, failed: Sequence[int]) -> None:
+        self._held.clear()
+        if any(failed):
+            raise MemoryError("no memory for the coefficients of a backward pass")
+
+    def _places(self, sums: Sequence[Tensor | None]) -> ctypes.Array[_Slopes]:
+        """Where the library adds derivatives, operation by operation, by :meth:`leaves`."""
+        each_sum, records = iter(sums), (_Slopes * len(self.ops))()
+        for record, op in zip(records, self.ops, strict=True):
+            if op.weight is not None:
+                place = place_of(next(each_sum), 1)
+                record.weight, record.weight_member = place.data, place.member
+            for k in range(4 if op.lines else 0):
+                place = place_of(next(each_sum), 2)
+                record.lines[k], record.member[k], record.image[k] = place.data, place.member, place.image
+        return records
 
     def tensors(self) -> list[Tensor]:
         """Everything that the bounds depend on."""
@@ -209,6 +242,15 @@ class Chain:
             *(values_of(value, 2, self._held) for value in (*lines, op.multiplier, op.size)),
             op.laned,
         )
+
+
+def _products(op: Op) -> int:
+    """How many products an operation takes on whole maps."""
+    if op.kind == "linear" and op.weight is not None:
+        return op.weight[0].numel()
+    if op.kind == "conv" and op.weight is not None:
+        return op.weight[0].numel() * math.prod(op.source_map[1:])
+    return math.prod(op.target_map)
 
 
 def fits(op: Op) -> bool:

@@ -29,21 +29,24 @@ static int GLUE3(pass, LEVEL, FORMAT, )(const gls_pass *p)
 {
     const int64_t laned = GLUE3(worth_lanes, LEVEL, FORMAT, 1)(p);
     int failed = 0;
+    int64_t turn = 0;
     if (laned)
         return GLUE3(pass_images, LEVEL, FORMAT, 1)(p, laned);
     for (int64_t g = 0; g < p->members; g++)
-        for (int64_t lane = 0, all = p->units * (1 + p->mirrored); lane < all; lane += 2 * V)
-            failed |= all - lane > V ? GLUE3(block, LEVEL, FORMAT, 2)(p, g, lane) : GLUE3(block, LEVEL, FORMAT, 1)(p, g, lane);
+        for (int64_t lane = 0, all = p->units * (1 + p->mirrored); lane < all; lane += 2 * V, turn++)
+            failed |= all - lane > V ? GLUE3(block, LEVEL, FORMAT, 2)(p, g, lane, turn)
+                                     : GLUE3(block, LEVEL, FORMAT, 1)(p, g, lane, turn);
     return failed;
 }
 
 static int GLUE3(back, LEVEL, FORMAT, )(const gls_pass *p, const gls_slopes *slopes, const void *d_out)
 {
     int failed = 0;
+    int64_t turn = 0;
     for (int64_t g = 0; g < p->members; g++)
-        for (int64_t lane = 0, all = p->units * (1 + p->mirrored); lane < all; lane += 2 * V)
-            failed |= all - lane > V ? GLUE3(block_back, LEVEL, FORMAT, 2)(p, slopes, d_out, g, lane)
-                                     : GLUE3(block_back, LEVEL, FORMAT, 1)(p, slopes, d_out, g, lane);
+        for (int64_t lane = 0, all = p->units * (1 + p->mirrored); lane < all; lane += 2 * V, turn++)
+            failed |= all - lane > V ? GLUE3(block_back, LEVEL, FORMAT, 2)(p, slopes, d_out, g, lane, turn)
+                                     : GLUE3(block_back, LEVEL, FORMAT, 1)(p, slopes, d_out, g, lane, turn);
     return failed;
 }
 

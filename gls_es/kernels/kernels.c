@@ -73,7 +73,7 @@
 /* Number of the layout of all records: a library of another version is not used. */
 EXPORTED int gls_version(void)
 {
-    return 5;
+    return 6;
 }
 
 /* The highest level that this processor runs: 0 baseline, 1 AVX2, 2 AVX-512. */
@@ -90,7 +90,7 @@ EXPORTED int gls_level(void)
     return 0;
 }
 
-/* Run a pass at a level; wide: in double precision. Returns 0, or 1 if there was no memory. */
+/* Run a pass, or its share, at a level; wide: in double precision. Returns 0, or 1 if there was no memory. */
 EXPORTED int gls_run(const gls_pass *p, int level, int wide)
 {
 #if defined(__x86_64__)

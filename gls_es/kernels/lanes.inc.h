@@ -129,13 +129,16 @@ static int NAME(lanes_closed)(NAME(lane_room) *room)
     return room->memory ? 0 : 1;
 }
 
-/* All members and images; 0, or 1 if there is no memory. */
+/* Members and images, V of these at a turn; 0, or 1 if there is no memory. */
 static int NAME(pass_images)(const gls_pass *p, int64_t count)
 {
     NAME(lane_room) room = NAME(lanes_opened)(p, count);
+    int64_t turn = 0;
     for (int64_t g = 0; room.memory && g < p->members; g++)
         for (int64_t b = 0; b < p->images; b += V) {
             VEC *place = room.more;
+            if (!NAME(ours)(p, turn++))
+                continue;
             for (int64_t i = 0; i < p->count; i++) {
                 gls_op *op = &room.ops[i];
                 gls_values *values[5];

@@ -17,7 +17,7 @@ SWITCH = "GLS_ES_KERNELS"
 LEVELS = ("baseline", "avx2", "avx512")
 """Instruction sets on x86-64, by number; other processors have the first one, with their own vectors."""
 
-_VERSION = 5
+_VERSION = 6
 _off: ContextVar[bool] = ContextVar("kernels_off", default=False)
 
 

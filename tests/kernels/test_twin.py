@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gls_es import bounds, kernels
+from gls_es.basics.threads import each, whole_operations
 from gls_es.bounds.relaxation import LowerSlope, adaptive, enclose, one, same, zero
 from gls_es.certification.rounding import outward_ball, sound_margins
 from gls_es.kernels import chain
@@ -112,6 +113,52 @@ def test_gradients_equal_pytorch(case: Case, method: str) -> None:
     assert_near(actual, expected, TOLERANCE[torch.float64])
 
 
+@pytest.mark.parametrize("threads", [2, 5])
+@pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
+def test_a_pass_in_several_threads_equals_one_in_one(case: Case, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bounds bit for bit, whatever is divided: functions, members, images or positions; gradients are added up."""
+    tasks = [problem(case, 1, 1), problem(case, 3, 2), problem(case, 1, 40)]
+    alone = [call(task, "crown", torch.float32) for task in tasks]
+    slope = gradient(tasks[1], "crown")
+    monkeypatch.setattr(chain, "WORTH_THREADS", 0)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    for task, wanted in zip(tasks, alone, strict=True):
+        found = call(task, "crown", torch.float32)
+        assert all(torch.equal(one, other) for one, other in zip(found, wanted, strict=True))
+    assert divided(tasks[0], monkeypatch) <= {threads}
+    assert_near(gradient(tasks[1], "crown"), slope, TOLERANCE[torch.float64])
+
+
+def test_passes_are_divided_where_it_is_worth_it_and_no_members_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    task, threads = problem(BY_NAME["mlp"], 1, 1), torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        assert divided(task, monkeypatch) == {1}  # too small
+        monkeypatch.setattr(chain, "WORTH_THREADS", 1)
+        assert divided(task, monkeypatch) == {3}
+        with whole_operations():
+            assert divided(task, monkeypatch) == {1}
+            assert set().union(*each(lambda _: divided(task, monkeypatch), [0])) == {1}
+    finally:
+        torch.set_num_threads(threads)
+
+
+def divided(task: Problem, monkeypatch: pytest.MonkeyPatch) -> set[int]:
+    """Into how many shares the passes of ``crown`` are divided."""
+    found: set[int] = set()
+    divide = chain.Chain._shares
+
+    def counted(self: chain.Chain, out: Tensor) -> list[ctypes.Structure]:
+        records = divide(self, out)
+        found.add(len(records))
+        return records
+
+    with monkeypatch.context() as patch:
+        patch.setattr(chain.Chain, "_shares", counted)
+        call(task, "crown", torch.float32)
+    return found
+
+
 def gradient(task: Problem, method: str) -> Tensor:
     """Of a loss of the margins by the members' weights."""
     net, params = network(task, torch.float64), task.params.double().clone().requires_grad_()
@@ -194,4 +241,4 @@ def test_the_networks_that_are_trained_run_on_kernels(monkeypatch: pytest.Monkey
 def test_records_are_as_long_as_in_c() -> None:
     """Eight bytes a field, as ``chain.h`` has them: 23 numbers and 7 tensors of three in an operation."""
     assert ctypes.sizeof(chain._Op) == 8 * (23 + 7 * 3)
-    assert ctypes.sizeof(chain._Pass) == 8 * (13 + 1 + 3 + 1 + 5)
+    assert ctypes.sizeof(chain._Pass) == 8 * (13 + 1 + 3 + 1 + 5 + 2)
