@@ -22,12 +22,13 @@ from torch import Tensor, nn
 from gls_es.basics.checks import seed_number
 from gls_es.basics.deadline import NEVER, Deadline, OutOfTime
 from gls_es.basics.modes import ordinary_modes
-from gls_es.basics.property import Boundary, Numbers, Property, Row
+from gls_es.basics.property import Boundary, Case, Numbers, Property, Row
 from gls_es.bounds import Plan
 from gls_es.certification import inputs
 from gls_es.certification.equality import LastLook
 from gls_es.certification.execution import DTYPES, direct_sums, refuse_autocast
 from gls_es.certification.halving import Halving, cases_left, open_cases
+from gls_es.certification.levels import Levels
 from gls_es.certification.neurons import NeuronSplits
 from gls_es.certification.renewal import Bounds, crown_bounds
 from gls_es.certification.rounding import sound_query
@@ -45,6 +46,8 @@ METHODS_OF_FEW = ("ibp", "affine", "crown")
 """The same for few inputs: to halve a box gains more than a better bound of all of it."""
 BEST_OVER_CROWN, BEST_SHARE = 6.0, 0.1
 """What ``best`` costs against ``crown``, and the share of the time left that it may cost: it gains little."""
+FEW_TOGETHER = ("ibp", "affine")
+"""The same for many boxes that are bounded together."""
 FEW_INPUTS = 16
 """Up to so many inputs open boxes are halved."""
 DEEP = 4
@@ -146,7 +149,8 @@ class _Search:
         self._asked: list[Group] = []
         self._known: dict[tuple[int, Boundary], Bounds] = {}
         largest = None if execution == "real" else torch.finfo(DTYPES[execution]).max
-        self._fresh = (Violations(group, run, seed, deadline) for group in _groups(module, shape, prop, largest))
+        self._cases = _possible(prop, largest)
+        self._module, self._shape, self._replay, self._seed = module, shape, run, seed
 
     def run(self) -> Found:
         """Attack, bound, search; what bounds prove counts where graph and module agree."""
@@ -156,7 +160,17 @@ class _Search:
         return result, stage, witness
 
     def _decided(self) -> Found:
-        for violations in self._fresh:
+        methods = METHODS_OF_FEW if self._few else METHODS
+        levels = Levels(self._module, self._shape, self.execution, self.deadline, self._replay)
+        try:
+            left = levels.run(self._cases, FEW_TOGETHER if self._few else METHODS, halve=self._few)
+        except OutOfTime:
+            return "timeout", None, None
+        self._asked += [] if left.asked is None else [left.asked]
+        if left.witness is not None or not left.cases:
+            return "unsat" if left.witness is None else "sat", left.stage, left.witness
+        for group in _groups(self._module, self._shape, left.cases):
+            violations = Violations(group, self._replay, self._seed, self.deadline)
             self.open.append(violations)
             self._asked.append(violations.group)  # with all its boxes: bounds drop those that they prove from ``open``
             witness = violations.search()
@@ -165,7 +179,7 @@ class _Search:
             if self._late():
                 return "timeout", None, None
         took = 0.0
-        for method in METHODS_OF_FEW if self._few else METHODS:
+        for method in methods:
             if method == "best" and BEST_OVER_CROWN * took > BEST_SHARE * self.deadline.left:
                 continue
             begun = time.monotonic()
@@ -289,22 +303,26 @@ def _executed(module: nn.Module) -> Replay:
     return run
 
 
-def _groups(module: nn.Module, shape: tuple[int, ...], prop: Property, largest: float | None) -> Iterator[Group]:
-    """The cases, those of one box together, and boxes with the same rows together.
+def _possible(prop: Property, largest: float | None) -> list[Case]:
+    """The cases that finite outputs may fulfil, with the rows that they may or may not fulfil.
 
     ``largest`` is the largest finite output; None where there is no such limit.
     """
+    kept = ((case, _open_rows(case.rows, largest)) for case in prop.cases)
+    return [replace(case, rows=rows) for case, rows in kept if rows is not None]
+
+
+def _groups(module: nn.Module, shape: tuple[int, ...], cases: Sequence[Case]) -> Iterator[Group]:
+    """The cases, those of one box together, and boxes with the same rows together."""
     by_box: dict[Boundary, list[tuple[Row, ...]]] = {}
-    for case in prop.cases:
-        still = _open_rows(case.rows, largest)
-        if still is not None:
-            by_box.setdefault(case.box, []).append(still)
+    for case in cases:
+        by_box.setdefault(case.box, []).append(case.rows)
     by_rows: dict[tuple[tuple[Row, ...], ...], list[Boundary]] = {}
     for box, rows in by_box.items():
         by_rows.setdefault(tuple(dict.fromkeys(rows)), []).append(box)
-    for cases, boxes in by_rows.items():
-        network = Network(with_rows(module, [row for case in cases for row in case]), shape)
-        yield Group(cases, network, tuple(boxes))
+    for alike, boxes in by_rows.items():
+        network = Network(with_rows(module, [row for case in alike for row in case]), shape)
+        yield Group(alike, network, tuple(boxes))
 
 
 def _open_rows(rows: tuple[Row, ...], largest: float | None) -> tuple[Row, ...] | None:

@@ -1,0 +1,246 @@
+"""Cases that differ in their boxes and constants alone: their functions are bounded together, a batch of boxes at once.
+
+Specifications that describe a function piece by piece (nn4sys of the competition) have thousands of boxes, each with
+constants of its own: Σ c_k f_k <= d with few different c. A bound of Σ c_k f_k on a box rules out whatever d lies
+below it, so that one network serves all boxes. With few inputs the boxes that are left are halved some times, and the
+centres of their parts are tried as violations. What is open then is searched box by box as ever.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+import torch
+from torch import Tensor, nn
+
+from gls_es.basics.deadline import NEVER, Deadline, OutOfTime
+from gls_es.basics.property import Case, Numbers, Row
+from gls_es.basics.rounding import float32
+from gls_es.bounds import Plan
+from gls_es.certification.execution import Executor
+from gls_es.certification.rounding import sound_margins
+from gls_es.certification.rows import with_rows
+from gls_es.certification.violation import Group, Replay, Witness
+from gls_es.network import Network
+
+MANY = 16
+"""From so many boxes on functions are bounded together."""
+MOST_FUNCTIONS = 64
+DEPTH = 12
+"""How often a box is halved."""
+SHARE = 0.25
+"""Of the time left, for halving."""
+_AT_ONCE = 256
+_HALVED = 512
+_SMALLEST, _LARGEST = Fraction(1, 2**60), Fraction(2**60)
+
+Function = tuple[Numbers, Numbers]
+"""Coefficients of a row's outputs and inputs."""
+
+
+@dataclass(frozen=True)
+class Left:
+    """What bounds of the functions leave.
+
+    Attributes:
+        cases: the cases that are not ruled out, in order.
+        stage: what ruled out the last case, or found the violation; None if nothing did.
+        witness: a violation, if one was met.
+        asked: all boxes with the functions' network, which must agree with the module; None if nothing was bounded.
+    """
+
+    cases: list[Case]
+    stage: str | None = None
+    witness: Witness | None = None
+    asked: Group | None = None
+
+
+class Levels:
+    """The search through one property's cases, with bounds that hold for the executed network.
+
+    Args:
+        module: the network, on the CPU, in the format of ``execution``.
+        shape: of an input.
+        execution: the arithmetic that the bounds cover.
+        deadline: when bounds that are not begun are given up.
+        replay: the executor that has to show a violation.
+    """
+
+    def __init__(
+        self, module: nn.Module, shape: tuple[int, ...], execution: str, deadline: Deadline, replay: Replay
+    ) -> None:
+        self._module = module
+        self._shape = shape
+        self._execution = execution
+        self._deadline = deadline
+        self._replay = replay
+
+    def run(self, cases: Sequence[Case], methods: Sequence[str], *, halve: bool) -> Left:
+        """Rule out cases by bounds of their functions, if these are few and boxes many.
+
+        Args:
+            cases: what must not happen.
+            methods: relaxations, cheapest first.
+            halve: whether boxes are halved, with the last of them.
+
+        Raises:
+            OutOfTime: the deadline has passed.
+        """
+        functions = list(dict.fromkeys(_function(row) for case in cases for row in case.rows))
+        boxes = list(dict.fromkeys(case.box for case in cases))
+        if len(boxes) < MANY or len(functions) > MOST_FUNCTIONS or not all(map(_exact, functions)):
+            return Left(list(cases))
+        rows = [Row(outputs, Fraction(0), inputs) for outputs, inputs in functions]
+        network = Network(with_rows(self._module, rows), self._shape)
+        asked = Group(tuple((row,) for row in rows), network, tuple(boxes))
+        self._cases, self._network = cases, network
+        self._levels = _levels(cases, functions)
+        self._executor = Executor(network, dtype=torch.float32, device=torch.device("cpu"))
+        places = {box: place for place, box in enumerate(boxes)}
+        boxed = torch.tensor([places[case.box] for case in cases])
+        lower, upper = asked.shaped([box.outward() for box in boxes])
+        left, stage, witness = torch.arange(len(cases)), None, None
+        for method in methods:
+            if not len(left):
+                break
+            wanted, where = boxed[left].unique(return_inverse=True)
+            stage = method
+            left = left[~self._ruled_out(left, self._bounds(lower[wanted], upper[wanted], method)[where])]
+        if len(left) and halve:
+            stage = "halving"
+            left, witness = self._halved(_Parts.of(left, lower[boxed[left]], upper[boxed[left]]), methods[-1])
+        return Left([cases[place] for place in left.tolist()], stage, witness, asked)
+
+    def _bounds(self, lower: Tensor, upper: Tensor, method: str) -> Tensor:
+        """Lower bounds of all functions on boxes, (B, functions)."""
+        plan = replace(Plan.default("cpu"), deadline=self._deadline)
+        found = []
+        for low, up in zip(lower.split(_AT_ONCE), upper.split(_AT_ONCE), strict=True):
+            labels = torch.zeros(len(low), dtype=torch.int64)
+            found.append(sound_margins(self._network, low, up, labels, method, execution=self._execution, plan=plan))
+        return torch.cat(found)
+
+    def _ruled_out(self, cases: Tensor, bounds: Tensor) -> Tensor:
+        """Whether a case's functions, (B,), can only lie above one of its levels, given lower bounds."""
+        return (bounds.isfinite() & (bounds > self._levels[cases])).any(dim=1)
+
+    def _halved(self, parts: _Parts, method: str) -> tuple[Tensor, Witness | None]:
+        """The cases that are open on a part still, and a violation if one was met; depth first, so that cases end."""
+        soon = self._deadline if self._deadline == NEVER else Deadline.after(SHARE * self._deadline.left)
+        given_up = torch.zeros(len(self._cases), dtype=torch.bool)
+        while len(parts.case):
+            taken, parts = parts.at(slice(-_HALVED, None)), parts.at(slice(0, -_HALVED))
+            witness = self._met(taken)
+            if witness is not None:
+                return taken.case.unique(), witness
+            halves = taken.halved()
+            try:
+                soon.check()
+                closed = self._ruled_out(halves.case, self._bounds(halves.lower, halves.upper, method))
+            except OutOfTime:
+                given_up[torch.cat([parts.case, taken.case])] = True
+                break
+            halves = halves.at(~closed)
+            given_up[halves.case[halves.depth >= DEPTH]] = True
+            parts = parts.joined(halves)
+            parts = parts.at(~given_up[parts.case])
+        return given_up.nonzero()[:, 0], None
+
+    def _met(self, parts: _Parts) -> Witness | None:
+        """A violation at a part's centre."""
+        middle = (parts.lower / 2 + parts.upper / 2).float()
+        levels = self._levels[parts.case]
+        with torch.no_grad():
+            values = torch.cat([-self._executor.logits(part)[:, 1:] for part in middle.split(_AT_ONCE)])
+        excess = torch.where(levels.isfinite(), values - levels, -math.inf).amax(dim=1)
+        for place in (excess <= 0).nonzero().flatten().tolist()[:3]:
+            case = self._cases[int(parts.case[place])]
+            low, up = (end.reshape(self._shape) for end in case.box.points())
+            found = _confirmed(torch.clamp(middle[place], low, up), case, self._replay)
+            if found is not None:
+                return found
+        return None
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """Parts of boxes.
+
+    Attributes:
+        case: numbers of their cases, (N,).
+        lower: (N, *shape), float64.
+        upper: likewise.
+        whole: how wide the box was, (N, n).
+        depth: how often it was halved, (N,).
+    """
+
+    case: Tensor
+    lower: Tensor
+    upper: Tensor
+    whole: Tensor
+    depth: Tensor
+
+    @classmethod
+    def of(cls, case: Tensor, lower: Tensor, upper: Tensor) -> _Parts:
+        """Whole boxes."""
+        return cls(case, lower, upper, (upper - lower).flatten(1), torch.zeros_like(case))
+
+    def at(self, index: Tensor | slice) -> _Parts:
+        """The parts at places, or where a mask holds."""
+        return _Parts(*(value[index] for value in vars(self).values()))
+
+    def joined(self, other: _Parts) -> _Parts:
+        """These parts, then the others."""
+        return _Parts(*map(torch.cat, zip(vars(self).values(), vars(other).values(), strict=True)))
+
+    def halved(self) -> _Parts:
+        """Both halves, along the input that is the widest against the width of its box."""
+        low, up = self.lower.flatten(1), self.upper.flatten(1)
+        axis = ((up - low) / self.whole.clamp_min(torch.finfo(low.dtype).tiny)).argmax(dim=1)
+        rows = torch.arange(len(axis))
+        first, second = up.clone(), low.clone()
+        first[rows, axis] = second[rows, axis] = low[rows, axis] / 2 + up[rows, axis] / 2
+        lower, upper = (torch.cat(ends).reshape(-1, *self.lower.shape[1:]) for ends in ((low, second), (first, up)))
+        return _Parts(self.case.repeat(2), lower, upper, self.whole.repeat(2, 1), self.depth.repeat(2) + 1)
+
+
+def _function(row: Row) -> Function:
+    return row.coefficients, row.inputs
+
+
+def _exact(function: Function) -> bool:
+    """Whether a layer holds the coefficients as they are."""
+    numbers = [abs(value) for part in function for value in part if value]
+    return all(_SMALLEST <= value <= _LARGEST and Fraction(float32(value)) == value for value in numbers)
+
+
+def _levels(cases: Sequence[Case], functions: Sequence[Function]) -> Tensor:
+    """What each function has to lie above to rule a case out, (cases, functions), float64; infinity where none does."""
+    levels = torch.full((len(cases), len(functions)), math.inf, dtype=torch.float64)
+    places = {function: place for place, function in enumerate(functions)}
+    for number, case in enumerate(cases):
+        for row in case.rows:
+            place = places[_function(row)]
+            levels[number, place] = min(float(levels[number, place]), _above(row))
+    return levels
+
+
+def _above(row: Row) -> float:
+    """The largest number of float64 that fulfils the row: none above it does."""
+    try:
+        level = float(row.offset)
+    except OverflowError:
+        return math.inf
+    beyond = Fraction(level) > row.offset or (row.strict and Fraction(level) == row.offset)
+    return math.nextafter(level, -math.inf) if beyond else level
+
+
+def _confirmed(point: Tensor, case: Case, replay: Replay) -> Witness | None:
+    written = case.box.written(point)
+    if written is None:
+        return None
+    outputs = tuple(float(value) for value in replay(point[None])[0])
+    return (written, outputs) if case.violated_by(outputs, written) else None
