@@ -11,23 +11,29 @@ from gls_es.errors import ConfigError
 _Entry = TypeVar("_Entry")
 
 
-def nearest(name: object, known: Iterable[str]) -> str | None:
-    """The first known name that ``name`` begins, or the one that is spelled most alike, if one is alike at all."""
+_ALIKE = 0.62  # of the letters in common
+
+
+def alike(name: object, known: Iterable[str]) -> list[str]:
+    """The known names that ``name`` begins, the first of them, or those that are spelled most alike, if any are."""
     names, start = list(known), str(name)
     begun = [one for one in names if len(start) > 2 and one.startswith(start)]
-    return next(iter([*begun, *difflib.get_close_matches(start, names, 1)]), None)
+    close = difflib.get_close_matches(start, names, 3, _ALIKE)
+    ratios = [difflib.SequenceMatcher(None, one, start).ratio() for one in close]  # the best one first
+    best = [one for one, ratio in zip(close, ratios, strict=True) if ratio == ratios[0]]
+    return begun[:1] or sorted(best, key=names.index)
 
 
 def question(name: object, known: Iterable[str]) -> str:
     """Goes before a list of what there is: "did you mean 'crown'? ", or nothing."""
-    found = nearest(name, known)
-    return "" if found is None else f"did you mean {found!r}? "
+    found = alike(name, known)
+    return f"did you mean {' or '.join(map(repr, found))}? " if found else ""
 
 
 def ending(name: object, known: Iterable[str], otherwise: str = ".") -> str:
     """Ends a sentence: "; did you mean 'crown'?", or ``otherwise``."""
-    found = nearest(name, known)
-    return otherwise if found is None else f"; did you mean {found!r}?"
+    asked = question(name, known)
+    return f"; {asked.rstrip()}" if asked else otherwise
 
 
 def named(table: Mapping[str, _Entry], name: object, missing: str) -> _Entry:

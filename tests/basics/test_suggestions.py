@@ -2,17 +2,32 @@
 
 import pytest
 
-from gls_es.basics.suggestions import ending, named, nearest, question
+from gls_es.basics.suggestions import alike, ending, named, question
 from gls_es.errors import ConfigError
 
 KNOWN = {"crown": 1, "crown-ibp": 2, "ibp": 3}
 
 
 @pytest.mark.parametrize(
-    ("name", "found"), [("crwn", "crown"), ("crown_ibp", "crown-ibp"), ("cro", "crown"), ("xyzzy", None), (3, None)]
+    ("name", "found"),
+    [
+        ("crwn", ["crown"]),
+        ("crown_ibp", ["crown-ibp"]),
+        ("cro", ["crown"]),
+        ("ipb", ["ibp"]),
+        ("xyzzy", []),
+        ("trades", []),  # not "taps": half of the letters are others
+        (3, []),
+    ],
 )
-def test_the_most_alike_or_none(name: object, found: str | None) -> None:
-    assert nearest(name, KNOWN) == found
+def test_the_most_alike_or_none(name: object, found: list[str]) -> None:
+    assert alike(name, [*KNOWN, "taps"]) == found
+
+
+def test_equally_alike_names_are_all_named() -> None:
+    problems = ["digits-cnn3", "digits-cnn5", "mnist-cnn3", "digits-cnn7"]
+    assert alike("digits-cnn4", problems) == ["digits-cnn3", "digits-cnn5", "digits-cnn7"]
+    assert question("digits-cnn4", problems[:2]) == "did you mean 'digits-cnn3' or 'digits-cnn5'? "
 
 
 def test_the_words() -> None:

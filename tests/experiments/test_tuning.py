@@ -8,6 +8,7 @@ import math
 import random
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ import torch
 from click.testing import CliRunner
 
 from gls_es.cli.app import app
+from gls_es.cli.tune import _shown
 from gls_es.data import Dataset, load_digits
 from gls_es.errors import ConfigError, DataError, TrainingError
 from gls_es.experiments import Search, make_tuning, tuning
@@ -272,3 +274,10 @@ def test_the_command_prints_the_front(tmp_path: Path) -> None:
     shown = CliRunner().invoke(app, [*arguments, "--quiet"])
     assert "the front of 2 trials, 10 validation images" in shown.stdout
     assert [line.split()[0] for line in shown.stdout.splitlines()[2:]] == [str(number) for number in table["front"]]
+
+
+def test_the_recipe_that_one_began_with_is_shown_beside_the_front() -> None:
+    tuning = SimpleNamespace(problem="digits-cnn3", searcher="rgs", limit=10)
+    said = str(_shown(tuning, [_trial(0, 0.9, 0.5), _trial(1, 0.95, 0.6)])[0])
+    assert said.endswith("; the recipe as it is, trial 0, has 50.0 certified, 90.0 natural")
+    assert "trial 0" not in str(_shown(tuning, [_trial(0, 0.9, 0.7), _trial(1, 0.95, 0.6)])[0])
