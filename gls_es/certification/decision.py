@@ -46,7 +46,7 @@ METHODS_OF_FEW = ("ibp", "affine", "crown")
 """The same for few inputs: to halve a box gains more than a better bound of all of it."""
 BEST_OVER_CROWN, BEST_SHARE = 6.0, 0.1
 """What ``best`` costs against ``crown``, and the share of the time left that it may cost: it gains little."""
-FEW_TOGETHER = ("ibp", "affine")
+FEW_TOGETHER, MANY_TOGETHER = ("ibp", "affine"), ("ibp", "crown-ibp", "crown")
 """The same for many boxes that are bounded together."""
 FEW_INPUTS = 16
 """Up to so many inputs open boxes are halved."""
@@ -162,10 +162,7 @@ class _Search:
     def _decided(self) -> Found:
         methods = METHODS_OF_FEW if self._few else METHODS
         levels = Levels(self._module, self._shape, self.execution, self.deadline, self._replay)
-        try:
-            left = levels.run(self._cases, FEW_TOGETHER if self._few else METHODS, halve=self._few)
-        except OutOfTime:
-            return "timeout", None, None
+        left = levels.run(self._cases, FEW_TOGETHER if self._few else MANY_TOGETHER, halve=self._few)
         self._asked += [] if left.asked is None else [left.asked]
         if left.witness is not None or not left.cases:
             return "unsat" if left.witness is None else "sat", left.stage, left.witness

@@ -31,10 +31,9 @@ MANY = 16
 MOST_FUNCTIONS = 64
 DEPTH = 12
 """How often a box is halved."""
-SHARE = 0.25
-"""Of the time left, for halving."""
-_AT_ONCE = 256
-_HALVED = 512
+SHARES = (0.5, 0.25)
+"""Of the time left, for bounds of whole boxes, then for halving: attacks and what else is searched get the rest."""
+_AT_ONCE = 512
 _SMALLEST, _LARGEST = Fraction(1, 2**60), Fraction(2**60)
 
 Function = tuple[Numbers, Numbers]
@@ -85,9 +84,6 @@ class Levels:
             cases: what must not happen.
             methods: relaxations, cheapest first.
             halve: whether boxes are halved, with the last of them.
-
-        Raises:
-            OutOfTime: the deadline has passed.
         """
         functions = list(dict.fromkeys(_function(row) for case in cases for row in case.rows))
         boxes = list(dict.fromkeys(case.box for case in cases))
@@ -102,26 +98,41 @@ class Levels:
         places = {box: place for place, box in enumerate(boxes)}
         boxed = torch.tensor([places[case.box] for case in cases])
         lower, upper = asked.shaped([box.outward() for box in boxes])
-        left, stage, witness = torch.arange(len(cases)), None, None
+        left, stage, witness, soon = torch.arange(len(cases)), None, None, self._soon(SHARES[0])
         for method in methods:
             if not len(left):
                 break
-            wanted, where = boxed[left].unique(return_inverse=True)
             stage = method
-            left = left[~self._ruled_out(left, self._bounds(lower[wanted], upper[wanted], method)[where])]
+            left = self._open(left, boxed[left], (lower, upper), method, soon)
         if len(left) and halve:
             stage = "halving"
             left, witness = self._halved(_Parts.of(left, lower[boxed[left]], upper[boxed[left]]), methods[-1])
         return Left([cases[place] for place in left.tolist()], stage, witness, asked)
 
-    def _bounds(self, lower: Tensor, upper: Tensor, method: str) -> Tensor:
+    def _soon(self, share: float) -> Deadline:
+        return self._deadline if self._deadline == NEVER else Deadline.after(share * self._deadline.left)
+
+    def _open(
+        self, cases: Tensor, boxed: Tensor, ends: tuple[Tensor, Tensor], method: str, deadline: Deadline
+    ) -> Tensor:
+        """The cases that bounds on their boxes leave open, or that there was no time for."""
+        left = []
+        for part, places in zip(cases.split(_AT_ONCE), boxed.split(_AT_ONCE), strict=True):
+            wanted, where = places.unique(return_inverse=True)
+            try:
+                bounds = self._bounds(ends[0][wanted], ends[1][wanted], method, deadline)[where]
+            except OutOfTime:
+                left.append(part)
+            else:
+                left.append(part[~self._ruled_out(part, bounds)])
+        return torch.cat(left)
+
+    def _bounds(self, lower: Tensor, upper: Tensor, method: str, deadline: Deadline) -> Tensor:
         """Lower bounds of all functions on boxes, (B, functions)."""
-        plan = replace(Plan.default("cpu"), deadline=self._deadline)
-        found = []
-        for low, up in zip(lower.split(_AT_ONCE), upper.split(_AT_ONCE), strict=True):
-            labels = torch.zeros(len(low), dtype=torch.int64)
-            found.append(sound_margins(self._network, low, up, labels, method, execution=self._execution, plan=plan))
-        return torch.cat(found)
+        deadline.check()
+        plan = replace(Plan.default("cpu"), deadline=deadline)
+        labels = torch.zeros(len(lower), dtype=torch.int64)
+        return sound_margins(self._network, lower, upper, labels, method, execution=self._execution, plan=plan)
 
     def _ruled_out(self, cases: Tensor, bounds: Tensor) -> Tensor:
         """Whether a case's functions, (B,), can only lie above one of its levels, given lower bounds."""
@@ -129,17 +140,17 @@ class Levels:
 
     def _halved(self, parts: _Parts, method: str) -> tuple[Tensor, Witness | None]:
         """The cases that are open on a part still, and a violation if one was met; depth first, so that cases end."""
-        soon = self._deadline if self._deadline == NEVER else Deadline.after(SHARE * self._deadline.left)
+        soon = self._soon(SHARES[1])
         given_up = torch.zeros(len(self._cases), dtype=torch.bool)
         while len(parts.case):
-            taken, parts = parts.at(slice(-_HALVED, None)), parts.at(slice(0, -_HALVED))
+            size = _AT_ONCE // 2
+            taken, parts = parts.at(slice(-size, None)), parts.at(slice(0, -size))
             witness = self._met(taken)
             if witness is not None:
                 return taken.case.unique(), witness
             halves = taken.halved()
             try:
-                soon.check()
-                closed = self._ruled_out(halves.case, self._bounds(halves.lower, halves.upper, method))
+                closed = self._ruled_out(halves.case, self._bounds(halves.lower, halves.upper, method, soon))
             except OutOfTime:
                 given_up[torch.cat([parts.case, taken.case])] = True
                 break
@@ -154,7 +165,7 @@ class Levels:
         middle = (parts.lower / 2 + parts.upper / 2).float()
         levels = self._levels[parts.case]
         with torch.no_grad():
-            values = torch.cat([-self._executor.logits(part)[:, 1:] for part in middle.split(_AT_ONCE)])
+            values = -self._executor.logits(middle)[:, 1:]
         excess = torch.where(levels.isfinite(), values - levels, -math.inf).amax(dim=1)
         for place in (excess <= 0).nonzero().flatten().tolist()[:3]:
             case = self._cases[int(parts.case[place])]
