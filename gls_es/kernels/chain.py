@@ -21,8 +21,8 @@ from gls_es.kernels.values import PAIR, Values, place_of, values_of
 
 KINDS = ("conv", "linear", "scale", "copy", "step", "fill")
 
-WORTH_THREADS = 1 << 26
-"""From how many products on a pass is split over threads: milliseconds, while handing it over takes a tenth of one."""
+WORTH_A_THREAD = 1 << 25
+"""How many products a thread is given at least: about a millisecond, while handing them over takes a tenth of one."""
 
 TALLEST = 64
 """The most rows a convolution's kernel may have."""
@@ -186,8 +186,9 @@ class Chain:
 
     def _shares(self, out: Tensor) -> list[_Pass]:
         """The pass, in parts for as many threads as PyTorch uses here, if that is worth it."""
-        shares, work = torch.get_num_threads(), sum(_products(op) for op in self.ops) * out.numel()
-        records = [self.record(out) for _ in range(shares if work >= WORTH_THREADS else 1)]
+        work = sum(_products(op) for op in self.ops) * out.numel()
+        shares = max(1, min(torch.get_num_threads(), work // WORTH_A_THREAD))
+        records = [self.record(out) for _ in range(shares)]
         for share, record in enumerate(records):
             record.share, record.shares = share, len(records)
         return records

@@ -120,7 +120,7 @@ def test_a_pass_in_several_threads_equals_one_in_one(case: Case, threads: int, m
     tasks = [problem(case, 1, 1), problem(case, 3, 2), problem(case, 1, 40)]
     alone = [call(task, "crown", torch.float32) for task in tasks]
     slope = gradient(tasks[1], "crown")
-    monkeypatch.setattr(chain, "WORTH_THREADS", 0)
+    monkeypatch.setattr(chain, "WORTH_A_THREAD", 1)
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     for task, wanted in zip(tasks, alone, strict=True):
         found = call(task, "crown", torch.float32)
@@ -134,7 +134,7 @@ def test_passes_are_divided_where_it_is_worth_it_and_no_members_are(monkeypatch:
     try:
         torch.set_num_threads(3)
         assert divided(task, monkeypatch) == {1}  # too small
-        monkeypatch.setattr(chain, "WORTH_THREADS", 1)
+        monkeypatch.setattr(chain, "WORTH_A_THREAD", 1)
         assert divided(task, monkeypatch) == {3}
         with whole_operations():
             assert divided(task, monkeypatch) == {1}
