@@ -64,7 +64,7 @@ class {cls}(gls_es.CertifiedTrainingProblem):
         return load_digits()
 '''
 
-_TEST = '''"""Does {name}.py hold together? Run it with: python -m pytest test_{name}.py"""
+_TEST = '''"""Does {name}.py hold together? Run it with: python -m pytest test_{name}.py (pip install pytest)."""
 
 from pathlib import Path
 

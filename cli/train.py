@@ -14,6 +14,8 @@ from typing import Any, NoReturn
 import click
 from click.core import ParameterSource
 
+from gls_es.basics.durations import Running
+
 from .options import (
     DURATION,
     KEEP,
@@ -239,7 +241,7 @@ def _work(ctx: click.Context, options: dict[str, Any], progress: Recorder, begun
         )
     arguments = _arguments(ctx, options)
     if options["budget"] is not None:  # what the imports took is part of it
-        arguments["budget"] = max(options["budget"] - (time.perf_counter() - begun), 0.1)
+        arguments["budget"] = Running.begun(options["budget"], begun)
     return Path(training.train(options["problem"], options["searcher"], **arguments, progress=progress))
 
 

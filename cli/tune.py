@@ -24,7 +24,9 @@ from .train import SEARCHERS
     help="Folder of the search, a new one or one to go on with; by default tuning/PROBLEM-SEARCHER.",
 )  # fmt: skip
 @click.option(
-    "--budget", type=DURATION, help="Time of all trials together, 30m or 2h say; a twentieth of it is one trial's."
+    "--budget",
+    type=DURATION,
+    help="Time of all trials together, 30m or 2h say; a trial trains for 3/80 of it, and is certified.",
 )
 @click.option(
     "--trials", type=click.IntRange(1, 100_000), help="Trials in all; by default 20, or what --budget allows."

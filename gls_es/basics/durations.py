@@ -5,11 +5,29 @@ from __future__ import annotations
 import math
 import re
 from numbers import Real
+from typing import Self
 
 from gls_es.errors import ConfigError
 
 _TEXT = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(s|m|h|d|)\s*", re.IGNORECASE)
 _SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+class Running(float):
+    """Seconds that some are over of.
+
+    Attributes:
+        since: when they began, by ``time.perf_counter``.
+    """
+
+    since: float
+
+    @classmethod
+    def begun(cls, seconds: float, since: float) -> Self:
+        """Seconds that began at a time."""
+        made = cls(seconds)
+        made.since = since
+        return made
 
 
 def seconds_in(name: str, value: object) -> float:

@@ -82,8 +82,9 @@ def certify(
         CheckpointError, UnsupportedNetworkError: the checkpoint, or what the module holds, cannot be used.
     """
     refuse_autocast()
-    images, labels, eps = inputs.taken(network_or_checkpoint, images, labels, eps)
-    network, checkpoint = inputs.resolve_network(network_or_checkpoint, images, execution=execution)
+    source = inputs.opened(network_or_checkpoint)
+    images, labels, eps = inputs.taken(source, images, labels, eps)
+    network, checkpoint = inputs.resolve_network(source, images, execution=execution)
     lim = inputs.check_limits(timeout, max_domains, budget)
     given: dict[str, Any] = {"execution": execution, "stages": stages, "seed": seed, "attack": attack, "device": device}
     spec = inputs.specify(network, eps, norm=norm, clip=clip, limits=lim, **given)

@@ -39,11 +39,24 @@ from gls_es.errors import ConfigError, DataError
 from gls_es.network import Network
 
 
+def opened(source: Any) -> Any:
+    """What a path leads to: a network of an ONNX file, or a trained one; anything else as it is."""
+    if isinstance(source, str | Path) and str(source).lower().endswith((".onnx", ".onnx.gz")):
+        from gls_es.formats import load_onnx
+
+        return load_onnx(source, classifier=True)
+    if isinstance(source, str | Path):
+        from gls_es.training import load_trained  # loads EvoTorch, which nothing else here needs
+
+        return load_trained(source)
+    return source
+
+
 def taken(source: Any, images: Any, labels: Any, eps: Any) -> tuple[Any, Any, Any]:
     """Images, labels and radius, apart and as tensors where they were given in another form.
 
     Args:
-        source: as for :func:`resolve_network`; a module says which order of axes it takes.
+        source: as for :func:`resolve_network`, opened; it says which order of axes it takes.
         images: as given to ``certify``.
         labels: likewise; the radius, whatever it is given as, where images and labels are in one.
         eps: likewise.
@@ -71,7 +84,7 @@ def _arranged(images: Tensor, takes: Callable[[Tensor], bool]) -> Tensor:
 
 @torch.no_grad()
 def _takes(source: Any, batch: Tensor) -> bool:
-    """Whether a network takes a batch of one image; a checkpoint's says so later."""
+    """Whether a network takes a batch of one image."""
     shape = getattr(source, "input_shape", None) or getattr(getattr(source, "network", None), "input_shape", None)
     if shape is not None or not isinstance(source, nn.Module):
         return shape is None or tuple(batch.shape[1:]) == tuple(shape)
@@ -97,14 +110,7 @@ def resolve_network(source: Any, images: Any, *, execution: Any) -> tuple[Networ
         if dense_numbers("images", images, error=DataError).dim() < 2:
             raise DataError("images must be a tensor (n, *input_shape), from which the module's input shape is read")
         return Network(source, tuple(images.shape[1:])), None
-    if isinstance(source, str | Path) and str(source).lower().endswith((".onnx", ".onnx.gz")):
-        from gls_es.formats import load_onnx
-
-        source = load_onnx(source, classifier=True)
-    if isinstance(source, str | Path):
-        from gls_es.training import load_trained  # loads EvoTorch, which nothing else here needs
-
-        source = load_trained(source)
+    source = opened(source)
     if execution in ("float32", None) and getattr(source, "execution", None) == "float64":
         raise ConfigError(
             "the network in the file computes in float64, and no certificate for float32 is about it; "

@@ -133,4 +133,7 @@ def _numbers(path: str | Path, row: int, line: list[str], width: int, place: int
     try:
         return [float(text) for index, text in enumerate(line) if index != place]
     except ValueError as error:
-        raise DataError(f"{path}, line {row}: {error}; every column but the class has to be a number.") from error
+        raise DataError(
+            f"{path}, line {row}: {error}; every column but the class has to be a number: "
+            "leave it out, or write it as columns of 0 and 1."
+        ) from error

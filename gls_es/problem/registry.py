@@ -241,6 +241,9 @@ def _import_file(path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(module_name, path.resolve())
     if spec is None or spec.loader is None:
         raise ConfigError(f"problem file {path}: not a Python file.")
+    folder = str(path.resolve().parent)
+    if folder not in sys.path:  # so that it can import what lies beside it, as `python FILE` can
+        sys.path.append(folder)
     module = importlib.util.module_from_spec(spec)
     module.__gls_es_file__ = str(path.resolve())  # type: ignore[attr-defined]
     sys.modules[module_name] = module

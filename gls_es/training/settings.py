@@ -15,7 +15,7 @@ from typing import Any, cast
 import torch
 
 from gls_es.basics.checks import existing_device
-from gls_es.basics.durations import seconds_in
+from gls_es.basics.durations import Running, seconds_in
 from gls_es.basics.suggestions import named
 from gls_es.basics.version import __version__
 from gls_es.bounds import method_named
@@ -79,7 +79,7 @@ def prepared(
         ConfigError: an argument that makes no sense.
         CheckpointError: ``init`` cannot be read, or does not fit.
     """
-    began = time.perf_counter()
+    began = budget.since if isinstance(budget, Running) else time.perf_counter()
     seconds = None if budget is None else seconds_in("budget", budget)
     if seconds is not None and options["generations"] is not None:
         raise ConfigError("budget and generations both say how long to train; give one of them.")

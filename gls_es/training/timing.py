@@ -199,7 +199,7 @@ def fitted(
     clock: dict[str, Any] = {
         "clock": lambda: finished_seconds(problem),
         "allowance": BRIEF_SHARE * budget,
-        "left": budget - (time.perf_counter() - began),
+        "left": max(budget - (time.perf_counter() - began), 0.1),
     }
     each = generation_seconds(problem, searcher, recipe, **clock)
     brief = min(BRIEF, recipe.generations, int(BRIEF_SHARE * budget / each))

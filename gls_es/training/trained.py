@@ -151,8 +151,8 @@ def load_trained(path: str | Path, *, problem: str | type[CertifiedTrainingProbl
     network = rebuilt.network
     if network.num_parameters != len(content["center"]):
         raise CheckpointError(
-            f"{path}: holds {len(content['center'])} weights, but problem {content['problem']!r} now has a network of "
-            f"{network.num_parameters}."
+            f"{path}: holds {len(content['center'])} weights, but the network of {content['problem']!r}, or the module "
+            f"that was given for it, has {network.num_parameters}."
         )
     with held_in(path):
         network = network.holding(content["center"], content["buffers"])

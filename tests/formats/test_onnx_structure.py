@@ -6,11 +6,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
+import gls_es
 from gls_es import bounds
 from gls_es.errors import UnsupportedNetworkError
 from gls_es.formats import load_onnx, save_onnx
 from gls_es.formats.runtime import OnnxRuntime
+from gls_es.network import Network
 from gls_es.network.graph import Linear, Select
 from tests.formats.hand_made import model, node, numbers, saved
 
@@ -157,3 +160,17 @@ def test_refusals(name: str, tmp_path: Path) -> None:
     path = saved(model([made], {key: held[key] for key in made.input if key in held}, shape), tmp_path)
     with pytest.raises(UnsupportedNetworkError, match=said):
         load_onnx(path)
+
+
+def test_the_path_of_a_file_takes_images_as_its_network_does(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = Network(nn.Sequential(nn.Conv2d(2, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(18, 3)), (2, 4, 5))
+    save_onnx(net, tmp_path / "net.onnx")
+    images = np.random.default_rng(0).integers(0, 256, (6, 4, 5, 2), dtype=np.uint8)  # bytes, channels last
+    pixels = torch.tensor(images).permute(0, 3, 1, 2) / 255
+    labels = net.module()(pixels).argmax(dim=1)
+    for source in (tmp_path / "net.onnx", str(tmp_path / "net.onnx"), load_onnx(tmp_path / "net.onnx")):
+        report = gls_es.certify(source, (images, labels.numpy()), eps="1/255", stages=("crown",))
+        expected = gls_es.certify(net, pixels, labels, 1 / 255, stages=("crown",))
+        assert report.natural_accuracy == 1
+        assert [v.verdict for v in report.verdicts] == [v.verdict for v in expected.verdicts]

@@ -140,6 +140,14 @@ def test_what_is_not_found(name: str, message: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_a_problem_file_imports_what_lies_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "my_nets_beside.py").write_text("from tests.problem.toys import Blobs\n")
+    (tmp_path / "own.py").write_text("from my_nets_beside import Blobs\nclass Mine(Blobs):\n    eps = 0.3\n")
+    assert resolve(f"{tmp_path / 'own.py'}:Mine").eps == 0.3
+    assert sys.path[-1] == str(tmp_path)  # behind all others, so that nothing is hidden
+
+
 def test_a_module_that_is_a_file_beside_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "very_mine.py").touch()

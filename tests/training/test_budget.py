@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from gls_es.basics.durations import Running
 from gls_es.cli.app import app
 from gls_es.errors import ConfigError
 from gls_es.fitness import Stage
@@ -137,6 +138,13 @@ def test_budgets_that_make_no_sense(tenth: list[float]) -> None:
             plan(BLOBS, budget=wrong)
     assert plan(BLOBS, budget="0.5m", overrides=options())["generations"] == 300
     assert len(tenth) == 2
+
+
+def test_what_is_over_of_a_budget_is_said_to_be(tenth: list[float]) -> None:
+    """As on the command line, where it begins before the imports."""
+    with pytest.raises(ConfigError, match=r"a budget of 10 s .*: start and measurement took 9\.5 s, .* and 5 fit into"):
+        plan(BLOBS, budget=Running.begun(10.0, -9.5), overrides=options())
+    assert plan(BLOBS, budget=Running.begun(10.0, -4.0), overrides=options())["generations"] == 60
 
 
 ACCURACIES = [(0.5, 0.9), (0.25, 1.0), (0.75, 0.8), (0.75, 0.8), (0.75, 0.9), (0.5, 1.0)]

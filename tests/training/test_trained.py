@@ -82,7 +82,7 @@ def test_code_in_a_file_runs_only_if_the_user_names_the_file(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"center": torch.zeros(3)}, CheckpointError, "holds 3 weights, but problem .* now has a network of 51"),
+        ({"center": torch.zeros(3)}, CheckpointError, "holds 3 weights, but the network of .*toys:Blobs', .* has 51"),
         ({"buffers": None, "eps": None}, CheckpointError, r"not the checkpoint of a training run .*eps, buffers"),
         ({"buffers": {"mean": torch.zeros(1)}}, CheckpointError, "the network has no buffer 'mean'"),
         ({"problem": "gone"}, CheckpointError, "unknown problem 'gone'"),
