@@ -74,7 +74,7 @@ def certify(ctx: click.Context, /, path: Path, **options: Any) -> None:
     """
     session = ctx.ensure_object(Session)
     _check_combination(ctx, options)
-    from .output import note_left_out, note_reader, prepare_libraries
+    from .output import note_left_out, note_reader, note_unfinished, prepare_libraries
 
     prepare_libraries(session)
     if options["vnnlib"] is not None:
@@ -87,6 +87,9 @@ def certify(ctx: click.Context, /, path: Path, **options: Any) -> None:
     subject = load_subject(path, problem=options["problem"], data=options["data"], output=options["output"])
     images, labels, chosen = chosen_images(subject, options)
     about = {"problem": subject.problem_name, **chosen, "path": str(path)}
+    if "trained until" in subject.about:
+        about["trained_until"] = subject.about["trained until"]
+        note_unfinished(session, about["trained_until"])
     if "compared" in subject.about:
         about["compared"] = subject.about["compared"]
         note_reader(session, about["compared"])

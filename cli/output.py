@@ -39,6 +39,11 @@ def note_left_out(session: Session, operator: str) -> None:
     messages(session).print(text, soft_wrap=True)
 
 
+def note_unfinished(session: Session, where: str) -> None:
+    """Say that the checkpoint is not of a run's end."""
+    messages(session).print(f"note: this checkpoint is of {where}; training was not at its end", soft_wrap=True)
+
+
 def show(*parts: RenderableType) -> None:
     """Print what a person asked to see on standard output: texts and tables."""
     console = _console(stderr=False, quiet=False)

@@ -68,6 +68,9 @@ def load_subject(path: Path, *, problem: str | None, data: Path | None, output: 
 
         trained = training.load_trained(path, problem=problem)
         about = {"trained with the relaxation": trained.method}
+        at, end = trained.content.get("generation"), trained.content.get("recipe", {}).get("generations")
+        if isinstance(at, int) and isinstance(end, int) and at < end:
+            about["trained until"] = f"generation {at} of {end}"
         shape = trained.problem.perturbation
         if not shape.plain:
             about["region"] = "L2 balls" if shape.norm == "l2" else "a radius for each pixel; ε is the largest"

@@ -75,6 +75,7 @@ class Trained:
     method: str = "crown"
     digest: str = "0" * 64
     roots: list[Any] = field(default_factory=list)
+    content: dict[str, Any] = field(default_factory=dict)
 
     def dataset(self, data_root: Any) -> Dataset:
         self.roots.append(data_root)

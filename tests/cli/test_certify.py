@@ -40,6 +40,17 @@ def test_json_is_one_object_with_the_promised_keys(run: Run, trained: Any, tmp_p
     assert 0 < summary["certified_accuracy"] <= summary["adversarial_accuracy"] <= summary["natural_accuracy"]
 
 
+def test_a_checkpoint_on_the_way_is_said_to_be_one(run: Run, trained: Any, tmp_path: Path) -> None:
+    arguments = ("certify", tmp_path / "checkpoint.pt", "--limit", "2", "--json", *QUICK)
+    trained.content |= {"generation": 8000, "recipe": {"generations": 8000}}
+    ended = run(*arguments)
+    assert "trained_until" not in json.loads(ended.stdout)
+    trained.content["generation"] = 1658
+    stopped = run(*arguments)
+    assert "generation 1658 of 8000; training was not at its end" in stopped.stderr
+    assert json.loads(stopped.stdout)["trained_until"] == "generation 1658 of 8000"
+
+
 def test_the_certified_images_are_those_of_the_closed_form(run: Run, trained: Any, tmp_path: Path) -> None:
     """Of a linear network the margins over the unclipped ball are known: w·x - eps |w|₁."""
     eps = 0.05
