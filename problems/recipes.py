@@ -16,14 +16,20 @@ from gls_es.problem.recipe import Recipe
 
 _SMALL = Recipe(learning_rate_end=0.05, evaluate_every=250)
 SMALL: dict[str, Recipe] = {
+    # As on the digits, but slower: five times as many weights to learn from as many losses.
     "pgpe": _SMALL.replaced(
-        generations=4000,
+        generations=13_000,
         popsize=64,
         batch_size=64,
+        candidates=4,
+        stand_in="crown-ibp",
+        exact_images=4,
         center_learning_rate=0.01,
-        stdev_init=0.02,
+        stdev_init=0.06,
+        stdev_end=0.3,
         natural_until=400,
-        ramp_until=1600,
+        ramp_until=5000,
+        eps_factor=1.08,
     ),
     # One member sees most images. Half of the run under ibp sees more of them than all of it under crown-ibp, and the
     # other half certifies more than ibp does. Under crown the loss of such a network is several times as large, and
