@@ -69,7 +69,7 @@ def alpha_margins(
 
 def climbed(balls: Balls, goals: Goals, ascent: Ascent, *, deadline: Deadline = NEVER) -> Goals:
     """Unsplit goals with slopes optimised until the deadline."""
-    start = with_best_start(balls, balls.lower_bounds, goals)
+    start = with_best_start(balls, balls.lower_bounds, goals, deadline)
     if goals.curved:
         ascent = replace(ascent, slope_rate=CURVED_RATE * ascent.slope_rate)
     return ascend(balls.lower_bounds, start, ascent, deadline)[0]

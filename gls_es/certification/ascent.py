@@ -51,7 +51,9 @@ def ascend(bound: Bound, goals: Goals, ascent: Ascent, deadline: Deadline = NEVE
     split = {relu for relu, sign in goals.signs.items() if bool(sign.any())}
     climb = _Climb(goals, split, ascent)
     for _ in range(ascent.steps):
-        if bool((bounds > 0).all()) or deadline.late():
+        if deadline.late():
+            return best, bounds  # one bound more may take seconds
+        if bool((bounds > 0).all()):
             break
         current = climb.goals()
         value = bound(current)
@@ -65,8 +67,13 @@ def ascend(bound: Bound, goals: Goals, ascent: Ascent, deadline: Deadline = NEVE
     return _chosen(better, last, best), torch.where(better, value, bounds)
 
 
-def with_best_start(balls: Balls, bound: Bound, goals: Goals) -> Goals:
-    """The goals with the better of the adaptive and the zero slopes: neither is always above the other."""
+def with_best_start(balls: Balls, bound: Bound, goals: Goals, deadline: Deadline = NEVER) -> Goals:
+    """The goals with the better of the adaptive and the zero slopes: neither is always above the other.
+
+    They stay as they are where the deadline has passed.
+    """
+    if deadline.late():
+        return goals
     adaptive: Layers = {}
     for relu, (lower, upper) in balls.search.bounds.items():
         adaptive[relu] = adaptive_slopes(balls.search.node(relu), lower[0, goals.image], upper[0, goals.image])

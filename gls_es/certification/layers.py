@@ -75,6 +75,6 @@ def _climbed(balls: Balls, relu: int, image: Tensor, neuron: Tensor, sign: float
     def bound(current: Goals) -> Tensor:
         return dual_bounds(balls.search, wanted, current, start=start)
 
-    found, _ = ascend(bound, with_best_start(balls, bound, goals), ASCENT, deadline)
+    found, _ = ascend(bound, with_best_start(balls, bound, goals, deadline), ASCENT, deadline)
     with torch.no_grad():
         return dual_bounds(balls.proof, wanted, found, start=start)

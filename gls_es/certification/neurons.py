@@ -282,7 +282,7 @@ class NeuronSplits:
             goals.signs[relu], goals.slopes[relu] = signs[image], slopes[image, column]
             goals.multipliers[relu] = multipliers[image, column]
         with torch.enable_grad():
-            start = with_best_start(balls, balls.lower_bounds, goals)
+            start = with_best_start(balls, balls.lower_bounds, goals, self._deadline)
             found, _ = ascend(balls.lower_bounds, start, ascent, self._deadline)
         proven = met(parts.rows[image, column], balls.proven_bounds(found), torch.maximum)
         dual: Dual = {}
