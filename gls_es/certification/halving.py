@@ -341,16 +341,19 @@ def _axes(lower: Tensor, upper: Tensor, reach: Tensor, divisible: Tensor) -> Ten
     return torch.where(reach.amax(dim=1) > 0, reach.argmax(dim=1), width.argmax(dim=1))
 
 
+def halves(lower: Tensor, upper: Tensor, axis: Tensor) -> tuple[Tensor, Tensor]:
+    """The ends of all boxes' first halves along an input each, (B,), then of the second ones, (2 B, *input_shape)."""
+    low, up = lower.flatten(1), upper.flatten(1)
+    rows = torch.arange(len(axis))
+    first, second = up.clone(), low.clone()
+    first[rows, axis] = second[rows, axis] = low[rows, axis] / 2 + up[rows, axis] / 2
+    shape = (-1, *lower.shape[1:])
+    return torch.cat([low, second]).reshape(shape), torch.cat([first, up]).reshape(shape)
+
+
 def _halved(parts: _Parts, axis: Tensor) -> _Parts:
     """Both halves of every part."""
-    low, up = parts.lower.flatten(1), parts.upper.flatten(1)
-    rows = torch.arange(len(axis))
-    middle = low[rows, axis] / 2 + up[rows, axis] / 2
-    first, second = up.clone(), low.clone()
-    first[rows, axis] = middle
-    second[rows, axis] = middle
-    shape = (-1, *parts.lower.shape[1:])
-    ends = torch.cat([low, second]).reshape(shape), torch.cat([first, up]).reshape(shape)
+    ends = halves(parts.lower, parts.upper, axis)
     return _Parts(*ends, parts.share.repeat(2) / 2, parts.origin.repeat(2))
 
 

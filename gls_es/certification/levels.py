@@ -21,9 +21,10 @@ from gls_es.basics.property import Case, Numbers, Row
 from gls_es.basics.rounding import float32
 from gls_es.bounds import Plan
 from gls_es.certification.execution import Executor
+from gls_es.certification.halving import halves
 from gls_es.certification.rounding import sound_margins
 from gls_es.certification.rows import with_rows
-from gls_es.certification.violation import Group, Replay, Witness
+from gls_es.certification.violation import Group, Replay, Witness, confirmed
 from gls_es.network import Network
 
 MANY = 16
@@ -170,7 +171,7 @@ class Levels:
         for place in (excess <= 0).nonzero().flatten().tolist()[:3]:
             case = self._cases[int(parts.case[place])]
             low, up = (end.reshape(self._shape) for end in case.box.points())
-            found = _confirmed(torch.clamp(middle[place], low, up), case, self._replay)
+            found = confirmed(torch.clamp(middle[place], low, up), case.box, [case.rows], self._replay)
             if found is not None:
                 return found
         return None
@@ -209,13 +210,10 @@ class _Parts:
 
     def halved(self) -> _Parts:
         """Both halves, along the input that is the widest against the width of its box."""
-        low, up = self.lower.flatten(1), self.upper.flatten(1)
-        axis = ((up - low) / self.whole.clamp_min(torch.finfo(low.dtype).tiny)).argmax(dim=1)
-        rows = torch.arange(len(axis))
-        first, second = up.clone(), low.clone()
-        first[rows, axis] = second[rows, axis] = low[rows, axis] / 2 + up[rows, axis] / 2
-        lower, upper = (torch.cat(ends).reshape(-1, *self.lower.shape[1:]) for ends in ((low, second), (first, up)))
-        return _Parts(self.case.repeat(2), lower, upper, self.whole.repeat(2, 1), self.depth.repeat(2) + 1)
+        width = (self.upper - self.lower).flatten(1)
+        axis = (width / self.whole.clamp_min(torch.finfo(width.dtype).tiny)).argmax(dim=1)
+        ends = halves(self.lower, self.upper, axis)
+        return _Parts(self.case.repeat(2), *ends, self.whole.repeat(2, 1), self.depth.repeat(2) + 1)
 
 
 def _function(row: Row) -> Function:
@@ -247,11 +245,3 @@ def _above(row: Row) -> float:
         return math.inf
     beyond = Fraction(level) > row.offset or (row.strict and Fraction(level) == row.offset)
     return math.nextafter(level, -math.inf) if beyond else level
-
-
-def _confirmed(point: Tensor, case: Case, replay: Replay) -> Witness | None:
-    written = case.box.written(point)
-    if written is None:
-        return None
-    outputs = tuple(float(value) for value in replay(point[None])[0])
-    return (written, outputs) if case.violated_by(outputs, written) else None

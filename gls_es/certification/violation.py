@@ -9,7 +9,7 @@ the executor's outputs fulfil the exact rows, with no tolerance.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import torch
@@ -61,6 +61,16 @@ class Group:
         return list(values.split([len(rows) for rows in self.rows], dim=-1))
 
 
+def confirmed(point: Tensor, box: Boundary, cases: Iterable[tuple[Row, ...]], replay: Replay) -> Witness | None:
+    """The witness that a point of a box is, if executing it fulfils all rows of a case."""
+    written = box.written(point)
+    if written is None:
+        return None
+    outputs = tuple(float(value) for value in replay(point[None])[0])
+    violated = any(Case(box, rows).violated_by(outputs, written) for rows in cases)
+    return (written, outputs) if violated else None
+
+
 @dataclass
 class Violations:
     """Looks for violations of one group's cases.
@@ -88,12 +98,7 @@ class Violations:
 
     def confirmed(self, point: Tensor, box: Boundary) -> Witness | None:
         """The witness that a point is, if executing it violates a case."""
-        written = box.written(point)
-        if written is None:
-            return None
-        outputs = tuple(float(value) for value in self.replay(point[None])[0])
-        cases = (Case(box, rows) for rows in self.group.rows)
-        return (written, outputs) if any(case.violated_by(outputs, written) for case in cases) else None
+        return confirmed(point, box, self.group.rows, self.replay)
 
     def search(self) -> Witness | None:
         """Try every box and case."""
