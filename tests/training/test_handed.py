@@ -168,7 +168,7 @@ def test_a_checkpoint_is_certified_with_the_module_given_again(tmp_path: Path) -
     trained = load_trained(done.checkpoint, problem=owned(module(seed=7)))
     report = gls_es.certify(trained, points, labels, 0.05)
     assert report.natural_accuracy == gls_es.certify(done.module, points, labels, 0.05).natural_accuracy
-    with pytest.raises(CheckpointError, match=r"holds 51 weights, but problem .* of 27"):
+    with pytest.raises(CheckpointError, match=r"holds 51 weights, but the network of .*ModuleProblem.*, has 27"):
         load_trained(done.checkpoint, problem=owned(perceptron(3)))
 
 
