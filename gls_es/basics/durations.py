@@ -14,7 +14,7 @@ _SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 class Running(float):
-    """Seconds that some are over of.
+    """Seconds of which some are over.
 
     Attributes:
         since: when they began, by ``time.perf_counter``.

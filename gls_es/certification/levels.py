@@ -18,12 +18,11 @@ from torch import Tensor, nn
 
 from gls_es.basics.deadline import NEVER, Deadline, OutOfTime
 from gls_es.basics.property import Case, Numbers, Row
-from gls_es.basics.rounding import float32
 from gls_es.bounds import Plan
 from gls_es.certification.execution import Executor
 from gls_es.certification.halving import halves
 from gls_es.certification.rounding import sound_margins
-from gls_es.certification.rows import with_rows
+from gls_es.certification.rows import unscaled, with_rows
 from gls_es.certification.violation import Group, Replay, Witness, confirmed
 from gls_es.network import Network
 
@@ -35,7 +34,6 @@ DEPTH = 12
 SHARES = (0.5, 0.25)
 """Of the time left, for bounds of whole boxes, then for halving: attacks and what else is searched get the rest."""
 _AT_ONCE = 512
-_SMALLEST, _LARGEST = Fraction(1, 2**60), Fraction(2**60)
 
 Function = tuple[Numbers, Numbers]
 """Coefficients of a row's outputs and inputs."""
@@ -88,9 +86,9 @@ class Levels:
         """
         functions = list(dict.fromkeys(_function(row) for case in cases for row in case.rows))
         boxes = list(dict.fromkeys(case.box for case in cases))
-        if len(boxes) < MANY or len(functions) > MOST_FUNCTIONS or not all(map(_exact, functions)):
-            return Left(list(cases))
         rows = [Row(outputs, Fraction(0), inputs) for outputs, inputs in functions]
+        if len(boxes) < MANY or len(functions) > MOST_FUNCTIONS or not all(map(unscaled, rows)):
+            return Left(list(cases))
         network = Network(with_rows(self._module, rows), self._shape)
         asked = Group(tuple((row,) for row in rows), network, tuple(boxes))
         self._cases, self._network = cases, network
@@ -218,12 +216,6 @@ class _Parts:
 
 def _function(row: Row) -> Function:
     return row.coefficients, row.inputs
-
-
-def _exact(function: Function) -> bool:
-    """Whether a layer holds the coefficients as they are."""
-    numbers = [abs(value) for part in function for value in part if value]
-    return all(_SMALLEST <= value <= _LARGEST and Fraction(float32(value)) == value for value in numbers)
 
 
 def _levels(cases: Sequence[Case], functions: Sequence[Function]) -> Tensor:

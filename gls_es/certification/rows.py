@@ -74,6 +74,11 @@ def with_rows(module: nn.Module, rows: Sequence[Row]) -> nn.Module:
     return Rows(module, outputs, _layers([row.inputs or (Fraction(0),) * n for row in scaled], None, like)).eval()
 
 
+def unscaled(row: Row) -> bool:
+    """Whether :func:`with_rows` takes a row without an offset as it is: each coefficient is one float32 number."""
+    return max(map(abs, (*row.coefficients, *row.inputs))) <= _LARGEST and _parts(row) == 1
+
+
 def settled(row: Row, largest: float | None) -> bool | None:
     """Whether a row always holds, or never does, for whatever finite numbers of a format; None where it depends.
 

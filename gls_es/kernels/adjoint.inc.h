@@ -362,11 +362,8 @@ static int NAME(block_back)(const gls_pass *p, const gls_slopes *slopes, const R
         for (int64_t b = 0; b < p->images; b++) {
             int begun = !p->start.data;
             for (int64_t r = 0; r < p->rows; r++) {
-                if (!NAME(ours)(p, turn + b * p->rows + r))
+                if (!NAME(row_ours)(p, g, b, r, lane, turn, &begun, slots[0].data))
                     continue;
-                if (!begun)
-                    NAME(begin)(p, g, b, lane, slots[0].data);
-                begun = 1;
                 for (int64_t c = 0; c < p->columns; c++) {
                     NAME(place)(p, slots, r, c);
                     once->top = top + r * p->ops->stride[0] * hoisted;

@@ -540,6 +540,18 @@ INLINE int NAME(ours)(const gls_pass *p, int64_t turn)
     return turn % p->shares == p->share;
 }
 
+/* The same of a row of positions; the image's functions are begun with the first row that does. */
+INLINE int NAME(row_ours)(const gls_pass *p, int64_t g, int64_t b, int64_t row, int64_t lane, int64_t turn, int *begun,
+                          VEC *data)
+{
+    if (!NAME(ours)(p, turn + b * p->rows + row))
+        return 0;
+    if (!*begun)
+        NAME(begin)(p, g, b, lane, data);
+    *begun = 1;
+    return 1;
+}
+
 /* Images and positions for NV V lanes of a member from `lane` on; 0, or 1 if there is no memory. Blocks, their images and
    rows of positions take turns, so that shares are equal where there are many of any of these. */
 static int NAME(block)(const gls_pass *p, int64_t g, int64_t lane, int64_t turn)
@@ -573,11 +585,8 @@ static int NAME(block)(const gls_pass *p, int64_t g, int64_t lane, int64_t turn)
         for (int64_t b = 0; b < p->images; b++) {
             int begun = !p->start.data;
             for (int64_t r = 0; r < p->rows; r++) {
-                if (!NAME(ours)(p, turn + b * p->rows + r))
+                if (!NAME(row_ours)(p, g, b, r, lane, turn, &begun, slots[0].data))
                     continue;
-                if (!begun)
-                    NAME(begin)(p, g, b, lane, slots[0].data);
-                begun = 1;
                 for (int64_t c = 0; c < p->columns; c++) {
                     memset(sums, 0, sizeof sums);
                     NAME(place)(p, slots, r, c);

@@ -186,8 +186,10 @@ class Chain:
 
     def _shares(self, out: Tensor) -> list[_Pass]:
         """The pass, in parts for as many threads as PyTorch uses here, if that is worth it."""
-        work = sum(_products(op) for op in self.ops) * out.numel()
-        shares = max(1, min(torch.get_num_threads(), work // WORTH_A_THREAD))
+        shares = torch.get_num_threads()
+        if shares > 1:  # in training there is one, and nothing to weigh
+            work = sum(_products(op) for op in self.ops) * out.numel()
+            shares = max(1, min(shares, work // WORTH_A_THREAD))
         records = [self.record(out) for _ in range(shares)]
         for share, record in enumerate(records):
             record.share, record.shares = share, len(records)
