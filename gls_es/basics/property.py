@@ -16,7 +16,7 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
-from gls_es.basics.rounding import beside, finite_float32, float32
+from gls_es.basics.rounding import beside, decimals, finite_float32, float32
 
 Numbers = tuple[Fraction, ...]
 
@@ -105,7 +105,10 @@ class Boundary:
         return torch.minimum(lower, low.double()), torch.maximum(upper, high.double())
 
     def written(self, point: Tensor) -> Numbers | None:
-        """Exact numbers in the box that float32 rounds to a point; None where a coordinate has no such number."""
+        """Exact numbers in the box that float32 rounds to a point; None where a coordinate has no such number.
+
+        They have finitely many decimals, unless an end has not and float64 has no number inside.
+        """
         found = []
         for index, value in enumerate(point.flatten().tolist()):
             number = self._written(index, value)
@@ -121,7 +124,13 @@ class Boundary:
             return None
         if number == exact:
             return exact
-        return number if not self.single and float32(number) == value else None
+        if self.single or float32(number) != value:
+            return None
+        if decimals(number) is None:
+            inside = Fraction(_not_above(number) if number == upper else -_not_above(-number))
+            if lower < inside < upper and float32(inside) == value:
+                return inside
+        return number
 
 
 @dataclass(frozen=True)

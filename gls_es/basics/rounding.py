@@ -1,4 +1,4 @@
-"""Fractions as float32 numbers."""
+"""Fractions as float32 numbers, and as decimals."""
 
 from __future__ import annotations
 
@@ -37,3 +37,12 @@ def beside(value: float, *, up: bool) -> float:
     """The float32 number next to another on one side; infinite behind the last."""
     with np.errstate(over="ignore"):
         return float(np.nextafter(np.float32(value), np.float32(math.inf if up else -math.inf)))
+
+
+def decimals(number: Fraction) -> int | None:
+    """How many decimals write a number without rounding; None if no number of them does."""
+    twos = (number.denominator & -number.denominator).bit_length() - 1
+    fives, rest = 0, number.denominator >> twos
+    while rest % 5 == 0:
+        rest, fives = rest // 5, fives + 1
+    return max(twos, fives) if rest == 1 else None

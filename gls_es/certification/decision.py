@@ -7,7 +7,6 @@ Else neurons are split, and what that leaves is handed to ``certify`` if every c
 
 from __future__ import annotations
 
-import copy
 import math
 import operator
 import time
@@ -37,6 +36,7 @@ from gls_es.certification.splitting import certify_box
 from gls_es.certification.violation import Group, Replay, Violations, Witness
 from gls_es.errors import ConfigError, DataError
 from gls_es.network import Network
+from gls_es.network.copies import true_copy
 from gls_es.network.entrance import check_module
 
 DecisionName = Literal["sat", "unsat", "unknown", "timeout"]
@@ -115,7 +115,7 @@ def decide(
     _check_kinds(prop, replay)
     seed = seed_number(seed)
     refuse_autocast()
-    module = copy.deepcopy(module)  # formats and modes of the caller's are left alone
+    module = true_copy(module)  # formats and modes of the caller's are left alone
     module = _checked(module.float() if execution == "float32" else module, shape, prop)
     with direct_sums(torch.device("cpu")):
         result, stage, witness = _Search(module, shape, prop, execution, deadline, replay, seed).run()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -37,6 +36,7 @@ from gls_es.certification.telling import line_teller
 from gls_es.data.intake import forms_of, holds_labels, labelled
 from gls_es.errors import ConfigError, DataError
 from gls_es.network import Network
+from gls_es.network.copies import true_copy
 
 
 def opened(source: Any) -> Any:
@@ -89,7 +89,7 @@ def _takes(source: Any, batch: Tensor) -> bool:
     if shape is not None or not isinstance(source, nn.Module):
         return shape is None or tuple(batch.shape[1:]) == tuple(shape)
     try:
-        found = copy.deepcopy(source).cpu().eval()(batch)
+        found = true_copy(source).cpu().eval()(batch)
     except Exception:  # whatever a module raises on a shape that it was not made for
         return False
     return isinstance(found, Tensor) and found.ndim == 2

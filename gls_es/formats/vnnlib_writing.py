@@ -16,6 +16,7 @@ from typing import Protocol
 
 from torch import Tensor
 
+from gls_es.basics.rounding import decimals
 from gls_es.formats.files import write_text
 from gls_es.formats.vnnlib2 import Declarations
 
@@ -97,13 +98,10 @@ def decimal(number: Fraction, *, up: bool, places: int = DECIMALS) -> str:
 
 def exact_decimal(number: Fraction) -> str:
     """A number in decimals without rounding; its denominator must divide a power of ten."""
-    twos = (number.denominator & -number.denominator).bit_length() - 1
-    fives, rest = 0, number.denominator >> twos
-    while rest % 5 == 0:
-        rest, fives = rest // 5, fives + 1
-    if rest != 1:
+    places = decimals(number)
+    if places is None:
         raise ValueError(f"{number} has no finite decimal expansion")
-    return decimal(number, up=False, places=max(twos, fives, 1))
+    return decimal(number, up=False, places=max(places, 1))
 
 
 def result_text(decision: Answer, declared: Declarations | None = None) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 from typing import Any
 
@@ -11,7 +10,7 @@ from torch import nn
 from torch.nn.modules import module as torch_module
 
 from gls_es.errors import UnsupportedNetworkError
-from gls_es.network.wording import first_line
+from gls_es.network.copies import true_copy
 
 _GLOBAL_HOOKS = ("_global_forward_hooks", "_global_forward_pre_hooks")
 
@@ -26,13 +25,10 @@ def private_copy(module: nn.Module) -> nn.Module:
     if any(getattr(torch_module, name, None) for name in _GLOBAL_HOOKS):
         problems.append("a forward hook is registered for all modules of this process; remove it")
     refuse(module, problems)
-    try:
-        return copy.deepcopy(module).eval()
-    except Exception as error:
-        raise UnsupportedNetworkError(
-            f"{type(module).__name__} cannot be copied ({first_line(error)}); "
-            "detach() the tensors that it keeps, and leave out what belongs to one process."
-        ) from error
+    copied = true_copy(module).eval()
+    for parameter in copied.parameters():  # channels_last, a transposed or an expanded tensor
+        parameter.data = parameter.data.contiguous()
+    return copied
 
 
 def refuse(module: nn.Module, problems: list[str]) -> None:

@@ -20,6 +20,8 @@ _DEPTH = 30
 _MOST = 50_000
 _WHOLE = 4096
 _FUNCTIONS = (types.FunctionType, types.MethodType, classmethod, staticmethod)
+_ATOMS = (type, types.FunctionType, types.BuiltinFunctionType)
+"""What a copy shares with what it was made of."""
 _LIBRARIES = (sys.stdlib_module_names | {"torch", "numpy", "gls_es"}) - {"__main__"}
 """Whose classes and functions keep nothing that a forward pass would go by."""
 _APART = {"builtins", "collections", "array", "itertools", "functools", "random", "numpy", "_random", "decimal"}
@@ -31,10 +33,12 @@ class Look:
 
     Args:
         outside: whether to follow functions to the global variables that they name.
+        identity: whether another object that holds the same is another one; False to compare copies.
     """
 
-    def __init__(self, *, outside: bool) -> None:
+    def __init__(self, *, outside: bool, identity: bool = True) -> None:
         self._outside = outside
+        self._identity = identity
         self._seen: dict[int, tuple[int, Any]] = {}  # with the object, so that no identity is used again
         self._passing = 0
 
@@ -50,14 +54,21 @@ class Look:
             return type(value).__name__
         self._seen[id(value)] = (len(self._seen), value)
         if isinstance(value, Tensor):
-            return _tensor(value)
+            return (id(value) if self._identity else None, *_tensor(value))
         if hasattr(type(value), "__array_interface__") and not value.dtype.hasobject:  # an array of NumPy
             return (value.shape, str(value.dtype), value.tobytes())
         return (self._name(value), self._inside(value, depth + 1))
 
     def _name(self, value: Any) -> Any:
         """Its identity, unless it was made by the look itself."""
-        return type(value).__name__ if self._passing or isinstance(value, dict | list | tuple) else id(value)
+        if self._passing or isinstance(value, dict | list | tuple):
+            return type(value).__name__
+        return id(value) if self._identity or isinstance(value, _ATOMS) else type(value).__name__
+
+    def _key(self, key: Any, depth: int) -> Any:
+        if isinstance(key, tuple) and not self._identity:
+            return str(self.plain(key, depth))
+        return repr(key) if isinstance(key, str | int | float | bytes | tuple) else self._name(key)
 
     def _all(self, values: Iterable[Any], depth: int) -> list[Any]:
         return [self.plain(value, depth) for value in values]
@@ -68,12 +79,12 @@ class Look:
             own = [] if _library(value) else [v for k, v in vars(value).items() if not k.startswith("__")]
             return self._all(own, depth)
         if isinstance(value, dict):
-            keys = [repr(key) if isinstance(key, str | int | float | bytes | tuple) else id(key) for key in value]
+            keys = [self._key(key, depth) for key in value]
             return [self._attributes(value, depth), keys, self._all(value.values(), depth)]
         if isinstance(value, list | tuple):
             return [self._attributes(value, depth), self._all(value, depth)]
         if isinstance(value, set | frozenset):
-            return sorted(map(repr, value))
+            return sorted(repr(key) if self._identity else str(self._key(key, depth)) for key in value)
         if isinstance(value, _FUNCTIONS):
             return self._function(value, depth)
         if isinstance(value, types.GeneratorType):
@@ -121,8 +132,8 @@ class Look:
 
 
 def _tensor(value: Tensor) -> Any:
-    """Identity, shape and numbers; of many numbers their checksum."""
-    known = (id(value), tuple(value.shape), str(value.dtype))
+    """Shape and numbers; of many numbers their checksum."""
+    known = (tuple(value.shape), str(value.dtype))
     if not is_plain(value) or value.is_quantized:
         return known
     numbers = value.detach().resolve_conj().resolve_neg().contiguous().reshape(-1).view(torch.uint8)

@@ -15,6 +15,8 @@ from torch import Tensor
 from gls_es.network.operators import ParameterMisused, Refused
 from gls_es.network.translation import Activation, Translation, Weight
 
+_PART = 1 << 20
+
 
 def moved(
     t: Translation,
@@ -53,6 +55,8 @@ def moved(
         else:
             numbered.append(torch.zeros(value.shape, dtype=torch.float64, device=t.device))
     found = operator(*numbered).round().long().reshape(t.batch, -1).cpu()
+    if not torch.equal(found, _in_float32(operator, numbered).reshape(found.shape)):
+        raise Refused("PyTorch copies other values in float32 than in float64 here; use a whole number as its factor")
     if found.shape[1] * t.batch != out.numel():
         raise Refused("it makes values of another shape than expected")
     images = torch.div(found - 1, total, rounding_mode="floor")
@@ -64,6 +68,13 @@ def moved(
         raise Refused("it moves values differently in the images of a batch")
     fill = _fill(t, filling or operator, values, index)
     return t.selected(where, [source.node for source in sources], index[0], shape, fill)
+
+
+def _in_float32(operator: Callable[..., Tensor], numbered: Sequence[Tensor]) -> Tensor:
+    """The same numbers where the operator runs in float32, which is exact for two parts of 20 bits each."""
+    parts = zip(*((value // _PART, value % _PART) for value in numbered), strict=True)
+    high, low = (operator(*(part.float() for part in values)).round().long().cpu() for values in parts)
+    return high * _PART + low
 
 
 def _numbers(t: Translation, source: Activation, start: int, total: int) -> Tensor:

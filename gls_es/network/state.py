@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import nn
+from torch import fx, nn
 
 from gls_es.network.held import Look
 
@@ -37,6 +37,20 @@ def state_of(module: nn.Module, *, outside: bool = True) -> dict[str, Any]:
     for kind in dict.fromkeys(type(part) for part in module.modules()):
         for owner in kind.__mro__:
             found[f"{owner.__name__} ({owner.__module__})"] = look.plain(owner)
+    return found
+
+
+def contents_of(module: nn.Module) -> dict[str, Any]:
+    """What the parts of a module hold, by name and value: the same for a copy that holds the same."""
+    found: dict[str, Any] = {}
+    look = Look(outside=False, identity=False)
+    for path, part in module.named_modules():
+        found[f"{path}.__class__"] = None if isinstance(part, fx.GraphModule) else id(type(part))  # each has its own
+        for name, value in vars(part).items():
+            if isinstance(value, fx.Graph):  # its nodes have names, and know each other in rings
+                found[f"{path}.{name}"] = [(node.format_node(), look.plain(node.target)) for node in value.nodes]
+            else:
+                found[f"{path}.{name}"] = [*value] if name == "_modules" else look.plain(value)
     return found
 
 

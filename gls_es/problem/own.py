@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any, ClassVar
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 from gls_es.data import Dataset
 from gls_es.data.intake import as_dataset
 from gls_es.errors import ConfigError
+from gls_es.network.copies import true_copy
 from gls_es.problem.problem import CertifiedTrainingProblem
 from gls_es.problem.recipe import Recipe
 
@@ -40,7 +40,7 @@ class ModuleProblem(CertifiedTrainingProblem):
                 "again: gls_es.load(run, module), to certify gls_es.certify(gls_es.load(run, module), loader, eps=...),"
                 " to go on training gls_es.training.resume(run, problem=gls_es.training.owned(module, data))."
             )
-        return copy.deepcopy(self.module)
+        return true_copy(self.module)
 
     def make_data(self) -> Dataset:
         """The data, as they were handed over."""

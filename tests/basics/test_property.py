@@ -60,6 +60,21 @@ def test_witnesses_are_written_inside_the_box_and_read_as_the_point() -> None:
     assert box.written(torch.nextafter(point, torch.ones(2))) is None
 
 
+def test_ends_without_decimals_are_written_as_numbers_inside() -> None:
+    third, seventh = Fraction(1, 3), Fraction(1, 7)
+    box = Boundary((third, seventh), (third + Fraction(1, 10**9), seventh + Fraction(1, 10**9)))
+    low, up = box.points()
+    for point in (low, up):
+        written = box.written(point)
+        assert written is not None
+        for i, number in enumerate(written):
+            assert box.lower[i] <= number <= box.upper[i]
+            assert number == Fraction(float(number)), "float64 reads what decimals say"
+            assert float32(number) == float(point[i])
+    single = Boundary((third,), (third,))
+    assert single.written(single.points()[0]) == (third,), "nothing else lies in it"
+
+
 def test_cases_are_violated_exactly() -> None:
     row = Row((Fraction(1), Fraction(-1)), TENTH)
     case = Case(Boundary((Fraction(0),), (Fraction(1),)), (row, Row((Fraction(0), Fraction(1)), Fraction(2))))

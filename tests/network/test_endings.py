@@ -77,3 +77,16 @@ class Twice(Named):
 def test_what_cannot_be_left_out_is_refused(module: nn.Module, said: str) -> None:
     with pytest.raises(UnsupportedNetworkError, match=said):
         gls_es.Network(module, (1, 2, 2))
+
+
+class Energies(nn.LogSoftmax):
+    """More than its base class does."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(-x)
+
+
+def test_a_class_derived_from_softmax_is_refused_for_it_may_compute_more() -> None:
+    module = Named(Energies(1))
+    with pytest.raises(UnsupportedNetworkError, match=r"or end with a layer nn\.LogSoftmax"):
+        gls_es.Network(module, (1, 2, 2))

@@ -251,3 +251,37 @@ def test_normalize_takes_its_own_number_of_channels_only() -> None:
 def test_normalize_refuses_what_makes_no_sense(mean: list[float], std: list[float]) -> None:
     with pytest.raises(GlsEsError):
         gls_es.Normalize(mean, std)
+
+
+def _channels_last() -> nn.Module:
+    layers = nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 2), nn.ReLU(), nn.Flatten(), nn.Linear(16, 3))
+    return layers.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def _with_weight(weight: Tensor) -> nn.Module:
+    layers = nn.Sequential(nn.Flatten(), nn.Linear(50, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 3))
+    layers[3].weight = nn.Parameter(weight)
+    return layers
+
+
+@pytest.mark.parametrize("execution", ["float32", "float64"])
+@pytest.mark.parametrize("kind", ["channels last", "transposed", "expanded", "every second"])
+def test_weights_may_lie_in_memory_in_any_order(kind: str, execution: str) -> None:
+    torch.manual_seed(0)
+    weights = {
+        "transposed": torch.randn(8, 8).t(),
+        "expanded": torch.randn(8, 1).expand(8, 8),
+        "every second": torch.randn(16, 16)[::2, ::2],
+    }
+    module = _channels_last() if kind == "channels last" else _with_weight(weights[kind])
+    module = module.to(getattr(torch, execution))
+    before = {name: (p.stride(), p.clone()) for name, p in module.named_parameters()}
+    x = torch.rand(3, 2, 5, 5)
+    net = gls_es.Network(module, (2, 5, 5))
+    plain = copy.deepcopy(module).double().requires_grad_(False)
+    assert_close(net.logits(x.double(), net.parameter_vector().double()[None])[0], plain(x.double()), torch.float64)
+    labels = plain(x.double()).argmax(1)
+    report = gls_es.certify(module, x, labels, 1e-4, execution=execution)
+    assert [v.verdict for v in report.verdicts] == ["certified"] * 3
+    for name, p in module.named_parameters():
+        assert (p.stride(), True) == (before[name][0], torch.equal(p, before[name][1]))

@@ -5,6 +5,7 @@ population and for bounds that hold on samples.
 """
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -344,3 +345,34 @@ def test_changes_that_one_test_image_does_not_show_are_refused_or_right(change: 
     params = 1000 * net.parameter_vector()
     nn.utils.vector_to_parameters(params, module.parameters())
     torch.testing.assert_close(net.logits(x, params[None])[0].detach(), module(x).detach(), rtol=1e-4, atol=1e-4)
+
+
+SIZES = [(52, {"size": 22, "mode": "nearest-exact"}), (60, {"size": 29, "mode": "nearest-exact"}), (2, {"size": 82})]
+
+
+@pytest.mark.parametrize(("n", "options"), SIZES, ids=str)
+def test_neighbours_that_float32_chooses_otherwise_are_refused(n: int, options: dict[str, Any]) -> None:
+    """PyTorch's own choice, which rounds: where it is the same in float64 the graph has it."""
+    places = torch.arange(n, dtype=torch.float64)[None, None]
+    same = torch.equal(F.interpolate(places, **options), F.interpolate(places.float(), **options).double())
+    module = nn.Sequential(nn.Upsample(**options), nn.Flatten(), nn.Linear(options["size"], 2))
+    if same:
+        gls_es.Network(module, (1, n))
+    else:
+        with pytest.raises(UnsupportedNetworkError, match="other values in float32"):
+            gls_es.Network(module, (1, n))
+
+
+def test_some_of_these_sizes_do_differ() -> None:
+    given = [(torch.arange(n, dtype=torch.float64)[None, None], options) for n, options in SIZES]
+    assert any(
+        not torch.equal(F.interpolate(x, **options), F.interpolate(x.float(), **options).double())
+        for x, options in given
+    )
+
+
+def test_sizes_without_a_whole_factor_pass_where_both_formats_agree() -> None:
+    module = nn.Sequential(nn.Upsample(7), nn.Flatten(), nn.Linear(7, 2))
+    net = gls_es.Network(module, (1, 5))
+    x = torch.rand(3, 1, 5, dtype=torch.float64)
+    torch.testing.assert_close(net.logits(x, net.parameter_vector().double()[None])[0], module.double()(x))
