@@ -83,10 +83,12 @@ def _gradient(net: gls_es.Network, method: str, params: torch.Tensor, box: tuple
 DEGENERATE = ("all weights zero", "first layer zero", "dead neurons", "saturated neurons", "kink", "huge weights")
 
 
-@pytest.mark.parametrize("eps", [0.0, 0.1])
+NETS = [("mlp", 0.0), ("conv_mixed", 0.0), *((n, 0.1) for n in ("mlp", "conv_mixed", "resnet", "batch_norm_1d"))]
+
+
 @pytest.mark.parametrize("what", DEGENERATE)
-@pytest.mark.parametrize("name", ["mlp", "conv_mixed", "resnet", "batch_norm_1d", "digits_random"])
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("name", "eps"), [*NETS, ("digits_random", 0.1)])
+@pytest.mark.parametrize("method", [m for m in METHODS if m not in ("crown-zero", "crown-one")])
 def test_gradients_stay_finite(method: str, name: str, what: str, eps: float) -> None:
     """Where lo = hi = 0, where no neuron is unstable, where every one is: finite bounds, finite gradients."""
     case = BY_NAME[name]

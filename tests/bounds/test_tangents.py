@@ -74,11 +74,11 @@ def test_whatever_the_slopes_the_lines_enclose_and_touch(kind: str, constants: t
     lower, upper = intervals(f)
     generator = torch.Generator().manual_seed(6)
     slopes = [3 * torch.randn(lower.shape, generator=generator, dtype=torch.float64) for _ in range(2)]
-    z = lower + (upper - lower) * torch.linspace(0, 1, 20001, dtype=torch.float64)[:, None, None]
+    z = lower + (upper - lower) * torch.linspace(0, 1, 8001, dtype=torch.float64)[:, None, None]
     below, above = sides(lines_of_slopes(f, lower, upper, None, (slopes[0], slopes[1])), z)
     value = f.value(z)
     scale = 1 + torch.maximum(lower.abs(), upper.abs())
-    missed = (f.steepest + 9) * (upper - lower) / 20000
+    missed = (f.steepest + 9) * (upper - lower) / 8000
     for gap in (value - below, above - value):
         assert (gap >= -1e-14 * scale * 10).all()
         assert (gap.amin(0) <= missed + 1e-13 * scale).all()
