@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from .options import EPS, config_option, output_options, problem_option
-from .selection import check_folders
+from .selection import check_targets
 from .session import Session
 
 _NOTES = (
@@ -54,7 +54,7 @@ def bench(ctx: click.Context, /, **options: Any) -> None:
     installed. Without the problem's data it takes random images. docs/performance.md explains the columns.
     """
     session = ctx.ensure_object(Session)
-    check_folders(options, "out")
+    check_targets(options, "out")
     from gls_es.training.slips import check_slips
 
     from .output import messages, prepare_libraries, print_json, show

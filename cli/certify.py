@@ -12,7 +12,7 @@ from gls_es.errors import ConfigError
 
 from .options import BYTES, CHECKPOINT, DURATION, EPS, NAMES, config_option, output_options, problem_option
 from .progress import image_progress
-from .selection import check_folders, check_selection, chosen_images, given_options, image_options
+from .selection import check_selection, check_targets, chosen_images, given_options, image_options
 from .session import Session
 
 _WITH_VNNLIB = frozenset({"path", "problem", "data", "execution", "timeout", "seed", "vnnlib", "result"})
@@ -73,7 +73,7 @@ def certify(ctx: click.Context, /, path: Path, **options: Any) -> None:
     point was found, and unknown if neither could be shown.
     """
     session = ctx.ensure_object(Session)
-    _check_combination(ctx, options)
+    _check_combination(ctx, path, options)
     from .output import note_left_out, note_reader, note_unfinished, prepare_libraries
 
     prepare_libraries(session)
@@ -101,7 +101,7 @@ def certify(ctx: click.Context, /, path: Path, **options: Any) -> None:
     work(session, subject, images, labels, about, options)
 
 
-def _check_combination(ctx: click.Context, options: dict[str, Any]) -> None:
+def _check_combination(ctx: click.Context, path: Path, options: dict[str, Any]) -> None:
     """Refuse what does not go together, before anything is loaded."""
     given = given_options(ctx)
     if options["vnnlib"] is not None:
@@ -117,7 +117,7 @@ def _check_combination(ctx: click.Context, options: dict[str, Any]) -> None:
         raise ConfigError("--tolerance and --largest belong to --radius; give it, too.")
     if len(set(options["eps"])) < len(options["eps"]):
         raise ConfigError("--eps: a radius is given twice.")
-    check_folders(options, "out", "plot", "result")
+    check_targets(options, "out", "plot", "result", read=[path, options["vnnlib"]])
     if options["plot"] is not None:
         if not options["radius"] and len(options["eps"]) < 2:
             raise ConfigError("--plot draws accuracies against the radius; give several --eps, or --radius.")

@@ -11,7 +11,7 @@ import click
 from gls_es.errors import ConfigError
 
 from .options import CHECKPOINT, DURATION, EPS, config_option, output_options, problem_option
-from .selection import check_folders, check_selection, chosen_images, given_options, image_options, numbers_of
+from .selection import check_selection, check_targets, chosen_images, given_options, image_options, numbers_of
 from .session import Session
 
 _OF_VNNLIB = ("vnnlib_version", "eps", "split", "start", "limit", "indices", "timeout")
@@ -58,7 +58,7 @@ def export(ctx: click.Context, /, path: Path, **options: Any) -> None:
     written. Normalisation is part of the network; pixels lie in [0, 1].
     """
     session = ctx.ensure_object(Session)
-    _check_combination(ctx, options)
+    _check_combination(ctx, path, options)
     from .output import messages, prepare_libraries, print_json
 
     prepare_libraries(session)
@@ -76,7 +76,7 @@ def export(ctx: click.Context, /, path: Path, **options: Any) -> None:
             messages(session).print("note: onnxruntime is not installed, so the logits were not compared")
 
 
-def _check_combination(ctx: click.Context, options: dict[str, Any]) -> None:
+def _check_combination(ctx: click.Context, path: Path, options: dict[str, Any]) -> None:
     given = given_options(ctx)
     if not any(options[name] for name in ("onnx", "safetensors", "vnnlib")):
         raise ConfigError("say what to write: --onnx FILE, --safetensors FILE, or --onnx FILE with --vnnlib DIR.")
@@ -88,7 +88,7 @@ def _check_combination(ctx: click.Context, options: dict[str, Any]) -> None:
     if options["records"] is not None and options["onnx"] is None:
         raise ConfigError("--records is for the model card, which is written beside --onnx FILE; give it, too.")
     check_selection(ctx, options)
-    check_folders(options, "onnx", "safetensors", "vnnlib")
+    check_targets(options, "onnx", "safetensors", "vnnlib", read=[path, options["records"]])
 
 
 def _write(subject: Any, path: Path, options: dict[str, Any]) -> dict[str, Any]:

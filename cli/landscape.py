@@ -11,7 +11,7 @@ import click
 from gls_es.errors import ConfigError
 
 from .options import CHECKPOINT, EPS, config_option, output_options, problem_option
-from .selection import check_folders
+from .selection import check_targets
 from .session import Session
 
 _COLUMNS = {
@@ -63,7 +63,7 @@ def landscape(session: Session, /, checkpoint: Path, **options: Any) -> None:
 
     docs/concepts.md explains the columns. The images are the first held-out ones.
     """
-    check_folders(options, "plot", "out")
+    check_targets(options, "plot", "out", read=[checkpoint])
     from gls_es.training.slips import check_slips
 
     from .output import messages, prepare_libraries, print_json, show

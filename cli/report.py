@@ -11,7 +11,7 @@ import click
 from gls_es.errors import GlsEsError
 
 from .options import RUN, output_options, problem_option
-from .selection import check_folders
+from .selection import check_targets
 from .session import Session
 
 
@@ -35,7 +35,7 @@ def report(session: Session, /, runs: tuple[Path, ...], **options: Any) -> None:
     of single runs that `gls-es reproduce` leaves are taken, too.
     """
     options["out"] = out = options["out"] or runs[0] / "report.html"
-    check_folders(options, "out")
+    check_targets(options, "out", read=runs)
     from .output import messages, prepare_libraries, print_json
 
     prepare_libraries(session)

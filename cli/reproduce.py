@@ -13,7 +13,7 @@ from gls_es.errors import ConfigError
 
 from .options import DURATION, SETTING, config_option, output_options
 from .progress import image_progress
-from .selection import check_folders, check_run_folder
+from .selection import check_run_folder, check_targets
 from .session import FAILED, Session
 
 
@@ -104,7 +104,7 @@ def reproduce(ctx: click.Context, /, table: str | None, **options: Any) -> int:
     if options["listed"]:
         _list_cells(chosen, names if options["cells"] else chosen.cell_names, session)
         return 0
-    check_folders(options, "markdown", "collect", "plot")
+    check_targets(options, "markdown", "collect", "plot")
     folder: Path = options["out"] / chosen.name
     console = messages(session)
     if options["no_run"]:

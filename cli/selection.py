@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -56,11 +56,29 @@ def check_selection(ctx: click.Context, options: dict[str, Any]) -> None:
         raise ConfigError("--indices names the images, so --start and --limit do not go with it; leave one out.")
 
 
-def check_folders(options: dict[str, Any], *names: str) -> None:
-    """Refuse files that cannot be written because of their folder, before the work begins."""
+def check_targets(options: dict[str, Any], *names: str, read: Iterable[Path | None] = ()) -> None:
+    """Refuse files that cannot be written because of their folder, or that are read, or named twice; before all work.
+
+    Args:
+        options: of the command.
+        names: of options that name files to write.
+        read: files, and folders of runs, that the command reads.
+    """
+    sources = [path for path in read if path is not None]
+    sources += [path / "checkpoint.pt" for path in sources if path.is_dir()]
+    taken: dict[Path, str] = {}
     for name in names:
         target: Path | None = options[name]
-        if target is None or target.exists():
+        if target is None:
+            continue
+        if any(path.exists() and target.exists() and target.samefile(path) for path in sources):
+            raise ConfigError(
+                f"--{name} {target}: this file is read; writing it would destroy it. Choose another name."
+            )
+        if target.resolve() in taken:
+            raise ConfigError(f"--{name} {target}: --{taken[target.resolve()]} names the same file; choose another.")
+        taken[target.resolve()] = name
+        if target.exists():
             continue
         if not target.parent.is_dir():
             raise ConfigError(f"--{name} {target}: there is no folder {target.parent}; make it first.")

@@ -11,7 +11,7 @@ from gls_es.errors import ConfigError
 
 from .deadline import Deadline, answer_in_time
 from .options import DURATION, config_option, output_options
-from .selection import check_folders
+from .selection import check_targets
 from .session import Session
 
 _WORDS = {"timeout": "timed-out"}
@@ -79,7 +79,7 @@ def verify(ctx: click.Context, /, query: Path | None, networks: tuple[tuple[str,
     With --instances the queries and networks are a table's, and what is printed is a summary.
     """
     session = ctx.ensure_object(Session)
-    check_folders(options, "result")
+    check_targets(options, "result", read=[query, options["instances"], *(path for _, path in networks)])
     if query is None or options["instances"] is not None:
         _check_instances(query, networks, options)
         from .instances import verify_instances

@@ -21,11 +21,13 @@ def private_copy(module: nn.Module) -> nn.Module:
     Raises:
         UnsupportedNetworkError: listing everything that is in the way.
     """
-    problems = [*_parts(module), *_numbers(module), *_arguments(module)]
+    problems = [*_parts(module), *_weights(module), *_numbers(module), *_arguments(module)]
     if any(getattr(torch_module, name, None) for name in _GLOBAL_HOOKS):
         problems.append("a forward hook is registered for all modules of this process; remove it")
     refuse(module, problems)
-    copied = true_copy(module).eval()
+    copied = true_copy(module)
+    if copied.eval() is not copied:
+        refuse(module, ["its train() or eval() does not return the module; end it with 'return self'"])
     for parameter in copied.parameters():  # channels_last, a transposed or an expanded tensor
         parameter.data = parameter.data.contiguous()
     return copied
@@ -53,6 +55,15 @@ def _parts(module: nn.Module) -> list[str]:
                 "make them permanent with torch.nn.utils.parametrize.remove_parametrizations"
             )
     return problems
+
+
+def _weights(module: nn.Module) -> list[str]:
+    """Whether it tells its weights as every module does; their order is that of the weight vector."""
+    if [*map(id, module.parameters())] == [*map(id, nn.Module.parameters(module))]:
+        return []
+    return [
+        "parameters() is overridden, and leaves out or orders its weights in a way of its own; rename that function"
+    ]
 
 
 def _numbers(module: nn.Module) -> list[str]:

@@ -20,7 +20,7 @@ def check_module(module: Any) -> None:
 
     Raises:
         UnsupportedNetworkError: it is no ``nn.Module``, or a parameter or buffer is uninitialised, on the meta device,
-            sparse, complex, quantised, or on another device than the others.
+            sparse, complex, quantised, of a class that wraps another tensor, or on another device than the others.
     """
     if not isinstance(module, nn.Module):
         raise UnsupportedNetworkError(f"Network takes an nn.Module, not {type(module).__name__}.")
@@ -41,6 +41,8 @@ def _complaint(tensor: Tensor) -> str | None:
         return "has no shape yet; run the module once on an image"
     if tensor.is_meta:
         return "is on the meta device and holds no numbers; load weights into module.to_empty(device='cpu')"
+    if type(tensor).__torch_dispatch__ is not Tensor.__torch_dispatch__:
+        return f"is a {type(tensor).__name__}, which keeps its numbers elsewhere; give a plain tensor of them"
     if tensor.layout != torch.strided or tensor.is_nested:
         return f"is stored as {tensor.layout}; make it dense by to_dense()"
     if tensor.is_complex() or tensor.is_quantized or (tensor.is_floating_point() and tensor.dtype not in FLOATS):

@@ -6,7 +6,7 @@ it writes where it copies none (padding). So there is no second description of w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -55,8 +55,9 @@ def moved(
         else:
             numbered.append(torch.zeros(value.shape, dtype=torch.float64, device=t.device))
     found = operator(*numbered).round().long().reshape(t.batch, -1).cpu()
-    if not torch.equal(found, _in_float32(operator, numbered).reshape(found.shape)):
-        raise Refused("PyTorch copies other values in float32 than in float64 here; use a whole number as its factor")
+    for other in _as_executed(operator, numbered):
+        if not torch.equal(found, other.reshape(found.shape)):
+            raise Refused("PyTorch copies other values in float32 than in float64; use a whole number as its factor")
     if found.shape[1] * t.batch != out.numel():
         raise Refused("it makes values of another shape than expected")
     images = torch.div(found - 1, total, rounding_mode="floor")
@@ -70,11 +71,19 @@ def moved(
     return t.selected(where, [source.node for source in sources], index[0], shape, fill)
 
 
-def _in_float32(operator: Callable[..., Tensor], numbered: Sequence[Tensor]) -> Tensor:
-    """The same numbers where the operator runs in float32, which is exact for two parts of 20 bits each."""
-    parts = zip(*((value // _PART, value % _PART) for value in numbered), strict=True)
-    high, low = (operator(*(part.float() for part in values)).round().long().cpu() for values in parts)
-    return high * _PART + low
+def _as_executed(operator: Callable[..., Tensor], numbered: Sequence[Tensor]) -> Iterator[Tensor]:
+    """The same numbers where the operator runs in float32, and on images that have their channels last in memory.
+
+    Numbers go in two parts of 20 bits, which float32 holds.
+    """
+    layouts = [torch.contiguous_format]
+    if all(value.dim() == 4 for value in numbered):
+        layouts.append(torch.channels_last)
+    parts = [*zip(*((value // _PART, value % _PART) for value in numbered), strict=True)]
+    for layout in layouts:
+        given = [[part.float().contiguous(memory_format=layout) for part in values] for values in parts]
+        high, low = (operator(*values).round().long().cpu() for values in given)
+        yield high * _PART + low
 
 
 def _numbers(t: Translation, source: Activation, start: int, total: int) -> Tensor:

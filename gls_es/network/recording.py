@@ -33,6 +33,7 @@ from gls_es.network.operators import (
     Signature,
     signature_of,
 )
+from gls_es.network.scripted import scripts_watched
 from gls_es.network.storages import Content, Order, Storages
 from gls_es.network.translation import Activation, Translation, Weight
 from gls_es.network.translations import OPERATORS
@@ -84,7 +85,7 @@ class Recorder(TorchDispatchMode):
 
     def run(self) -> Any:
         """Execute the module; what it returns. Exceptions of the module are its own."""
-        with self._followed(), _Doors(self), self:
+        with self._followed(), _Doors(self), scripts_watched(self._read_by_script), self:
             return self.module(self.images)
 
     def node_of_result(self, result: Any) -> int | None:
@@ -159,6 +160,10 @@ class Recorder(TorchDispatchMode):
         self.check_known(tensors, self.where(name))
         if any(self.storages.of(t).kind in _VALUES for t in tensors):
             self.problem(wording.DOOR, self.where(name))
+
+    def _read_by_script(self, name: str) -> None:
+        """A compiled function may use a door, whatever it does with it."""
+        self.problem(wording.DOOR, self.where(name))
 
     def check_known(self, tensors: list[Tensor], place: str) -> None:
         """What is read was seen to be made, or is as old as the first pass."""

@@ -47,6 +47,8 @@ def contents_of(module: nn.Module) -> dict[str, Any]:
     for path, part in module.named_modules():
         found[f"{path}.__class__"] = None if isinstance(part, fx.GraphModule) else id(type(part))  # each has its own
         for name, value in vars(part).items():
+            if name == "training":  # whoever copies sets it
+                continue
             if isinstance(value, fx.Graph):  # its nodes have names, and know each other in rings
                 found[f"{path}.{name}"] = [(node.format_node(), look.plain(node.target)) for node in value.nodes]
             else:

@@ -1,5 +1,10 @@
 """What is not supported is refused at construction, in one error that names everything at once."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -42,6 +47,44 @@ def test_one_error_lists_every_offending_module_by_path() -> None:
         assert name in message
     for innocent in ("head.fc", "good"):
         assert innocent not in message
+
+
+class HeadAlone(nn.Sequential):
+    """For an optimiser that trains the head alone."""
+
+    def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]:
+        return self[-1].parameters(recurse)
+
+
+class NoReturn(nn.Sequential):
+    def train(self, mode: bool = True) -> None:  # type: ignore[override]
+        super().train(mode)
+
+
+class Wrapping(Tensor):
+    """A tensor that keeps its numbers in another one, as quantised and sharded weights do."""
+
+    inner: Tensor
+
+    @staticmethod
+    def __new__(cls, inner: Tensor) -> Wrapping:
+        made: Wrapping = Tensor._make_wrapper_subclass(cls, inner.shape, dtype=inner.dtype)  # type: ignore[attr-defined]
+        made.inner = inner
+        return made
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = func(*(a.inner if isinstance(a, Wrapping) else a for a in args), **(kwargs or {}))
+        return Wrapping(found) if func is torch.ops.aten.detach.default else found
+
+
+def test_weights_that_are_told_otherwise_are_refused() -> None:
+    layers = nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)
+    assert "parameters() is overridden" in refusal(HeadAlone(*layers), (4,))
+    assert "end it with 'return self'" in refusal(NoReturn(*layers), (4,))
+    wrapped = nn.Sequential(nn.Linear(4, 2))
+    wrapped[0].weight = nn.Parameter(Wrapping(torch.ones(2, 4)))
+    assert "keeps its numbers elsewhere" in refusal(wrapped, (4,))
 
 
 # name: layer, input shape, features after it, a word of the advice

@@ -376,3 +376,40 @@ def test_sizes_without_a_whole_factor_pass_where_both_formats_agree() -> None:
     net = gls_es.Network(module, (1, 5))
     x = torch.rand(3, 1, 5, dtype=torch.float64)
     torch.testing.assert_close(net.logits(x, net.parameter_vector().double()[None])[0], module.double()(x))
+
+
+@torch.jit.script
+def _by_numbers(x: Tensor) -> Tensor:
+    """Reads numbers in native code, and goes by them."""
+    rows: list[list[float]] = x.tolist()
+    for row in rows:
+        if row[0] > 0.71 and row[0] < 0.7105:
+            x = -x
+    return x
+
+
+@torch.jit.script
+def _doubled(x: Tensor) -> Tensor:
+    return x * float(x.stride(1) + 1)
+
+
+class Scripted(nn.Module):
+    """Calls a compiled function."""
+
+    def __init__(self, by_numbers: bool) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+        self.by_numbers = by_numbers
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.layers(_by_numbers(x) if self.by_numbers else _doubled(x))
+        return found
+
+
+def test_compiled_functions_that_read_numbers_are_refused_and_others_pass() -> None:
+    call = torch.jit.ScriptFunction.__call__
+    with pytest.raises(UnsupportedNetworkError, match="takes numbers out of PyTorch"):
+        gls_es.Network(Scripted(True), (4,))
+    module, x = Scripted(False), torch.rand(3, 4)
+    torch.testing.assert_close(gls_es.Network(module, (4,)).logits(x)[0], module(x))
+    assert torch.jit.ScriptFunction.__call__ is call, "PyTorch is left as it was"
