@@ -34,6 +34,8 @@ MOVED = (
     "{n} = {h}.masked_fill(torch.arange(4) == 2, {c})",
     "{n} = F.pad({h}[:, 1:], (1, 0), value={c})",
     "{n} = F.pad({h}[:, :2], (1, 1), mode='replicate')",
+    "{n} = F.interpolate({h}.repeat(1, 13)[:, None], size=22, mode='nearest-exact')[:, 0, 3:7]",
+    "{n} = F.interpolate({h}[:, None], size=7)[:, 0, 2:6]",
     "{n} = {h}.view(-1, 2, 2).mT.flatten(1)",
     "{n} = {h}.view(-1, 2, 2).permute(2, 0, 1).permute(1, 0, 2).reshape(-1, 4)",
     "{n} = {h}.view(-1, 2, 2).diagonal(dim1=1, dim2=2).repeat(1, 2)",
