@@ -118,12 +118,8 @@ def _check_combination(ctx: click.Context, path: Path, options: dict[str, Any]) 
     if len(set(options["eps"])) < len(options["eps"]):
         raise ConfigError("--eps: a radius is given twice.")
     check_targets(options, "out", "plot", "result", read=[path, options["vnnlib"]])
-    if options["plot"] is not None:
-        if not options["radius"] and len(options["eps"]) < 2:
-            raise ConfigError("--plot draws accuracies against the radius; give several --eps, or --radius.")
-        from gls_es.certification.curves import check_format  # loads torch
-
-        check_format(options["plot"])
+    if options["plot"] is not None and not options["radius"] and len(options["eps"]) < 2:
+        raise ConfigError("--plot draws accuracies against the radius; give several --eps, or --radius.")
 
 
 def _balls(session: Session, subject: Any, images: Any, labels: Any, about: dict[str, Any], options: Any) -> None:

@@ -74,10 +74,8 @@ def landscape(session: Session, /, checkpoint: Path, **options: Any) -> None:
     from gls_es import training
     from gls_es.basics.threads import whole_operations
     from gls_es.formats import write_text
-    from gls_es.landscape.plot import check_format, save_plot
+    from gls_es.landscape.plot import save_plot
 
-    if options["plot"] is not None:
-        check_format(options["plot"])
     trained = training.load_trained(checkpoint, problem=options["problem"])
     if not trained.problem.perturbation.plain:
         raise ConfigError("landscape knows L∞ balls with one radius for all pixels, and this problem has others.")

@@ -64,7 +64,7 @@ from .session import FAILED, Session
     help="Also write all results here.",
 )
 @click.option(
-    "--plot", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE.svg",
+    "--plot", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE.png",
     help="Also draw certified against natural accuracy, and over σ, here.",
 )  # fmt: skip
 @click.option(

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
+from gls_es.basics.plots import check_format
 from gls_es.errors import ConfigError
 
 from .options import INDICES
@@ -57,7 +58,7 @@ def check_selection(ctx: click.Context, options: dict[str, Any]) -> None:
 
 
 def check_targets(options: dict[str, Any], *names: str, read: Iterable[Path | None] = ()) -> None:
-    """Refuse files that cannot be written because of their folder, or that are read, or named twice; before all work.
+    """Refuse files that cannot be written, are read, or are named twice, and plots of other kinds; before all work.
 
     Args:
         options: of the command.
@@ -71,6 +72,8 @@ def check_targets(options: dict[str, Any], *names: str, read: Iterable[Path | No
         target: Path | None = options[name]
         if target is None:
             continue
+        if name == "plot":
+            check_format(target)
         if any(path.exists() and target.exists() and target.samefile(path) for path in sources):
             raise ConfigError(
                 f"--{name} {target}: this file is read; writing it would destroy it. Choose another name."

@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from gls_es.basics.intervals import wilson_interval
+from gls_es.basics.plots import check_format, save_figure
 from gls_es.certification.radii import RadiusReport
 from gls_es.certification.report import CertificationReport
-from gls_es.errors import ConfigError, DataError
-
-FORMATS = (".png", ".svg", ".pdf")
 
 
 @dataclass(frozen=True)
@@ -60,18 +58,12 @@ class Curve:
         )
 
 
-def check_format(path: Path) -> None:
-    """Refuse a path whose ending is not among :data:`FORMATS`."""
-    if path.suffix.lower() not in FORMATS:
-        raise ConfigError(f"{path}: a plot's name ends in {', '.join(FORMATS)}.")
-
-
 def save_curve(curve: Curve, path: Path, *, title: str) -> None:
     """Draw a curve with Wilson 95 % intervals.
 
     Args:
         curve: the counts.
-        path: the picture; its ending is one of :data:`FORMATS`.
+        path: the picture; its ending is one of :data:`gls_es.basics.plots.FORMATS`.
         title: above it; the number of images is added.
 
     Raises:
@@ -91,10 +83,7 @@ def save_curve(curve: Curve, path: Path, *, title: str) -> None:
     axis.grid(alpha=0.3)
     axis.legend(fontsize=9, title="bands: Wilson 95 %", title_fontsize=8)
     axis.set_title(f"{title}, n = {curve.n:,}", fontsize=10)
-    try:
-        figure.savefig(path, dpi=150)
-    except OSError as error:
-        raise DataError(f"{path}: the plot cannot be written ({error.strerror}).") from error
+    save_figure(figure, path)
 
 
 def _draw(axis: Any, curve: Curve, counts: Sequence[int], name: str, colour: str, *, certified: bool) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gls_es.experiments.pictures import saved
+from gls_es.basics.plots import save_figure
 from gls_es.experiments.trials import Trial
 
 
@@ -72,4 +72,4 @@ def save_picture(trials: Sequence[Trial], path: Path, *, title: str) -> None:
     axis.grid(alpha=0.3)
     if axis.get_legend_handles_labels()[0]:
         axis.legend(fontsize=8)
-    saved(figure, path)
+    save_figure(figure, path)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gls_es.errors import DataError
+from gls_es.basics.plots import save_figure
 from gls_es.experiments.aggregate import Row
 from gls_es.experiments.tables import Cell
 
@@ -19,12 +19,13 @@ NATURAL, CERTIFIED = "natural_accuracy", "certified_accuracy"
 
 
 def save_table(rows: Sequence[Row], path: Path, *, title: str) -> None:
-    """Draw rows into an SVG file, see :func:`table_figure`.
+    """Draw rows into a file, see :func:`table_figure`; its ending is one of :data:`gls_es.basics.plots.FORMATS`.
 
     Raises:
+        ConfigError: it has another ending.
         DataError: the file cannot be written.
     """
-    saved(table_figure(rows, title=title), path)
+    save_figure(table_figure(rows, title=title), path)
 
 
 def table_figure(rows: Sequence[Row], *, title: str) -> Figure:
@@ -102,18 +103,3 @@ def _noise(axis: Axes, rows: Sequence[Row], lines: Mapping[str, Sequence[Row]], 
     axis.set_ylabel("certified accuracy (%)")
     axis.grid(alpha=0.3)
     axis.legend(fontsize=7)
-
-
-def saved(figure: Figure, path: Path) -> None:
-    """Write a figure as SVG with real text, the same bytes each time.
-
-    Raises:
-        DataError: the file cannot be written.
-    """
-    from matplotlib import rc_context
-
-    try:
-        with rc_context({"svg.fonttype": "none", "svg.hashsalt": path.name}):
-            figure.savefig(path, format="svg", metadata={"Date": None})
-    except OSError as error:
-        raise DataError(f"{path}: the picture cannot be written ({error.strerror or error}).") from error

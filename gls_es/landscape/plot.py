@@ -10,17 +10,15 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from gls_es.errors import ConfigError, DataError
+from gls_es.basics.plots import check_format, save_figure
 from gls_es.landscape.survey import Curve, Landscape, Zoom
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-FORMATS = (".png", ".svg", ".pdf")
-
 
 def save_plot(landscape: Landscape, path: Path) -> None:
-    """Draw the landscape into ``path``, whose ending is one of :data:`FORMATS`.
+    """Draw the landscape into ``path``, whose ending is one of :data:`gls_es.basics.plots.FORMATS`.
 
     Raises:
         ConfigError: another ending.
@@ -51,16 +49,7 @@ def save_plot(landscape: Landscape, path: Path) -> None:
     for axis in axes.flat:
         axis.legend(fontsize=7, loc="lower left")
     figure.suptitle(f"mean over {landscape.images} images, eps = {landscape.eps:.4g}", fontsize=11)
-    try:
-        figure.savefig(path, dpi=150)
-    except OSError as error:
-        raise DataError(f"{path}: the plot cannot be written ({error.strerror or error}).") from error
-
-
-def check_format(path: Path) -> None:
-    """Refuse a path whose ending is not among :data:`FORMATS`."""
-    if path.suffix.lower() not in FORMATS:
-        raise ConfigError(f"{path}: a plot's name ends in {', '.join(FORMATS)}.")
+    save_figure(figure, path)
 
 
 def _draw(axis: Axes, landscape: Landscape, curve: Curve) -> None:
