@@ -23,6 +23,8 @@ from .session import Session
 
 GRACE = 10.0
 """Seconds after its limit in which a row's process may end by itself; importing libraries is outside of the limit."""
+LONGEST = 10_000_000
+"""Seconds that a row's limit may have, four months."""
 WORDS = ("sat", "unsat", "unknown", "timeout", "error")
 """What a row may come to."""
 _SUMMARY = "results.json"
@@ -96,7 +98,7 @@ def read_instances(table: Path, timeout: float | None) -> list[Row]:
         ConfigError: it cannot be read, or a row makes no sense; whether files exist is not looked at.
     """
     try:
-        lines = list(csv.reader(table.read_text(encoding="utf-8").splitlines()))
+        lines = list(csv.reader(table.read_text(encoding="utf-8-sig").splitlines()))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ConfigError(f"--instances {table}: cannot be read as a table ({error}).") from error
     rows: list[Row] = []
@@ -105,6 +107,8 @@ def read_instances(table: Path, timeout: float | None) -> list[Row]:
         if not any(given):
             continue
         where = f"--instances {table}, line {line}"
+        if any("\0" in cell for cell in given):
+            raise ConfigError(f"{where}: it holds a NUL character; write the table as text.")
         if len(given) < 2 + (timeout is None):
             raise ConfigError(f"{where}: there must be a network, a property and seconds, or give --timeout.")
         network, query = (str(_present(table.parent / cell)) for cell in given[:2])
@@ -120,8 +124,8 @@ def _seconds(cell: str, where: str) -> float:
         seconds = float(cell)
     except ValueError:
         seconds = 0.0
-    if not 0 < seconds < float("inf"):
-        raise ConfigError(f"{where}: {cell!r} is no positive number of seconds.")
+    if not 0 < seconds <= LONGEST:
+        raise ConfigError(f"{where}: {cell!r} is no number of seconds between 0 and {LONGEST:,}.")
     return seconds
 
 

@@ -38,4 +38,4 @@ class ActorError(TrainingError):
 
 
 class BusyError(TrainingError):
-    """A folder that another process works in."""
+    """A folder or file that another process works in."""

@@ -5,14 +5,13 @@ Bounds are computed on the traced graph; whether an input *is* misclassified is 
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gls_es.basics.modes import under_autocast
 from gls_es.errors import ConfigError
@@ -32,7 +31,7 @@ class Executor:
     """
 
     def __init__(self, network: Network, *, dtype: torch.dtype, device: torch.device) -> None:
-        module: nn.Module = copy.deepcopy(network.module())
+        module = network.module()
         self.dtype = dtype
         self.device = device
         self.module = module.to(device=device, dtype=dtype).eval().requires_grad_(False)

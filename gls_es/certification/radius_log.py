@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from gls_es.basics.regular import bytes_if_there
+from gls_es.basics.locks import appended_alone
 from gls_es.certification.headers import why_older
 from gls_es.certification.report import VERDICTS, VerdictName
 from gls_es.errors import DataError
@@ -50,6 +50,7 @@ class RadiusLog:
         identity: the run, plain values; with the number of images "n" and of grid "points".
 
     Raises:
+        BusyError: another process writes to it.
         DataError: the file belongs to another run, is no such file, is damaged, or cannot be written.
 
     Attributes:
@@ -60,15 +61,19 @@ class RadiusLog:
         self.path = path
         header = {"format": FORMAT, "kind": _KIND, **json.loads(json.dumps(identity, allow_nan=False))}
         try:
-            content = bytes_if_there(path)
-            whole = content.rfind(b"\n") + 1
-            self.steps = _read(path, content[:whole], header) if whole else []
-            if whole == 0 and not _line(header).startswith(content):
-                raise DataError(f"{path}: not a file of radii; choose another file")
-            self._file: BinaryIO = path.open("ab")
-            self._file.truncate(whole)
-            if whole == 0:
-                self._append(header)
+            self._file: BinaryIO = appended_alone(path)
+            try:
+                content = path.read_bytes()
+                whole = content.rfind(b"\n") + 1
+                self.steps = _read(path, content[:whole], header) if whole else []
+                if whole == 0 and not _line(header).startswith(content):
+                    raise DataError(f"{path}: not a file of radii; choose another file")
+                self._file.truncate(whole)
+                if whole == 0:
+                    self._append(header)
+            except BaseException:
+                self._file.close()
+                raise
         except OSError as error:
             raise DataError(f"{path}: records cannot be written ({error.strerror}); choose another file") from error
 

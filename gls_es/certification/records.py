@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gls_es.basics.regular import bytes_if_there
+from gls_es.basics.locks import appended_alone
 from gls_es.certification.headers import why_older
 from gls_es.certification.report import REASONS, VERDICTS, Verdict
 from gls_es.errors import DataError
@@ -36,6 +36,7 @@ class RecordWriter:
         identity: the run, plain values.
 
     Raises:
+        BusyError: another process writes to it.
         DataError: the file belongs to another run, is not a file of records, is damaged, or cannot be written.
 
     Attributes:
@@ -47,14 +48,18 @@ class RecordWriter:
         header = {"format": FORMAT, "kind": _KIND, **json.loads(json.dumps(identity, allow_nan=False))}
         line = _line(header)
         try:
-            content = bytes_if_there(path)
-            self.verdicts = _resume(path, content, header, line)
-            whole = content.rfind(b"\n") + 1
-            self._file: BinaryIO = path.open("ab")
-            if whole < len(content):
-                self._file.truncate(whole)
-            if whole == 0:
-                self._append(line)
+            self._file: BinaryIO = appended_alone(path)
+            try:
+                content = path.read_bytes()
+                self.verdicts = _resume(path, content, header, line)
+                whole = content.rfind(b"\n") + 1
+                if whole < len(content):
+                    self._file.truncate(whole)
+                if whole == 0:
+                    self._append(line)
+            except BaseException:
+                self._file.close()
+                raise
         except OSError as error:
             raise _unwritable(path, error) from error
 

@@ -19,7 +19,7 @@ from gls_es.errors import FormatError
 from gls_es.formats.extras import library
 
 TOLERANCES = {torch.float32: 1e-5, torch.float64: 1e-12}
-"""How far logits may lie apart by the format of the file, relative to their output's largest or to 1."""
+"""How far logits may lie apart by the format of the file, relative to their output's largest."""
 _EXECUTORS = 32
 """How much further than one executor's float32 from its float64 may another one's lie."""
 _POINTS, _CORNERS = 4, 2
@@ -121,7 +121,7 @@ def check_same_logits(
     if own.shape != theirs.shape:
         raise FormatError(f"{what}: {name} gives {tuple(theirs.shape)} logits, gls-es {tuple(own.shape)}.")
     apart = (own - theirs).abs().amax(0)
-    if bool((apart <= TOLERANCES[own.dtype] * own.abs().amax(0).clamp(min=1)).all()):
+    if bool((apart <= TOLERANCES[own.dtype] * own.abs().amax(0)).all()):
         return
     allowed = _allowed(module, x, own)
     if not bool((apart <= allowed).all()):  # NaN is no agreement
@@ -137,13 +137,13 @@ def _allowed(module: nn.Module, x: Tensor, own: Tensor) -> Tensor:
     float32 and float64 differ by about what two executors do.
     """
     share = TOLERANCES[own.dtype]
-    largest = own.abs().amax(0).clamp(min=1)
+    largest = own.abs().amax(0)
     single = x.float()
     with torch.no_grad():
         pair = [copy.deepcopy(module).to(kind)(single.to(kind)).flatten(1).double() for kind in TOLERANCES]
     noise = (pair[0] - pair[1]).abs().amax(0).nan_to_num(0.0, 0.0)
     noise *= torch.finfo(own.dtype).eps / torch.finfo(torch.float32).eps
-    return torch.minimum(share * largest.max(), share * largest + _EXECUTORS * noise.to(own.dtype))
+    return torch.minimum(share * largest.max().clamp(min=1), share * largest + _EXECUTORS * noise.to(own.dtype))
 
 
 def _rows(execute: Any, inputs: Mapping[str, list[Any]], x: Tensor, who: str, kind: type[Any]) -> Tensor:

@@ -11,6 +11,8 @@ from torch.nn.modules import module as torch_module
 
 from gls_es.errors import UnsupportedNetworkError
 from gls_es.network.copies import true_copy
+from gls_es.network.state import changed, contents_of
+from gls_es.network.vectors import last_channels
 
 _GLOBAL_HOOKS = ("_global_forward_hooks", "_global_forward_pre_hooks")
 
@@ -26,11 +28,29 @@ def private_copy(module: nn.Module) -> nn.Module:
         problems.append("a forward hook is registered for all modules of this process; remove it")
     refuse(module, problems)
     copied = true_copy(module)
+    _evaluating(module, copied)
+    for parameter in copied.parameters():
+        if not (parameter.is_contiguous() or last_channels(parameter)):  # a transposed or an expanded tensor
+            parameter.data = parameter.data.contiguous()
+    return copied
+
+
+def _evaluating(module: nn.Module, copied: nn.Module) -> None:
+    """Put a copy in eval mode, which must change nothing else where it is in that mode already.
+
+    Raises:
+        UnsupportedNetworkError: it does; or it is not to be chained.
+    """
+    plain = all(type(part).train is nn.Module.train and type(part).eval is nn.Module.eval for part in copied.modules())
+    already = not any(part.training for part in copied.modules())
+    before = contents_of(copied) if already and not plain else None
     if copied.eval() is not copied:
         refuse(module, ["its train() or eval() does not return the module; end it with 'return self'"])
-    for parameter in copied.parameters():  # channels_last, a transposed or an expanded tensor
-        parameter.data = parameter.data.contiguous()
-    return copied
+    if plain:
+        return
+    before, after = before or contents_of(copied), contents_of(copied.eval())
+    if (name := changed(before, after)) is not None:
+        refuse(module, [f"eval() changes '{name}' of a module in eval mode; it is called again, and must not"])
 
 
 def refuse(module: nn.Module, problems: list[str]) -> None:
@@ -74,6 +94,12 @@ def _numbers(module: nn.Module) -> list[str]:
     kinds = {str(p.dtype) for _, p in parameters}
     if not lazy and (len(kinds) > 1 or not kinds <= {"torch.float32", "torch.float64"}):
         problems.append(f"the parameters are {', '.join(sorted(kinds))}; all must be float32, or all float64")
+    buffers = [(name, b) for name, b in module.named_buffers() if b.is_floating_point()]
+    problems += [
+        f"'{name}': it is {b.dtype} beside weights of {min(kinds)}, to which it would be rounded; cast it in __init__"
+        for name, b in buffers
+        if len(kinds) == 1 and str(b.dtype) not in kinds
+    ]
     tensors = [*parameters, *module.named_buffers()]
     problems += [
         f"'{name}': it is on the meta device and has no values" for name, t in tensors if t.device.type == "meta"

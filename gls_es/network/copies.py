@@ -6,9 +6,10 @@ A class decides itself what a copy of it is (``__deepcopy__``, ``__getstate__``,
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from gls_es.basics.checks import is_plain
 from gls_es.errors import UnsupportedNetworkError
@@ -26,7 +27,7 @@ def true_copy(module: nn.Module) -> nn.Module:
     """
     name = type(module).__name__
     try:
-        copied = copy.deepcopy(module)
+        copied = deep_copy(module)
     except Exception as error:
         raise UnsupportedNetworkError(
             f"{name} cannot be copied ({first_line(error)}); "
@@ -38,6 +39,40 @@ def true_copy(module: nn.Module) -> nn.Module:
     if different is not None:
         raise UnsupportedNetworkError(f"{name}: '{different}' is something else in its copy; {_WAY}.")
     return copied
+
+
+def deep_copy(module: nn.Module) -> nn.Module:
+    """``copy.deepcopy``, with the attributes of parameters, which PyTorch leaves behind."""
+    memo: dict[int, object] = {}
+    copied: nn.Module = copy.deepcopy(module, memo)
+    twins = dict(nn.Module.named_parameters(copied)) if isinstance(copied, nn.Module) else {}
+    for name, parameter in nn.Module.named_parameters(module):
+        if vars(parameter) and name in twins and twins[name] is not parameter:
+            vars(twins[name]).update(copy.deepcopy(vars(parameter), memo))
+    return copied
+
+
+@torch.no_grad()
+def check_same_outputs(module: nn.Module, copied: nn.Module, input_shape: Sequence[int]) -> None:
+    """Compare what a module in eval mode computes with what its copy does, on two images.
+
+    Raises:
+        UnsupportedNetworkError: it is something else, by whatever the module goes.
+    """
+    if any(part.training for part in module.modules()):
+        return
+    like = next(module.parameters(), torch.zeros(()))
+    noise = torch.rand(2, *input_shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    with torch.random.fork_rng(devices=[like.device] if like.device.type == "cuda" else []):
+        try:
+            pair = [part(noise.to(like, copy=True)) for part in (module, copied)]
+        except Exception:  # tracing says why
+            return
+    if all(isinstance(found, Tensor) and found.is_floating_point() and is_plain(found) for found in pair):
+        one, other = (found.double() for found in pair)
+        if one.shape == other.shape and torch.allclose(one, other, 1e-5, 1e-6 * float(one.abs().max()), equal_nan=True):
+            return
+        raise UnsupportedNetworkError(f"{type(module).__name__}: its copy computes something else; {_WAY}.")
 
 
 def _places(module: nn.Module) -> Iterator[tuple[str, int]]:

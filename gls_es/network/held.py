@@ -18,13 +18,17 @@ from gls_es.basics.checks import is_plain
 
 _DEPTH = 30
 _MOST = 50_000
+"""Objects behind one attribute that are looked into."""
 _WHOLE = 4096
 _FUNCTIONS = (types.FunctionType, types.MethodType, classmethod, staticmethod)
 _ATOMS = (type, types.FunctionType, types.BuiltinFunctionType)
 """What a copy shares with what it was made of."""
 _LIBRARIES = (sys.stdlib_module_names | {"torch", "numpy", "gls_es"}) - {"__main__"}
 """Whose classes and functions keep nothing that a forward pass would go by."""
-_APART = {"builtins", "collections", "array", "itertools", "functools", "random", "numpy", "_random", "decimal"}
+_APART = {
+    *("builtins", "collections", "array", "itertools", "functools", "random", "numpy", "_random", "decimal"),
+    *("io", "_io", "ctypes", "_ctypes"),
+}
 """Whose objects tell what they hold by the protocol of ``copy``, at no cost and with no effect."""
 
 
@@ -41,6 +45,7 @@ class Look:
         self._identity = identity
         self._seen: dict[int, tuple[int, Any]] = {}  # with the object, so that no identity is used again
         self._passing = 0
+        self._left = _MOST
 
     def plain(self, value: Any, depth: int = 0) -> Any:
         """What an object holds, as something that compares by value."""
@@ -50,11 +55,15 @@ class Look:
             return repr(value)
         if id(value) in self._seen:
             return self._seen[id(value)][0]
-        if depth > _DEPTH or len(self._seen) > _MOST:
+        if depth == 0:
+            self._left = _MOST
+        if depth > _DEPTH or (self._left <= 0 and not isinstance(value, Tensor)):
             return type(value).__name__
+        self._left -= 1
         self._seen[id(value)] = (len(self._seen), value)
         if isinstance(value, Tensor):
-            return (id(value) if self._identity else None, *_tensor(value))
+            about = self._inside(vars(value), depth + 1) if vars(value) else None
+            return (id(value) if self._identity else None, *_tensor(value), about)
         if hasattr(type(value), "__array_interface__") and not value.dtype.hasobject:  # an array of NumPy
             return (value.shape, str(value.dtype), value.tobytes())
         return (self._name(value), self._inside(value, depth + 1))

@@ -9,17 +9,18 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from gls_es.basics.checks import dense_numbers
 from gls_es.basics.modes import ordinary_modes, usable
 from gls_es.errors import ConfigError, UnsupportedNetworkError
 from gls_es.network.admission import private_copy
+from gls_es.network.copies import check_same_outputs, deep_copy
 from gls_es.network.entrance import check_module
 from gls_es.network.evaluation import evaluate, evaluate_with_error
 from gls_es.network.graph import Constant, Graph
 from gls_es.network.layers import Layer, materialise
 from gls_es.network.tracing import trace
+from gls_es.network.vectors import fill, vector_of
 
 
 class Normalize(nn.Module):
@@ -79,7 +80,8 @@ class Network:
         check_module(module)
         shape = _checked_shape(input_shape)
         with torch.inference_mode(False):  # what was made there could not be trained
-            module = private_copy(module)
+            given, module = module, private_copy(module)
+            check_same_outputs(given, module, shape)
             if type(module).__module__.startswith("torch.nn") and not isinstance(module, nn.Sequential):
                 module = nn.Sequential(module)  # layers have a path, by which they and their buffers are named
             traced = trace(module, shape)
@@ -108,8 +110,7 @@ class Network:
 
     def parameter_vector(self) -> Tensor:
         """The module's own weights, (L,), in the order of ``torch.nn.utils.parameters_to_vector``."""
-        parameters = list(self._module.parameters())
-        return parameters_to_vector(parameters).detach().clone() if parameters else torch.zeros(0)
+        return vector_of(self._module.parameters()).detach().clone()
 
     def named_slices(self) -> dict[str, slice]:
         """Where each named parameter lies in the weight vector."""
@@ -130,7 +131,7 @@ class Network:
         Args:
             params: (L,), or a ``Solution`` of EvoTorch; None for the module's own weights.
         """
-        result = copy.deepcopy(self._module)
+        result = deep_copy(self._module)
         if params is not None:
             if not isinstance(params, Tensor):
                 params = getattr(params, "values", params)  # EvoTorch's Solution has them
@@ -139,7 +140,7 @@ class Network:
                     f"params must be a tensor ({self.num_parameters},) or a Solution, the weights of one member, not "
                     f"{tuple(params.shape) if isinstance(params, Tensor) else type(params).__name__}"
                 )
-            vector_to_parameters(params.detach().as_subclass(Tensor).clone(), result.parameters())
+            fill(result.parameters(), params.detach().as_subclass(Tensor))
         return result
 
     def buffers(self) -> dict[str, Tensor]:

@@ -9,18 +9,17 @@ before it (``faithful``).
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parameters_to_vector
 
 from gls_es.errors import UnsupportedNetworkError
 from gls_es.network.admission import refuse
 from gls_es.network.conditions import Condition, conditions_of
+from gls_es.network.copies import deep_copy
 from gls_es.network.endings import inner_endings, without_ending
 from gls_es.network.faithful import Pass, alike, unfaithful
 from gls_es.network.graph import Constant, Graph, Input, Nonlinear, Scale, Shape
@@ -29,6 +28,7 @@ from gls_es.network.operators import Refused
 from gls_es.network.recording import Recorder
 from gls_es.network.state import changed, state_of
 from gls_es.network.unseen import unseen_step
+from gls_es.network.vectors import vector_of
 from gls_es.network.wording import first_line
 
 
@@ -72,7 +72,7 @@ def trace(module: nn.Module, input_shape: Shape) -> Traced:
             own = _watched(module, images[:3].to(like.dtype), "")
             refuse(module, inner_endings(own.nodes))
         _check_alike(module, images.to(like.dtype), own)
-        wide = copy.deepcopy(module).double()
+        wide = deep_copy(module).double()
         again = _watched(wide, images, f" in float64 on a batch of {len(images)}")
         for parameter in wide.parameters():
             noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
@@ -152,9 +152,8 @@ def _watched(
         )
     refuse(module, problems)
     assert output is not None
-    parameters, kept = list(module.parameters()), recorder.storages.constants()
-    made = recorder.translation
-    params = parameters_to_vector(parameters) if parameters else images.new_zeros(0)
+    kept, made = recorder.storages.constants(), recorder.translation
+    params = vector_of(module.parameters()).to(images)
     return Pass(tuple(nodes[: output + 1]), made.constants, recorder.values, params, module.get_buffer, kept)
 
 
@@ -187,7 +186,7 @@ def _same_function(module: nn.Module, condition: Condition, images: Tensor) -> b
     Then they have the same nonlinear steps. What goes into these, and comes out in the end, is compared in float64 on
     more images than tracing has: between nonlinear steps all is affine, and shows where it differs.
     """
-    wide = copy.deepcopy(module).double()
+    wide = deep_copy(module).double()
     drawn = torch.rand(_DRAWN, *images.shape[1:], generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     for image in torch.cat([images.double(), drawn.to(images.device)]).split(1):
         plain = _watched(wide, image.expand(3, *image.shape[1:]), condition.told)

@@ -7,17 +7,14 @@ lock to clean up. The file holds who locked it, for the message, and for file sy
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import socket
-import sys
 from pathlib import Path
 from typing import Any
 
+from gls_es.basics.locks import taken
 from gls_es.errors import BusyError
-
-_NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK})
 
 
 class FolderLock:
@@ -57,19 +54,8 @@ class FolderLock:
 
 def _lock(handle: int, owner: dict[str, Any]) -> bool:
     """Whether the lock was free and is now held."""
-    if sys.platform == "win32":
-        return not _alive(owner)
-    import fcntl
-
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in _NO_LOCKS:  # a network file system, say: the owner that the file names has to do
-            return not _alive(owner)
-        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-            return False
-        raise
-    return True
+    found = taken(handle)
+    return not _alive(owner) if found is None else found  # without locks the owner that the file names has to do
 
 
 def _alive(owner: dict[str, Any]) -> bool:

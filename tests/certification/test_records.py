@@ -8,7 +8,7 @@ import torch
 
 from gls_es.certification.records import RecordWriter, read_records
 from gls_es.certification.report import Verdict
-from gls_es.errors import DataError
+from gls_es.errors import BusyError, DataError
 
 IDENTITY = {"eps": 0.1, "checkpoint": "ab" * 32, "execution": "float32", "n": 3, "versions": {"torch": "2"}}
 VERDICTS = [
@@ -131,3 +131,12 @@ def test_records_with_a_digest_of_the_older_kind_are_refused_by_their_version(tm
     with pytest.raises(DataError, match=r"gls-es 0\.0\.9.*certify anew"):
         RecordWriter(path, {**IDENTITY, "network_digest": 2})
     assert path.read_bytes() == content
+
+
+def test_one_process_at_a_time(tmp_path: Path) -> None:
+    pytest.importorskip("fcntl")
+    first = RecordWriter(tmp_path / "r.jsonl", IDENTITY)
+    with pytest.raises(BusyError, match="another process writes to it"):
+        RecordWriter(tmp_path / "r.jsonl", IDENTITY)
+    first.close()
+    RecordWriter(tmp_path / "r.jsonl", IDENTITY).close()

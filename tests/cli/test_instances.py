@@ -113,7 +113,10 @@ def test_answers_are_not_kept_for_other_files(
     ("text", "arguments", "said"),
     [
         ("net.onnx,low.vnnlib\n", ["--out", "{}/out"], "line 1: there must be"),
-        ("net.onnx,low.vnnlib,nan\n", ["--out", "{}/out"], "'nan' is no positive"),
+        ("net.onnx,low.vnnlib,nan\n", ["--out", "{}/out"], "'nan' is no number of seconds"),
+        ("net.onnx,low.vnnlib,1e300\n", ["--out", "{}/out"], "'1e300' is no number of seconds"),
+        ("net.onnx\0,low.vnnlib,5\n", ["--out", "{}/out"], "line 1: it holds a NUL"),
+        ("\ufeffnet.onnx,low.vnnlib\n", ["--out", "{}/out"], "line 1: there must be"),
         ("\n", ["--out", "{}/out"], "there is no row"),
         ("a,b,1\n", [], "needs --out"),
         ("a,b,1\n", ["--out", "{}/out", "--network", "a={}/net.onnx"], "leave QUERY"),
@@ -126,3 +129,9 @@ def test_tables_that_cannot_be_read(run: Run, benchmark: Path, text: str, argume
     assert said in result.stderr
     assert "nothing to verify" in run("verify").stderr
     assert "belong to --instances" in run("verify", benchmark / "low.vnnlib", "--json").stderr
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_name(benchmark: Path) -> None:
+    (benchmark / "instances.csv").write_text("net.onnx,low.vnnlib,5\n", encoding="utf-8-sig")
+    (row,) = instances.read_instances(benchmark / "instances.csv", None)
+    assert Path(row.network) == benchmark / "net.onnx"

@@ -84,3 +84,12 @@ def test_outputs_in_which_large_numbers_cancel_pass() -> None:
         for layer, held in zip(layers, weights.values(), strict=True):
             layer.weight.copy_(torch.from_numpy(held).T)
     check_same_logits(data.SerializeToString(), nn.Sequential(*layers), (64,), what="net")
+
+
+def test_tiny_outputs_are_compared_by_their_own_size() -> None:
+    data = model([node("MatMul", "x w", "y")], {"w": np.full((1, 2), 1e-8, np.float32)}, [1, 1]).SerializeToString()
+    wrong = nn.Linear(1, 2, bias=False)
+    with torch.no_grad():
+        wrong.weight.copy_(torch.tensor([[1e-8], [1.1e-8]]))
+    with pytest.raises(FormatError, match=r"apart in output 1; please report"):
+        check_same_logits(data, wrong, (1,), what="net")

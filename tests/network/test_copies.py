@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import copy
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -168,3 +169,68 @@ def test_traced_graphs_of_torch_fx_pass() -> None:
     net = gls_es.Network(module, (4,))
     x = torch.rand(3, 4)
     torch.testing.assert_close(net.logits(x)[0], module(x))
+
+
+class Marked(Body):
+    """Goes by an attribute of a weight, which PyTorch's copy of a parameter leaves behind."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x * getattr(self.layers[0].weight, "scale", 1.0))
+
+
+def test_attributes_of_parameters_are_copied() -> None:
+    module = Marked().eval()
+    module.layers[0].weight.scale = 0.25
+    x = torch.rand(5, 4)
+    net = gls_es.Network(module, (4,))
+    torch.testing.assert_close(net.logits(x)[0], module(x))
+    torch.testing.assert_close(net.module()(x), module(x))
+
+
+SCALES: weakref.WeakKeyDictionary[nn.Module, float] = weakref.WeakKeyDictionary()
+
+
+class Registered(Body):
+    """Goes by a table in which its copy does not stand."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x * SCALES.get(self.layers, 1.0))
+
+
+class Counting(Body):
+    """A second eval() changes its weights, as merging them without a guard does."""
+
+    merged = 0
+
+    def train(self, mode: bool = True) -> Counting:
+        super().train(mode)
+        if not mode:
+            self.merged += 1
+            if self.merged == 2:
+                with torch.no_grad():
+                    self.layers[0].weight.zero_()
+        return self
+
+
+class Frozen(Body):
+    """Overrides train() as many do, and changes nothing but flags."""
+
+    def train(self, mode: bool = True) -> Frozen:
+        super().train(mode)
+        self.layers[0].train(False)
+        return self
+
+
+def test_what_a_copy_computes_is_compared_too() -> None:
+    module = Registered().eval()
+    gls_es.Network(module, (4,))
+    SCALES[module.layers] = 0.25
+    with pytest.raises(UnsupportedNetworkError, match="its copy computes something else"):
+        gls_es.Network(module, (4,))
+
+
+@pytest.mark.parametrize("mode", [True, False])
+def test_eval_may_only_set_flags(mode: bool) -> None:
+    with pytest.raises(UnsupportedNetworkError, match=r"eval\(\) changes 'merged'"):
+        gls_es.Network(Counting().train(mode), (4,))
+    gls_es.Network(Frozen().train(mode), (4,))

@@ -6,6 +6,8 @@ Every counter below is run on its own first: it must tell 1, 2, 3 on three calls
 import array
 import collections
 import copy
+import ctypes
+import io
 import itertools
 import random
 import types
@@ -135,6 +137,8 @@ COUNTERS = {
     "array": (array.array("i", [0]), lambda n: _first(n.kept)),
     "bytearray": (bytearray(1), lambda n: _first(n.kept) % 255),
     "counts": (collections.Counter({0: 0}), lambda n: _first(n.kept)),
+    "BytesIO": (io.BytesIO(), lambda n: n.kept.write(b".") and n.kept.tell()),
+    "ctypes": (ctypes.c_long(), lambda n: _named(n.kept, "value")),
     "itertools.count": (itertools.count(1), lambda n: next(n.kept)),
     "iterator of a list": (iter(range(1, 2000)), lambda n: next(n.kept)),
     "named hooks": (None, lambda n: _named(n, "_call_hooks")),

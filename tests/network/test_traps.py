@@ -413,3 +413,83 @@ def test_compiled_functions_that_read_numbers_are_refused_and_others_pass() -> N
     module, x = Scripted(False), torch.rand(3, 4)
     torch.testing.assert_close(gls_es.Network(module, (4,)).logits(x)[0], module(x))
     assert torch.jit.ScriptFunction.__call__ is call, "PyTorch is left as it was"
+
+
+class Layouts(nn.Module):
+    """Goes by how its values lie in memory: the second reads them there."""
+
+    def __init__(self, asking: bool) -> None:
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(2, 3, 2), nn.Linear(12, 2)
+        self.asking = asking
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.relu(self.conv(x))
+        if self.asking:
+            h = h if h.is_contiguous() else h.permute(0, 2, 3, 1)
+            return self.fc(h.flatten(1))  # type: ignore[no-any-return]
+        return self.fc(h.as_strided((len(x), 12), (12, 1)))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("last", [False, True], ids=["rows", "channels last"])
+@pytest.mark.parametrize("asking", [False, True])
+def test_what_goes_by_the_order_in_memory_is_computed_as_given_or_refused(asking: bool, last: bool) -> None:
+    torch.manual_seed(0)
+    module = Layouts(asking).eval()
+    if last:
+        module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    x = torch.rand(4, 2, 3, 3)
+    try:
+        net = gls_es.Network(module, (2, 3, 3))
+    except UnsupportedNetworkError:
+        return
+    expected = module(x)
+    torch.testing.assert_close(net.logits(x)[0], expected)
+    torch.testing.assert_close(net.module()(x), expected)
+    torch.testing.assert_close(net.module(net.parameter_vector())(x), expected)
+
+
+class Beside(nn.Module):
+    """One logit goes by the number of images, another is ten orders larger."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(2, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(x) * torch.tensor([1e10, 1.0 if len(x) > 1 else 0.0, 1.0])  # type: ignore[no-any-return]
+
+
+def test_a_large_logit_hides_no_other() -> None:
+    with pytest.raises(UnsupportedNetworkError, match="something else on one image"):
+        gls_es.Network(Beside(), (2,))
+
+
+def test_buffers_of_another_format_are_refused_for_they_would_be_rounded() -> None:
+    module = nn.Sequential(nn.Linear(2, 2))
+    module.register_buffer("times", torch.tensor([1e9, 1e9 + 1], dtype=torch.float64))
+    with pytest.raises(
+        UnsupportedNetworkError, match=r"'times': it is torch\.float64 beside weights of torch\.float32"
+    ):
+        gls_es.Network(module, (2,))
+    gls_es.Network(module.double(), (2,))
+
+
+class Counted(nn.Module):
+    """Counts in a buffer that stands behind a large table."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = [(i, i + 1) for i in range(60_000)]
+        self.inner = nn.BatchNorm1d(2)
+        self.inner.register_buffer("calls", torch.tensor(0))
+        self.fc = nn.Linear(2, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.inner.calls = self.inner.calls + 1
+        return self.fc(torch.where(self.inner.calls > 1000, torch.zeros_like(x), x))  # type: ignore[no-any-return]
+
+
+def test_a_large_table_hides_no_state() -> None:
+    with pytest.raises(UnsupportedNetworkError, match=r"forward changes 'inner\.calls'"):
+        gls_es.Network(Counted(), (2,))
