@@ -39,16 +39,19 @@ class Subject:
             )
 
     def shaped(self, images: Any, labels: Any) -> tuple[Any, Any]:
-        """Images in the network's input shape, and their labels."""
-        wanted = tuple(self.source.network.input_shape)
-        if tuple(images.shape[1:]) != wanted:
-            if images[0].numel() != math.prod(wanted):
-                raise DataError(
-                    f"the network reads inputs of shape {wanted}, and the images of problem {self.problem_name!r} "
-                    f"have shape {tuple(images.shape[1:])}."
-                )
-            images = images.reshape(len(images), *wanted)  # flat inputs, row-major
-        return images, labels
+        """Images in the network's input shape, and their labels: as they are, channels last, or flat, row by row."""
+        wanted, shape = tuple(self.source.network.input_shape), tuple(images.shape[1:])
+        long, given = ([n for n in sizes if n != 1] for sizes in (wanted, shape))  # axes of one value move nothing
+        if wanted == shape:
+            return images, labels
+        if wanted == (*shape[1:], shape[0]):
+            return images.permute(0, *range(2, images.ndim), 1).contiguous(), labels
+        if long == given or long == [math.prod(shape)]:
+            return images.reshape(len(images), *wanted), labels
+        raise DataError(
+            f"the network reads inputs of shape {wanted}, and the images of problem {self.problem_name!r} "
+            f"have shape {shape}."
+        )
 
 
 def load_subject(path: Path, *, problem: str | None, data: Path | None, output: str | None = None) -> Subject:

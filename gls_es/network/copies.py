@@ -65,14 +65,28 @@ def check_same_outputs(module: nn.Module, copied: nn.Module, input_shape: Sequen
     noise = torch.rand(2, *input_shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     with torch.random.fork_rng(devices=[like.device] if like.device.type == "cuda" else []):
         try:
-            pair = [part(noise.to(like, copy=True)) for part in (module, copied)]
+            found = [part(noise.to(like, copy=True)) for part in (module, copied, _without_gradients(copied))]
         except Exception:  # tracing says why
             return
-    if all(isinstance(found, Tensor) and found.is_floating_point() and is_plain(found) for found in pair):
-        one, other = (found.double() for found in pair)
-        if one.shape == other.shape and torch.allclose(one, other, 1e-5, 1e-6 * float(one.abs().max()), equal_nan=True):
-            return
+    if not all(isinstance(out, Tensor) and out.is_floating_point() and is_plain(out) for out in found):
+        return
+    one, other, third = (out.double() for out in found)
+    if not _same(one, other):
         raise UnsupportedNetworkError(f"{type(module).__name__}: its copy computes something else; {_WAY}.")
+    if not _same(one, third):
+        raise UnsupportedNetworkError(
+            f"{type(module).__name__}: forward goes by whether weights require gradients, and must not."
+        )
+
+
+def _without_gradients(module: nn.Module) -> nn.Module:
+    """A copy whose weights require no gradient, as they are executed."""
+    return deep_copy(module).requires_grad_(False)
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    size = float(one.abs().max()) if one.numel() else 0.0
+    return one.shape == other.shape and torch.allclose(one, other, 1e-5, 1e-6 * size, equal_nan=True)
 
 
 def _places(module: nn.Module) -> Iterator[tuple[str, int]]:

@@ -121,7 +121,12 @@ class Look:
         cells = [_content(cell) for cell in inner.__closure__ or ()]
         kept = [inner.__defaults__, inner.__kwdefaults__, {**vars(inner)}, *cells]
         if self._outside:
-            kept += [inner.__globals__[name] for name in _names(code) if name in inner.__globals__]
+            names = _names(code)
+            found = [inner.__globals__.get(name, sys.modules.get(name)) for name in names]
+            kept += [inner.__globals__[name] for name in names if name in inner.__globals__]
+            for module in found:  # of another module what the function may name
+                if isinstance(module, types.ModuleType) and module.__name__.partition(".")[0] not in _LIBRARIES:
+                    kept += [vars(module)[name] for name in names if name in vars(module)]
         return [owner, *self._all(kept, depth)]
 
     def _taken_apart(self, value: Any, depth: int) -> Any:

@@ -76,6 +76,7 @@ class Recorder(TorchDispatchMode):
         self.num_parameters = self.storages.hold(module)
         self.values: dict[int, Tensor] = {}
         self._stack: list[tuple[str, nn.Module]] = [("", module)]
+        self._opened: set[int] = set()
         self.place(images, self.translation.add(Input("input", (), tuple(images.shape[1:]))), fresh=True)
 
     @classmethod
@@ -124,6 +125,8 @@ class Recorder(TorchDispatchMode):
 
     def place(self, tensor: Tensor, node: int, *, fresh: bool) -> None:
         """Note that a tensor's storage holds a node from now on."""
+        if tensor.untyped_storage()._cdata in self._opened:  # by numpy(), say, which shows what is written later
+            self.problem(wording.DOOR, self.where("fill"))
         self.storages.put(tensor, "activation", fresh=fresh, node=node)
         if node not in self.values:
             shape = (self.translation.batch, *self.translation.nodes[node].shape)
@@ -158,6 +161,7 @@ class Recorder(TorchDispatchMode):
         """A door was used: refused if activations or parameters stand behind it."""
         tensors = [t for t in arguments if isinstance(t, Tensor)]
         self.check_known(tensors, self.where(name))
+        self._opened |= {t.untyped_storage()._cdata for t in tensors}
         if any(self.storages.of(t).kind in _VALUES for t in tensors):
             self.problem(wording.DOOR, self.where(name))
 

@@ -234,3 +234,15 @@ def test_eval_may_only_set_flags(mode: bool) -> None:
     with pytest.raises(UnsupportedNetworkError, match=r"eval\(\) changes 'merged'"):
         gls_es.Network(Counting().train(mode), (4,))
     gls_es.Network(Frozen().train(mode), (4,))
+
+
+class Asking(Body):
+    """Goes by whether its weights are to be trained."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x * (0.25 if self.layers[0].weight.requires_grad else 1.0))
+
+
+def test_what_goes_by_gradients_of_weights_is_refused() -> None:
+    with pytest.raises(UnsupportedNetworkError, match="goes by whether weights require gradients"):
+        gls_es.Network(Asking().eval(), (4,))

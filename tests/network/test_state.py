@@ -95,6 +95,15 @@ def _in_table(net: Counting) -> int:
     return NUMBERED["calls"]
 
 
+ELSEWHERE = types.ModuleType("elsewhere")
+ELSEWHERE.calls = 0
+
+
+def _in_module(net: Counting) -> int:
+    ELSEWHERE.calls += 1
+    return ELSEWHERE.calls
+
+
 def _by_list(net: Counting) -> float:
     torch._foreach_add_([net.kept], 1.0)
     return net.kept.item()
@@ -154,6 +163,7 @@ COUNTERS = {
     "closure": (None, _closed()),
     "global list": (None, _global),
     "global table": (None, _in_table),
+    "another Python module": (None, _in_module),
 }
 
 

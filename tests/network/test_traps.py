@@ -493,3 +493,26 @@ class Counted(nn.Module):
 def test_a_large_table_hides_no_state() -> None:
     with pytest.raises(UnsupportedNetworkError, match=r"forward changes 'inner\.calls'"):
         gls_es.Network(Counted(), (2,))
+
+
+class Early(nn.Module):
+    """Takes a view of NumPy while a tensor holds zeros, and looks at it later."""
+
+    def __init__(self, out: bool) -> None:
+        super().__init__()
+        self.fc, self.out = nn.Linear(2, 2), out
+
+    def forward(self, x: Tensor) -> Tensor:
+        kept = torch.zeros(x.shape, dtype=x.dtype)
+        seen = kept.numpy()
+        if self.out:
+            torch.mul(x.detach(), 1.0, out=kept)
+        else:
+            kept.copy_(x.detach())
+        return self.fc(x * 0.0 if (seen[:, 0] > 7).any() else x)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("out", [False, True])
+def test_memory_that_numpy_sees_is_refused_when_it_is_filled(out: bool) -> None:
+    with pytest.raises(UnsupportedNetworkError, match="takes numbers out of PyTorch"):
+        gls_es.Network(Early(out), (2,))
