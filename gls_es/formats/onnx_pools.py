@@ -62,6 +62,8 @@ def max_pool(b: Building, node: OnnxNode) -> Value:
 def _largest(b: Building, node: OnnxNode, source: Value, window: Window) -> Value:
     if any(node.outputs[1:]):
         raise Refused("only pooling without indices is bounded")
+    if node.attributes.get("auto_pad", b"").startswith(b"SAME") and set(window.dilation) != {1}:
+        raise Refused("onnxruntime pads it as if it had no dilations; give pads instead of auto_pad")
     sizes = window.slid(source.full[2:], up=bool(node.attributes.get("ceil_mode", 0)))
     found = None
     for rows in _places(window, source.full, sizes):

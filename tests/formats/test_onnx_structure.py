@@ -146,6 +146,11 @@ def test_selections_are_exported(tmp_path: Path) -> None:
 
 REFUSED = {
     "linear resize": (node("Resize", "x none up", "y", mode="linear"), [1, 4, 2, 3], "nearest"),
+    "dilated maximum with automatic padding": (
+        node("MaxPool", "x", "y", kernel_shape=[2, 2], dilations=[2, 2], auto_pad="SAME_UPPER"),
+        [1, 1, 7, 7],
+        "give pads",
+    ),
     "resized batch": (node("Tile", "x four", "y"), ["N", 2], "mixes the images"),
     "output_shape": (node("ConvTranspose", "x k", "y", output_shape=[5, 5]), [1, 4, 2, 3], "give pads"),
     "other channels": (node("ConvTranspose", "x k", "y"), [1, 3, 2, 3], "does not fit 3 channels"),
