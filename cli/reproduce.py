@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -171,9 +172,10 @@ def _run(table: Any, folder: Path, options: dict[str, Any], session: Session, co
     )  # fmt: skip
     if options["dry_run"]:
         return plan, experiments.Outcome()
+    now = dataclasses.replace(plan, seeds=plan.seeds[: options["seeds"]])  # the folder's plan may have more
     if options["jobs"] > 1:
-        return plan, experiments.run_in_processes(table, plan, folder, count=options["jobs"], **same)
-    return plan, experiments.run_plan(table, plan, folder, **_shown(session, console), **same)
+        return plan, experiments.run_in_processes(table, now, folder, count=options["jobs"], **same)
+    return plan, experiments.run_plan(table, now, folder, **_shown(session, console), **same)
 
 
 def _end(outcome: Any, console: Any) -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -65,7 +66,9 @@ def check_same_outputs(module: nn.Module, copied: nn.Module, input_shape: Sequen
     noise = torch.rand(2, *input_shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     with torch.random.fork_rng(devices=[like.device] if like.device.type == "cuda" else []):
         try:
-            found = [part(noise.to(like, copy=True)) for part in (module, copied, _without_gradients(copied))]
+            found = [part(noise.to(like, copy=True)) for part in (module, copied)]
+            with _without_gradients(copied):
+                found.append(copied(noise.to(like, copy=True)))
         except Exception:  # tracing says why
             return
     if not all(isinstance(out, Tensor) and out.is_floating_point() and is_plain(out) for out in found):
@@ -79,9 +82,16 @@ def check_same_outputs(module: nn.Module, copied: nn.Module, input_shape: Sequen
         )
 
 
-def _without_gradients(module: nn.Module) -> nn.Module:
-    """A copy whose weights require no gradient, as they are executed."""
-    return deep_copy(module).requires_grad_(False)
+@contextmanager
+def _without_gradients(module: nn.Module) -> Iterator[None]:
+    """While it lasts no weight requires a gradient, as when the module is executed."""
+    flags = [(parameter, parameter.requires_grad) for parameter in module.parameters()]
+    try:
+        module.requires_grad_(False)
+        yield
+    finally:
+        for parameter, flag in flags:
+            parameter.requires_grad_(flag)
 
 
 def _same(one: Tensor, other: Tensor) -> bool:

@@ -59,6 +59,19 @@ def test_a_table_is_run_and_shown(run: Run, tmp_path: Path, monkeypatch: pytest.
     assert shown.stderr == ""
 
 
+def test_fewer_seeds_than_were_planned_are_run_alone(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(TABLES, "toy", TOY)
+    arguments = ("reproduce", "toy", "--limit", 4, "--out", tmp_path, "--quiet", "--json")
+    first = json.loads(run(*arguments, "--seeds", 2, "--only", "grad-ibp").stdout)
+    assert [(row["cell"], row["n"]) for row in first["rows"]] == [("grad-ibp", 2)]
+    (tmp_path / "toy" / "grad-ibp-seed1" / "result.json").unlink()
+    again = json.loads(run(*arguments, "--seeds", 1, "--only", "grad-ibp").stdout)
+    assert again["plan"]["seeds"] == [0, 1]
+    assert [(row["cell"], row["n"]) for row in again["rows"]] == [("grad-ibp", 1)]
+    last = json.loads(run(*arguments, "--only", "grad-ibp").stdout)
+    assert [(row["cell"], row["n"]) for row in last["rows"]] == [("grad-ibp", 2)]
+
+
 def test_what_is_there_is_shown_without_running_what_is_missing(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
