@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -43,10 +45,17 @@ def appended_alone(path: Path) -> BinaryIO:
     """
     check_regular(path)  # a pipe would wait for its reader
     file = path.open("ab")
-    try:
+    with closed_on_error(file):
         if taken(file.fileno()) is False:
             raise BusyError(f"{path}: another process writes to it; wait until it ends, or choose another file.")
+    return file
+
+
+@contextmanager
+def closed_on_error(file: BinaryIO) -> Iterator[None]:
+    """Close a file, and let others have it, if what is done meanwhile fails."""
+    try:
+        yield
     except BaseException:
         file.close()
         raise
-    return file

@@ -19,16 +19,3 @@ def check_regular(path: Path) -> None:
         return
     if not stat.S_ISREG(mode):
         raise OSError(errno.EINVAL, "it is not a regular file", str(path))
-
-
-def bytes_if_there(path: Path) -> bytes:
-    """What is in a regular file; nothing if there is none.
-
-    Raises:
-        OSError: it is no regular file, or cannot be read.
-    """
-    check_regular(path)
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        return b""

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from gls_es.basics.locks import appended_alone
+from gls_es.basics.locks import appended_alone, closed_on_error
 from gls_es.certification.headers import why_older
 from gls_es.certification.report import VERDICTS, VerdictName
 from gls_es.errors import DataError
@@ -62,7 +62,7 @@ class RadiusLog:
         header = {"format": FORMAT, "kind": _KIND, **json.loads(json.dumps(identity, allow_nan=False))}
         try:
             self._file: BinaryIO = appended_alone(path)
-            try:
+            with closed_on_error(self._file):
                 content = path.read_bytes()
                 whole = content.rfind(b"\n") + 1
                 self.steps = _read(path, content[:whole], header) if whole else []
@@ -71,9 +71,6 @@ class RadiusLog:
                 self._file.truncate(whole)
                 if whole == 0:
                     self._append(header)
-            except BaseException:
-                self._file.close()
-                raise
         except OSError as error:
             raise DataError(f"{path}: records cannot be written ({error.strerror}); choose another file") from error
 

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gls_es.basics.locks import appended_alone
+from gls_es.basics.locks import appended_alone, closed_on_error
 from gls_es.certification.headers import why_older
 from gls_es.certification.report import REASONS, VERDICTS, Verdict
 from gls_es.errors import DataError
@@ -49,7 +49,7 @@ class RecordWriter:
         line = _line(header)
         try:
             self._file: BinaryIO = appended_alone(path)
-            try:
+            with closed_on_error(self._file):
                 content = path.read_bytes()
                 self.verdicts = _resume(path, content, header, line)
                 whole = content.rfind(b"\n") + 1
@@ -57,9 +57,6 @@ class RecordWriter:
                     self._file.truncate(whole)
                 if whole == 0:
                     self._append(line)
-            except BaseException:
-                self._file.close()
-                raise
         except OSError as error:
             raise _unwritable(path, error) from error
 

@@ -11,7 +11,8 @@ from torch import nn
 
 from gls_es import certify
 from gls_es.basics.atomic import write_atomically
-from gls_es.basics.regular import bytes_if_there, check_regular
+from gls_es.basics.locks import appended_alone
+from gls_es.basics.regular import check_regular
 from gls_es.errors import DataError
 
 
@@ -31,16 +32,18 @@ def special(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 def test_what_is_no_file_is_refused_and_stays(special: Path) -> None:
     before = special.lstat()
-    for work in (check_regular, bytes_if_there, lambda path: write_atomically(path, b"x")):
+    for work in (check_regular, appended_alone, lambda path: write_atomically(path, b"x")):
         with pytest.raises(OSError, match="not a regular file"):
             work(special)
     assert special.lstat() == before
 
 
 def test_files_and_nothing_pass(tmp_path: Path) -> None:
-    assert bytes_if_there(tmp_path / "nothing") == b""
+    appended_alone(tmp_path / "new").close()
+    assert (tmp_path / "new").read_bytes() == b""
     (tmp_path / "file").write_bytes(b"x")
-    assert bytes_if_there(tmp_path / "file") == b"x"
+    appended_alone(tmp_path / "file").close()
+    assert (tmp_path / "file").read_bytes() == b"x"
     check_regular(tmp_path / "nothing")
 
 
